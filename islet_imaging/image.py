@@ -1,0 +1,160 @@
+"""One stained image: named channels, a pixel size that was never guessed, pixels read on demand.
+
+The idea: every later step asks for a channel by *name* and, if it wants, a region; where the pixels
+come from (one file, one file per channel, an array) stays here.  A channel name or a pixel size
+carries its source, so that `inspect` and the report can say where it came from.
+It fails, with a `ChannelError` or `PixelSizeError`, rather than hand out a wrong channel or scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging.errors import ChannelError, PixelSizeError
+
+Region = tuple[slice, slice]
+Reader = Callable[[int, Region | None], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class IsletImage:
+    """A two-dimensional multi-channel fluorescence image.
+
+    Parameters
+    ----------
+    name : str
+        The image's name: its path relative to the scored folder, or what the caller chose.
+    channel_names : tuple of str
+        One name per channel, unique.
+    shape : tuple of int
+        Height and width, px.
+    dtype : numpy.dtype
+        Type of the stored pixels.
+    pixel_size_um : float or None
+        Edge of a pixel, um; None where no source states it.
+    reader : callable
+        ``reader(channel_index, region or None)`` gives that channel's pixels, (Y, X).
+    paths : tuple of Path
+        The files behind the image; empty for an array.
+    sources : mapping of str to str
+        Where ``channel_names`` and ``pixel_size_um`` come from, for people to read.
+    metadata : mapping
+        What else the file says of its acquisition (bit depth, exposure, objective, planes).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = IsletImage.from_array(np.zeros((2, 8, 9)), ["DAPI", "INS"], pixel_size_um=0.5)
+    >>> image.channel("INS").shape
+    (8, 9)
+    """
+
+    name: str
+    channel_names: tuple[str, ...]
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    pixel_size_um: float | None
+    reader: Reader = field(repr=False, compare=False)
+    paths: tuple[Path, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_array(
+        cls,
+        array: NDArray[Any],
+        channel_names: Sequence[str],
+        pixel_size_um: float | None = None,
+        *,
+        name: str = "array",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> IsletImage:
+        """Wrap an array that is already in memory.
+
+        Parameters
+        ----------
+        array : ndarray, shape (C, Y, X) or (Y, X)
+            Pixels, any real dtype.
+        channel_names : sequence of str
+            One name per channel.
+        pixel_size_um : float, optional
+            Edge of a pixel, um.
+        name : str
+            The image's name in tables.
+        metadata : mapping, optional
+            Facts of the acquisition.
+
+        Returns
+        -------
+        IsletImage
+
+        Raises
+        ------
+        ChannelError
+            If the names do not fit the array.
+
+        Examples
+        --------
+        >>> IsletImage.from_array(np.zeros((4, 5)), ["DAPI"]).shape
+        (4, 5)
+        """
+        stack = np.asarray(array)
+        if stack.ndim == 2:
+            stack = stack[np.newaxis]
+        names = tuple(str(n) for n in channel_names)
+        if stack.ndim != 3 or len(names) != stack.shape[0]:
+            raise ChannelError(
+                f"{name}: an array of shape {np.shape(array)} does not hold the {len(names)} "
+                f"channels {list(names)}; give (C, Y, X) and one name per channel"
+            )
+        if len(set(names)) != len(names):
+            raise ChannelError(f"{name}: channel names are not unique: {list(names)}")
+
+        def reader(index: int, region: Region | None) -> NDArray[Any]:
+            plane: NDArray[Any] = stack[index]
+            return plane if region is None else plane[region]
+
+        return cls(
+            name=name,
+            channel_names=names,
+            shape=(int(stack.shape[1]), int(stack.shape[2])),
+            dtype=stack.dtype,
+            pixel_size_um=pixel_size_um,
+            reader=reader,
+            sources={"channel_names": "given", "pixel_size_um": "given"},
+            metadata=dict(metadata or {}),
+        )
+
+    def index(self, channel: str) -> int:
+        """Position of a channel, found by its name (exact, else ignoring case)."""
+        if channel in self.channel_names:
+            return self.channel_names.index(channel)
+        folded = [n.casefold() for n in self.channel_names]
+        hits = [i for i, n in enumerate(folded) if n == channel.casefold()]
+        if len(hits) != 1:
+            raise ChannelError(
+                f"{self.name}: no channel {channel!r}; the image has {list(self.channel_names)}. "
+                "Name the channel as in the file, or state its `source` in the protocol"
+            )
+        return hits[0]
+
+    def channel(self, channel: str, region: Region | None = None) -> NDArray[Any]:
+        """Pixels of one channel, (Y, X), as stored; of a region only where one is given."""
+        return self.reader(self.index(channel), region)
+
+    def require_pixel_size(self) -> float:
+        """The pixel size in um, or an error that says the three ways to give it."""
+        if self.pixel_size_um is None:
+            raise PixelSizeError(
+                f"{self.name}: the file states no pixel size. Give it in one of three ways: "
+                "PhysicalSizeX in the file's OME-XML (or ImageJ's Image > Properties), "
+                "`reading: {pixel_size_um: ...}` in protocol.yaml, or "
+                "read_image(..., pixel_size_um=...) / --pixel-size-um"
+            )
+        return self.pixel_size_um

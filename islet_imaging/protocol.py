@@ -1,0 +1,397 @@
+"""The protocol: everything that changes a number, in one frozen, validated object.
+
+The idea: the API, the command line and the plugin share this one tree of dataclasses; it is read
+from and written to YAML; an unknown key or an impossible value is an error that names it; its
+fingerprint goes into the provenance.  A run writes its protocol, with the thresholds it fitted,
+so that it can be repeated from its own folder.
+It fails when a parameter that changes a number lives anywhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from islet_imaging.errors import ProtocolError
+
+FORMAT = "islet-imaging/1"
+
+Role = Literal["dna", "marker", "autofluorescence", "ignore"]
+Compartment = Literal["cytoplasm", "nucleus"]
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ProtocolError(message)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel: the name it has in tables, what it is for, and how files call it."""
+
+    name: str
+    role: Role = "marker"
+    compartment: Compartment = "cytoplasm"
+    #: how the files call it, when not by ``name`` (a dye, "red", "d0", "C2")
+    source: str | None = None
+    #: free text for the methods paragraph: antibody, clone, dilution, dye
+    stain: str = ""
+
+    def __post_init__(self) -> None:
+        _check(bool(self.name.strip()), "a channel needs a name")
+        _check(
+            not set(self.name) & set(',;"\n\r\t'),
+            f"channel name {self.name!r}: no comma, semicolon, quote, tab or line break",
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become images."""
+
+    #: overrides what the files say, um
+    pixel_size_um: float | None = None
+    #: what to do with a z-stack; "none" refuses stacks
+    projection: Literal["none", "max", "mean", "plane"] = "none"
+    #: the plane, counted from 0, for ``projection: plane``
+    plane: int | None = None
+    #: regular expression on the file name with groups ``image`` and ``channel``, for one file
+    #: per channel
+    file_pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        size = self.pixel_size_um
+        _check(size is None or 0.01 <= size <= 50, f"reading.pixel_size_um is {size}: 0.01 to 50")
+        _check(
+            (self.projection == "plane") == (self.plane is not None),
+            "reading: `projection: plane` and `plane` go together",
+        )
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What is done to pixels before anything is measured."""
+
+    #: camera offset in counts to subtract; "auto" takes it from unstained or dark pixels
+    offset: float | Literal["off", "auto"] = "off"
+    #: path of a flat-field image (relative to the protocol), "auto" to fit a smooth field, "off"
+    flat_field: str = "off"
+    #: subtraction of a smooth local background, of at least 3 cell diameters
+    background: Literal["off", "local"] = "off"
+    background_um: float = 60.0
+    #: "controls" fits it from single-stain images, "off" leaves channels as they are
+    bleed_through: Literal["off", "controls"] = "off"
+    #: ``{source: {destination: fraction}}``, stated or fitted
+    bleed_matrix: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Nuclei:
+    """Segmentation of nuclei."""
+
+    method: Literal["network", "classical"] = "network"
+    #: expected diameter, um; None lets the method estimate it
+    diameter_um: float | None = None
+    min_area_um2: float = 8.0
+    max_area_um2: float = 400.0
+    exclude_border: bool = True
+    exclude_pyknotic: bool = True
+
+    def __post_init__(self) -> None:
+        d = self.diameter_um
+        _check(d is None or 2 <= d <= 60, f"nuclei.diameter_um is {d}: 2 to 60")
+        _check(
+            0 <= self.min_area_um2 < self.max_area_um2,
+            "nuclei: min_area_um2 must be below max_area_um2",
+        )
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The ring of cytoplasm around a nucleus."""
+
+    ring_um: float = 3.0
+    gap_um: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.gap_um < self.ring_um <= 20, "cells: 0 <= gap_um < ring_um <= 20")
+
+
+@dataclass(frozen=True)
+class Islets:
+    """Aggregates of nuclei."""
+
+    #: "islets" groups nuclei; "field" takes the whole image as one islet (planar cultures)
+    method: Literal["islets", "field"] = "islets"
+    max_gap_um: float = 12.0
+    min_cells: int = 10
+    #: islet equivalents are computed for whole aggregates only
+    preparation: Literal["section", "whole", "monolayer"] = "section"
+
+    def __post_init__(self) -> None:
+        _check(self.max_gap_um > 0, "islets.max_gap_um must be positive")
+        _check(self.min_cells >= 1, "islets.min_cells must be at least 1")
+
+
+@dataclass(frozen=True)
+class Positivity:
+    """How a marker's calls are made."""
+
+    method: Literal[
+        "auto", "network", "control", "control_mixture", "mixture", "otsu", "manual"
+    ] = "auto"
+    #: the feature that thresholds act on; None takes ring_p25 or, in nuclei, nucleus_mean
+    feature: str | None = None
+    #: the cut of ``method: manual``, in units of the feature
+    threshold: float | None = None
+    quantile: float = 0.995
+    min_control_cells: int = 500
+    min_control_images: int = 2
+    spillover: bool = True
+    unsure_low: float = 0.2
+    unsure_high: float = 0.8
+    #: a trained positivity model: its name, or its folder
+    model: str = "islet-positivity"
+
+    def __post_init__(self) -> None:
+        _check(0.5 < self.quantile < 1, f"positivity.quantile is {self.quantile}: 0.5 to 1")
+        _check(
+            0 <= self.unsure_low <= 0.5 <= self.unsure_high <= 1,
+            "positivity: unsure_low <= 0.5 <= unsure_high",
+        )
+        _check(
+            (self.method == "manual") == (self.threshold is not None),
+            "positivity: `method: manual` and `threshold` go together",
+        )
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What fractions are of, and how sure."""
+
+    #: "islets" counts cells inside islets, "all" every cell, or a marker whose positives count
+    denominator: str = "all"
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        _check(0.5 < self.level < 1, f"statistics.level is {self.level}: 0.5 to 1")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Limits beyond which an image or a cell is flagged."""
+
+    saturated_fraction: float = 0.001
+    saturated_fraction_block: float = 0.01
+    min_cells: int = 100
+    min_focus: float = 0.0
+    exposure_ratio: float = 1.05
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What the microscopist knows and files often do not say; for warnings and the methods text."""
+
+    modality: Literal["unknown", "widefield", "confocal", "light_sheet", "scanner"] = "unknown"
+    section_um: float | None = None
+    objective: str = ""
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that changes a number.
+
+    Examples
+    --------
+    >>> p = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
+    >>> Protocol.from_dict(p.to_dict()) == p
+    True
+    """
+
+    channels: tuple[Channel, ...]
+    reading: Reading = Reading()
+    correction: Correction = Correction()
+    nuclei: Nuclei = Nuclei()
+    cells: Cells = Cells()
+    islets: Islets = Islets()
+    positivity: Mapping[str, Positivity] = field(default_factory=dict)
+    statistics: Statistics = Statistics()
+    quality: Quality = Quality()
+    acquisition: Acquisition = Acquisition()
+    #: thresholds a run fitted, ``{batch: {marker: {...}}}``; used instead of fitting when present
+    fitted: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    format: str = FORMAT
+
+    def __post_init__(self) -> None:
+        _check(self.format == FORMAT, f"format is {self.format!r}; this version reads {FORMAT!r}")
+        names = [c.name for c in self.channels]
+        _check(len(set(names)) == len(names), f"channel names are not unique: {names}")
+        dna = [c.name for c in self.channels if c.role == "dna"]
+        _check(len(dna) == 1, f"exactly one channel must have `role: dna`; found {dna}")
+        for marker in self.positivity:
+            _check(
+                marker in self.markers,
+                f"positivity: {marker!r} is not a marker; markers are {list(self.markers)}",
+            )
+        known = {"all", "islets", *self.markers}
+        _check(
+            self.statistics.denominator in known,
+            f"statistics.denominator is {self.statistics.denominator!r}: one of {sorted(known)}",
+        )
+
+    @property
+    def dna(self) -> str:
+        """Name of the DNA channel."""
+        return next(c.name for c in self.channels if c.role == "dna")
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Names of the channels that are called."""
+        return tuple(c.name for c in self.channels if c.role == "marker")
+
+    def channel(self, name: str) -> Channel:
+        """The channel of that name."""
+        for c in self.channels:
+            if c.name == name:
+                return c
+        raise ProtocolError(f"the protocol has no channel {name!r}")
+
+    def calling(self, marker: str) -> Positivity:
+        """How ``marker`` is called: its own entry, or the defaults."""
+        self.channel(marker)
+        return self.positivity.get(marker, Positivity())
+
+    def feature(self, marker: str) -> str:
+        """Column of the cells table that thresholds of ``marker`` act on."""
+        own = self.calling(marker).feature
+        if own is None:
+            nuclear = self.channel(marker).compartment == "nucleus"
+            own = "nucleus_mean" if nuclear else "ring_p25"
+        return f"{marker}_{own}"
+
+    def replace(self, **changes: Any) -> Protocol:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and scalars, ready for YAML or JSON."""
+        out: dict[str, Any] = _plain(self)
+        return {"format": out.pop("format"), **out}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Protocol:
+        """Build from plain dictionaries; unknown keys and wrong types are errors."""
+        built: Protocol = _build(cls, data, "protocol")
+        return built
+
+    @classmethod
+    def load(cls, path: str | Path) -> Protocol:
+        """Read a YAML file."""
+        import yaml
+
+        path = Path(path)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ProtocolError(
+                f"{path}: there is no such protocol; `islet-imaging init FOLDER` drafts one"
+            ) from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ProtocolError(f"{path}: not a readable YAML file: {error}") from error
+        if not isinstance(data, dict):
+            raise ProtocolError(f"{path}: a protocol is a YAML mapping, this is not")
+        try:
+            return cls.from_dict(data)
+        except ProtocolError as error:
+            raise ProtocolError(f"{path}: {error}") from None
+
+    def dump(self) -> str:
+        """The protocol as YAML text."""
+        import yaml
+
+        return str(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that changes a number, fitted thresholds aside."""
+        data = self.to_dict()
+        data.pop("fitted")
+        text = json.dumps(data, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """Turn plain data into ``kind``, a dataclass or an annotation built of simple types."""
+    origin = typing.get_origin(kind)
+    args = typing.get_args(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ProtocolError(f"{where}: expected a mapping, found {value!r}")
+        hints = typing.get_type_hints(kind)
+        known = [f.name for f in dataclasses.fields(kind)]
+        unknown = [str(k) for k in value if k not in known]
+        if unknown:
+            raise ProtocolError(f"{where}: unknown key {unknown[0]!r}; known keys: {known}")
+        made = {k: _build(hints[k], v, f"{where}.{k}") for k, v in value.items()}
+        try:
+            return kind(**made)  # type: ignore[operator]
+        except TypeError:
+            needed = [
+                f.name
+                for f in dataclasses.fields(kind)
+                if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+            ]
+            missing = [n for n in needed if n not in made]
+            raise ProtocolError(f"{where}: missing key {missing[0]!r}") from None
+    if origin is Literal:
+        # YAML reads a bare off/on as a boolean
+        value = {False: "off", True: "on"}.get(value, value) if isinstance(value, bool) else value
+        if value not in args:
+            raise ProtocolError(f"{where}: {value!r} is not one of {list(args)}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for option in args:
+            try:
+                return _build(option, value, where)
+            except ProtocolError as error:
+                last = error
+        raise last
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ProtocolError(f"{where}: expected a list, found {value!r}")
+        return tuple(_build(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ProtocolError(f"{where}: expected a mapping, found {value!r}")
+        return {str(k): _build(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and value is False:
+        return "off"
+    if kind is types.NoneType:
+        kind_ok = value is None
+    else:
+        kind_ok = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
+    if not kind_ok:
+        name = "nothing" if kind is types.NoneType else kind.__name__
+        raise ProtocolError(f"{where}: expected {name}, found {value!r}")
+    return value
