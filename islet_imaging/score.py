@@ -1,0 +1,328 @@
+"""One image on its way from pixels to calls.
+
+The idea: two halves with the staining run between them.  `measure_image` needs the pixels of one
+image only; `fit_stains` looks at all images of a staining run, controls included; `call_image`
+then calls each cell of one image.  `score_image` is the three in a row for an image that stands
+alone, and a folder (`islet_imaging.batch`) runs the same three over many, so all ways in agree.
+It fails, with an error that names the image, when the pixel size or a channel is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging.errors import Cancelled
+from islet_imaging.image import IsletImage
+from islet_imaging.protocol import Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from islet_imaging.positivity import Threshold
+    from islet_imaging.quality import Flag
+
+#: called with the share done (0 to 1) and what is being done
+Progress = Callable[[float, str], None]
+#: asked between steps; True stops the work
+CancelCheck = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class MeasuredImage:
+    """What the pixels of one image say, before any threshold.
+
+    Parameters
+    ----------
+    image : str
+        The image's name.
+    pixel_size_um : float
+        Edge of a pixel, um.
+    nuclei, islets : ndarray of int32, shape (Y, X)
+        Label images; 0 is background.
+    cells : DataFrame
+        One row per nucleus (design: cells table), without calls.
+    pairs : DataFrame
+        Touching cells: ``cell_a, cell_b, shared_border_px``.
+    islet_table : DataFrame
+        One row per islet.
+    flags : list of Flag
+        What was noticed in the image.
+    record : mapping
+        What was done to the pixels.
+    """
+
+    image: str
+    pixel_size_um: float
+    nuclei: NDArray[np.int32]
+    islets: NDArray[np.int32]
+    cells: pd.DataFrame
+    pairs: pd.DataFrame
+    islet_table: pd.DataFrame
+    flags: list[Flag]
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """One image with every cell called; `MeasuredImage` plus thresholds."""
+
+    image_name: str
+    pixel_size_um: float
+    nuclei: NDArray[np.int32]
+    islets: NDArray[np.int32]
+    cells: pd.DataFrame
+    islet_table: pd.DataFrame
+    flags: list[Flag]
+    thresholds: Mapping[str, Threshold]
+    protocol: Protocol
+
+
+def _tell(progress: Progress | None, cancelled: CancelCheck | None, done: float, what: str) -> None:
+    if cancelled is not None and cancelled():
+        raise Cancelled("stopped on request")
+    if progress is not None:
+        progress(done, what)
+
+
+def measure_image(
+    image: IsletImage,
+    protocol: Protocol,
+    *,
+    flat_fields: Mapping[str, NDArray[np.float32]] | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> MeasuredImage:
+    """Correct, segment and measure one image.
+
+    Parameters
+    ----------
+    image : IsletImage
+        With a pixel size and the protocol's channels.
+    protocol : Protocol
+        Everything that changes a number.
+    flat_fields : mapping of str to ndarray (Y, X), optional
+        Relative illumination per channel, where the protocol asks for one.
+    threads : int, optional
+        Threads the network may use; None lets its engine choose.
+    device : str
+        "auto", "cpu", "cuda" or "mps", for the network.
+    progress, cancelled : callable, optional
+        Told, and asked, between steps.
+
+    Returns
+    -------
+    MeasuredImage
+
+    Raises
+    ------
+    PixelSizeError, ChannelError
+        If the image lacks what the protocol needs.
+    Cancelled
+        If ``cancelled`` says so.
+    """
+    from islet_imaging.cells import grow_cells
+    from islet_imaging.correct import correct_image
+    from islet_imaging.islets import islets_table, segment_islets
+    from islet_imaging.measure import measure_cells, neighbour_pairs
+    from islet_imaging.nuclei import segment_nuclei
+    from islet_imaging.quality import check_image, flag_cells
+
+    size = image.require_pixel_size()
+    used = [c.name for c in protocol.channels if c.role != "ignore"]
+    _tell(progress, cancelled, 0.0, "reading")
+    raw = {name: image.channel(name) for name in used}
+    _tell(progress, cancelled, 0.05, "correcting")
+    channels, record = correct_image(
+        raw, protocol.correction, pixel_size_um=size, flat_fields=flat_fields
+    )
+    _tell(progress, cancelled, 0.1, "finding nuclei")
+    nuclei = segment_nuclei(
+        channels[protocol.dna],
+        pixel_size_um=size,
+        nucleus_diameter_um=protocol.nuclei.diameter_um,
+        method=protocol.nuclei.method,
+        min_area_um2=protocol.nuclei.min_area_um2,
+        max_area_um2=protocol.nuclei.max_area_um2,
+        device=device,
+        threads=threads,
+        cancelled=cancelled,
+    )
+    _tell(progress, cancelled, 0.6, "growing cells")
+    cells = grow_cells(
+        nuclei, ring_um=protocol.cells.ring_um, gap_um=protocol.cells.gap_um, pixel_size_um=size
+    )
+    islets = segment_islets(
+        nuclei,
+        pixel_size_um=size,
+        max_gap_um=protocol.islets.max_gap_um,
+        min_cells=protocol.islets.min_cells,
+        method=protocol.islets.method,
+    )
+    _tell(progress, cancelled, 0.7, "measuring")
+    table = measure_cells(
+        nuclei, cells, channels, dna=protocol.dna, pixel_size_um=size, islets=islets
+    )
+    table.insert(0, "image", image.name)
+    codes, excluded = flag_cells(table, protocol)
+    table["excluded"] = excluded
+    table["flags"] = codes
+    _tell(progress, cancelled, 0.9, "checking")
+    flags = check_image(
+        raw, protocol=protocol, metadata=image.metadata, cells=table, pixel_size_um=size
+    )
+    a, b, border = neighbour_pairs(cells)
+    import pandas as pd
+
+    pairs = pd.DataFrame({"cell_a": a, "cell_b": b, "shared_border_px": border})
+    islet_table = islets_table(nuclei, islets, pixel_size_um=size)
+    islet_table.insert(0, "image", image.name)
+    return MeasuredImage(
+        image.name, size, nuclei, islets, table, pairs, islet_table, flags, record
+    )
+
+
+def fit_stains(
+    samples: Sequence[pd.DataFrame],
+    controls: Sequence[pd.DataFrame],
+    protocol: Protocol,
+) -> dict[str, Threshold]:
+    """Fit each marker's threshold over one staining run.
+
+    Parameters
+    ----------
+    samples : sequence of DataFrame
+        Cells tables of the run's samples.
+    controls : sequence of DataFrame
+        Cells tables of its negative controls; may be empty.
+    protocol : Protocol
+        Names the markers, their features and the method.
+
+    Returns
+    -------
+    dict of str to Threshold
+        One per marker; a threshold may be "not estimable".
+    """
+    from islet_imaging.positivity import fit_marker
+
+    return {m: fit_marker(samples, controls, m, protocol) for m in protocol.markers}
+
+
+def call_image(
+    cells: pd.DataFrame,
+    pairs: pd.DataFrame,
+    thresholds: Mapping[str, Threshold],
+    protocol: Protocol,
+) -> pd.DataFrame:
+    """Call every cell of one image for every marker, then jointly.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        The measured cells of one image.
+    pairs : DataFrame
+        Its touching cells.
+    thresholds : mapping of str to Threshold
+        The staining run's thresholds.
+    protocol : Protocol
+        Names the markers and how sure is sure.
+
+    Returns
+    -------
+    DataFrame
+        ``cells`` with ``<marker>_own``, ``_probability``, ``_call``, ``_reason`` and ``phenotype``.
+    """
+    from islet_imaging.positivity import assign_phenotypes, call_marker
+
+    called = cells
+    for marker in protocol.markers:
+        called = call_marker(called, pairs, marker, thresholds[marker], protocol)
+    return assign_phenotypes(called, protocol)
+
+
+def score_image(
+    image: IsletImage | NDArray[Any],
+    protocol: Protocol,
+    *,
+    controls: Sequence[IsletImage] = (),
+    thresholds: Mapping[str, Threshold] | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> ScoredImage:
+    """Score one image that stands alone.
+
+    Parameters
+    ----------
+    image : IsletImage
+        With a pixel size and the protocol's channels.
+    protocol : Protocol
+        Everything that changes a number.
+    controls : sequence of IsletImage
+        Negative controls of the same staining run.
+    thresholds : mapping of str to Threshold, optional
+        Thresholds to use instead of fitting, as from an earlier run.
+    threads, device, progress, cancelled
+        As in `measure_image`.
+
+    Returns
+    -------
+    ScoredImage
+
+    Raises
+    ------
+    PixelSizeError, ChannelError
+        If the image lacks what the protocol needs.
+
+    Examples
+    --------
+    >>> from islet_imaging import Channel, Protocol, phantom, score_image
+    >>> made = phantom("easy_confocal", seed=1, shape=(256, 256))
+    >>> protocol = Protocol.for_channels(made.image.channel_names)
+    >>> scored = score_image(made.image, protocol)
+    >>> "INS_call" in scored.cells.columns
+    True
+    """
+    if not isinstance(image, IsletImage):
+        raise TypeError("score_image takes an IsletImage; wrap arrays with IsletImage.from_array")
+    steps = 1 + len(controls)
+
+    def part(k: int) -> Progress | None:
+        if progress is None:
+            return None
+        return lambda done, what: progress((k + done) / steps, what)
+
+    def measured(k: int, one: IsletImage) -> MeasuredImage:
+        return measure_image(
+            one,
+            protocol,
+            threads=threads,
+            device=device,
+            progress=part(k),
+            cancelled=cancelled,
+        )
+
+    control_tables = [measured(k, one).cells for k, one in enumerate(controls)]
+    own = measured(len(controls), image)
+    if thresholds is None:
+        thresholds = fit_stains([own.cells], control_tables, protocol)
+    cells = call_image(own.cells, own.pairs, thresholds, protocol)
+    _tell(progress, cancelled, 1.0, "done")
+    return ScoredImage(
+        image_name=own.image,
+        pixel_size_um=own.pixel_size_um,
+        nuclei=own.nuclei,
+        islets=own.islets,
+        cells=cells,
+        islet_table=own.islet_table,
+        flags=own.flags,
+        thresholds=thresholds,
+        protocol=protocol,
+    )
