@@ -1,0 +1,94 @@
+"""Bring a DNA channel to the scale of grey values that the nuclei network expects.
+
+The idea: two percentiles of the whole image fix black and white; a compressive curve (asinh) lifts
+dim nuclei beside bright ones, which are the ones that get lost.  The percentiles come from one
+fixed subsample of the whole image, so they do not depend on tiles, strips or workers.
+
+It fails on an image that is empty: noise is stretched to full contrast (the network has seen such
+crops and should return nothing), and where debris covers over half a percent of the image and is
+far brighter than nuclei.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+LOW_PERCENTILE = 0.5
+HIGH_PERCENTILE = 99.5
+COMPRESSION = 4.0
+MAX_SAMPLES = 1_000_000
+
+
+def grey_limits(read: Callable[[slice, slice], NDArray[np.generic]], shape: tuple[int, int]) -> (
+    tuple[float, float]
+):
+    """Find black and white of an image from a fixed subsample of it.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(rows, columns)`` returns that part of the image, (Y, X).
+    shape : (int, int)
+        Of the whole image.
+
+    Returns
+    -------
+    low, high : float
+        Percentiles 0.5 and 99.5 of at most about a million pixels on a regular grid.  ``high`` is
+        above ``low`` even for a constant image.
+    """
+    step = max(1, int(np.ceil(np.sqrt(shape[0] * shape[1] / MAX_SAMPLES))))
+    # a stripe of at most 64 sampled rows at a time: a slide is never read whole
+    rows_at_once = 64 * step
+    parts = [
+        np.asarray(read(slice(y, min(y + rows_at_once, shape[0])), slice(0, shape[1])))[
+            ::step, ::step
+        ].astype(np.float32, copy=False)
+        for y in range(0, shape[0], rows_at_once)
+    ]
+    sample = np.concatenate([p.ravel() for p in parts])
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 1.0
+    low, high = np.percentile(sample, [LOW_PERCENTILE, HIGH_PERCENTILE])
+    if high - low < 1e-6 * max(abs(float(high)), 1.0):
+        # nearly everything is one value: nuclei, if any, are above the high percentile
+        high = max(float(sample.max()), float(low) + 1.0)
+    return float(low), float(high)
+
+
+def normalise(image: NDArray[np.generic], limits: tuple[float, float]) -> FloatArray:
+    """Map grey values to about 0 to 1.
+
+    Parameters
+    ----------
+    image : (Y, X) any dtype
+        Part or whole of a DNA channel.
+    limits : (float, float)
+        From `grey_limits` of the whole image.
+
+    Returns
+    -------
+    (Y, X) float32
+        0 at the low limit, 1 at the high one, at most about 1.7; not-finite pixels become 0.
+
+    Examples
+    --------
+    >>> normalise(np.array([[10, 110]]), (10.0, 110.0))
+    array([[0., 1.]], dtype=float32)
+    """
+    low, high = limits
+    x = (image.astype(np.float32, copy=False) - np.float32(low)) / np.float32(high - low)
+    x = np.nan_to_num(x, nan=0.0, posinf=10.0, neginf=0.0)
+    return compress(np.clip(x, -0.1, 10.0))
+
+
+def compress(x: FloatArray) -> FloatArray:
+    """Apply the compressive curve to linear values scaled to 0..1."""
+    curve = np.arcsinh(np.float32(COMPRESSION) * x) / np.float32(np.arcsinh(COMPRESSION))
+    return np.asarray(curve, dtype=np.float32)

@@ -1,0 +1,185 @@
+"""Train the nuclei network from a configuration file, or fine-tune it on a user's folder.
+
+The idea: a YAML file says everything that makes a set of weights (sources, shares, split, steps,
+seed), so that the model card can name one command.  Validation finds instances on whole images,
+not on crops, because that is what users get; a fine-tuned network is judged on images that were
+held out, beside the network it came from, before anything replaces anything.
+
+It fails with a clear error when the data folder is not there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..errors import ImageReadError, ProtocolError
+from .data import CropSource, Sample, load_folder, load_rows, read_index, split_names
+
+if TYPE_CHECKING:
+    from torch import nn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NucleiTrainingConfig:
+    """Everything that makes a set of nuclei weights.
+
+    Attributes
+    ----------
+    split : {"train", "all"}
+        Of dsb2018: only the train part of the published split, or all that is marked train.
+    left_out_organs : tuple of str
+        Organs of the tissue set that are not trained on (``bone``, ``heart``, ``liver``,
+        ``muscle``).
+    shares : dict of str -> float
+        How often crops come from ``cultures``, ``tissue``, ``phantoms``, ``folder``.
+    phantom_images : int
+        Number of rendered images; 0 leaves the source out.
+    folder : str, optional
+        A user's folder of ``images/`` and ``masks/``.
+    crop_px : int
+        Side of a crop at working scale.
+    scale_jitter : (float, float)
+        Range of nucleus diameters relative to the working one.
+    widths : tuple of int
+        Of the network.
+    steps, batch_size, learning_rate, seed, workers, threads, validate_every : see ``LoopConfig``
+    start_from : str, optional
+        Checkpoint whose weights the training starts with.
+    """
+
+    split: str = "train"
+    left_out_organs: tuple[str, ...] = ()
+    shares: dict[str, float] = field(
+        default_factory=lambda: {"cultures": 0.55, "tissue": 0.45, "phantoms": 0.2, "folder": 1.0}
+    )
+    phantom_images: int = 0
+    folder: str | None = None
+    crop_px: int = 128
+    scale_jitter: tuple[float, float] = (0.6, 1.7)
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    steps: int = 4500
+    batch_size: int = 16
+    learning_rate: float = 3e-3
+    warmup: float = 0.08
+    ema_decay: float = 0.998
+    seed: int = 0
+    workers: int = 1
+    threads: int = 2
+    validate_every: int = 500
+    start_from: str | None = None
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> NucleiTrainingConfig:
+        """Read a configuration; unknown keys are errors."""
+        values = yaml.safe_load(path.read_text()) or {}
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ProtocolError(
+                f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            )
+        for key in ("left_out_organs", "scale_jitter", "widths"):
+            if key in values:
+                values[key] = tuple(values[key])
+        return cls(**values)
+
+
+def training_sources(config: NucleiTrainingConfig, data_dir: Path | None) -> dict[str, list[Sample]]:
+    """Load the samples of each source that has a share."""
+    sources: dict[str, list[Sample]] = {}
+    wants = {n for n, share in config.shares.items() if share > 0}
+    if {"cultures", "tissue"} & wants:
+        if data_dir is None:
+            raise ImageReadError(
+                "the training data folder is not given; pass data_dir or set ISLET_IMAGING_DATA"
+            )
+        rows = read_index(data_dir, datasets=["dsb2018_fluo"])
+        if config.split == "train":
+            names = split_names(data_dir)["train"]
+            rows = [r for r in rows if Path(r["image"]).name in names]
+        if "cultures" in wants:
+            sources["cultures"] = load_rows(data_dir, rows)
+        if "tissue" in wants:
+            tissue = read_index(data_dir, datasets=["bitdepth_mouse_tissue"])
+            tissue = [r for r in tissue if r["group"].split("/")[0] not in config.left_out_organs]
+            sources["tissue"] = load_rows(data_dir, tissue)
+    if config.folder is not None:
+        sources["folder"] = load_folder(Path(config.folder))
+    return sources
+
+
+def train_nuclei(
+    config: NucleiTrainingConfig,
+    out_dir: Path,
+    *,
+    data_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> nn.Module:
+    """Train the nuclei network; the same call goes on after a stop.
+
+    Parameters
+    ----------
+    config : NucleiTrainingConfig
+        What to train on and for how long.
+    out_dir : Path
+        Folder for checkpoint, log, validation curve and the configuration itself.
+    data_dir : Path, optional
+        The data folder (``nuclei/index.csv`` in it).
+    progress, cancelled : callable, optional
+        See ``training.train``.
+
+    Returns
+    -------
+    torch.nn.Module
+        The averaged network.
+    """
+    import torch
+
+    from .architecture import UNet, UNetConfig
+    from .losses import nuclei_loss
+    from .targets import N_FIELDS
+    from .training import LoopConfig, train
+
+    sources = training_sources(config, data_dir)
+    for name, samples in sources.items():
+        log.info("source %s: %d images, share %s", name, len(samples), config.shares.get(name))
+    crops = CropSource(
+        sources,
+        config.shares,
+        size_px=config.crop_px,
+        seed=config.seed,
+        scale_jitter=config.scale_jitter,
+    )
+    torch.manual_seed(config.seed)
+    net = UNet(UNetConfig(1, N_FIELDS, config.widths))
+    loop = LoopConfig(
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        warmup=config.warmup,
+        ema_decay=config.ema_decay,
+        seed=config.seed,
+        workers=config.workers,
+        threads=config.threads,
+        validate_every=config.validate_every,
+    )
+    return train(
+        net,
+        crops,
+        nuclei_loss,
+        loop,
+        out_dir,
+        about={"config": asdict(config), "images": {k: len(v) for k, v in sources.items()}},
+        start_from=Path(config.start_from) if config.start_from else None,
+        progress=progress,
+        cancelled=cancelled,
+    )
