@@ -1,0 +1,44 @@
+# Everything runs in .venv, which these targets make themselves.
+#   make setup   install what users and developers need, napari included
+#   make demo    make an example experiment, score it, say where the report is
+#   make test    run the tests (under 15 minutes on 2 cores); test-all adds the slow ones
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+# constraints hold development and CI to what was tested; torch's stays a small CPU build
+INSTALL := $(PIP) install --quiet -c constraints.txt
+
+.PHONY: setup demo test test-all lint clean
+
+setup: $(VENV)/dev.done
+
+$(VENV)/pip.done:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/core.done: $(VENV)/pip.done pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/dev.done: $(VENV)/pip.done pyproject.toml constraints.txt
+	$(INSTALL) -e ".[all,formats,export,dask,train]" --group dev
+	touch $@ $(VENV)/core.done
+
+demo: $(VENV)/core.done
+	$(BIN)/islet-imaging demo demo
+
+test: $(VENV)/dev.done
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/dev.done
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo build dist

@@ -1,0 +1,29 @@
+"""`islet-imaging export`: a run's labels and calls in the formats of other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from islet_imaging.cli.app import app, say
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
+    format: Annotated[  # the word users know
+        str,
+        typer.Option(
+            "--format", "-f", help="geojson (QuPath), roi (ImageJ), anndata or ome-zarr."
+        ),
+    ] = "geojson",
+) -> None:
+    """Export outlines, calls and measurements of every image of a run."""
+    from islet_imaging.export import export as export_run
+    from islet_imaging.run import Run
+
+    for path in export_run(Run.open(run), out, format=format):
+        say(f"wrote {path}")

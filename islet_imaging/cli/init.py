@@ -1,0 +1,36 @@
+"""`islet-imaging init`: draft a protocol and a sample sheet from what is in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from islet_imaging.cli.app import app, fail, say
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of images.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace drafts that are there already.")
+    ] = False,
+) -> None:
+    """Write FOLDER/protocol.yaml and FOLDER/samples.csv, ready to edit, then to `score`."""
+    from islet_imaging.drafting import draft_protocol_text, draft_samples_text
+    from islet_imaging.run import write_text
+
+    targets = [folder / "protocol.yaml", folder / "samples.csv"]
+    there = [str(t) for t in targets if t.exists()]
+    if there and not force:
+        fail(f"{', '.join(there)} exists already; --force replaces it")
+    texts = [draft_protocol_text(folder), draft_samples_text(folder)]
+    for target, text in zip(targets, texts, strict=True):
+        write_text(target, text)
+        say(f"wrote {target}")
+    say("Edit both: channel roles, condition, batch and role of every file. Then:")
+    say(
+        f"  islet-imaging score {folder} --out RUN "
+        f"--samples {targets[1]} --protocol {targets[0]}"
+    )

@@ -1,0 +1,38 @@
+"""`islet-imaging phantom`: an experiment of synthetic stained islets with known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from islet_imaging.cli.app import app, say
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write the images into.")],
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="easy_confocal, ffpe20x, cryo10um_widefield, wholemount, hcs0.65 or abused_8bit."
+        ),
+    ] = "ffpe20x",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    conditions: Annotated[int, typer.Option(min=1, help="Number of conditions.")] = 2,
+    batches: Annotated[int, typer.Option(min=1, help="Batches per condition.")] = 3,
+    images: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 3,
+) -> None:
+    """Write synthetic stainings, controls, samples.csv and the truth behind them."""
+    from islet_imaging.phantom import write_experiment
+
+    sheet = write_experiment(
+        out,
+        preset=preset,
+        seed=seed,
+        n_conditions=conditions,
+        n_batches=batches,
+        n_images=images,
+    )
+    say(f"wrote {sheet}")

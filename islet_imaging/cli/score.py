@@ -1,0 +1,126 @@
+"""`islet-imaging score`: a folder of images to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from islet_imaging.cli.app import app, say
+from islet_imaging.cli.progress import image_progress
+
+if TYPE_CHECKING:
+    from islet_imaging.run import Run
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="Folder of images, sub-folders included.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Run folder to write; what is done there is kept.")
+    ],
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Sample sheet (file, condition, batch, role). `init` drafts one."),
+    ] = None,
+    protocol: Annotated[
+        Path | None,
+        typer.Option(help="protocol.yaml. Without it the draft that `init` would write is used."),
+    ] = None,
+    pixel_size_um: Annotated[
+        float | None,
+        typer.Option(help="Pixel size in um, instead of what protocol and files say."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one per core.")
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Address of a dask scheduler (tcp://...) that sees the same files."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or mps, for the networks.")
+    ] = "auto",
+) -> None:
+    """Score a folder: % positive per islet, image, batch and condition, with a report.
+
+    Exit status 0: all images scored; 1: some failed, they are named; 2: wrong use.
+    """
+    import dataclasses
+    from contextlib import ExitStack
+
+    from islet_imaging.batch import score_folder
+    from islet_imaging.drafting import draft_protocol
+    from islet_imaging.protocol import Protocol
+
+    used = Protocol.load(protocol) if protocol is not None else None
+    if pixel_size_um is not None:
+        used = used if used is not None else draft_protocol(folder)
+        used = used.replace(
+            reading=dataclasses.replace(used.reading, pixel_size_um=pixel_size_um)
+        )
+    with ExitStack() as stack:
+        executor = None
+        if dask is not None:
+            executor = stack.enter_context(_dask_executor(dask))
+        tell = stack.enter_context(image_progress())
+        run = score_folder(
+            folder,
+            out,
+            protocol=used,
+            samples=samples,
+            workers=workers,
+            executor=executor,
+            device=device,
+            progress=tell,
+        )
+    if protocol is None:
+        say("No protocol given: one was drafted from the channel names; it is in the run folder.")
+    tell_result(run)
+    if (run.images["status"] == "failed").any():
+        raise typer.Exit(1)
+
+
+def tell_result(run: Run) -> None:
+    """Print the headline, what failed and where the report is."""
+    for row in run.summary.itertuples():
+        where = f"{row.condition}: " if row.condition else ""
+        if row.fraction != row.fraction:
+            say(f"{where}{row.marker} not estimable. {row.note}")
+            continue
+        interval = ""
+        if row.ci_low == row.ci_low:
+            interval = f" [{100 * row.ci_low:.1f} to {100 * row.ci_high:.1f}]"
+        say(
+            f"{where}{row.marker} {100 * row.fraction:.1f} %{interval}  "
+            f"({row.n_batches} batches, {row.n_islets} islets, {row.n_cells} cells; "
+            f"{row.interval}) {row.note}".rstrip()
+        )
+    images = run.images
+    failed = images[images["status"] == "failed"]
+    for row in failed.itertuples():
+        typer.echo(f"failed: {row.image}: {row.message}", err=True)
+    say(f"{len(images) - len(failed)} of {len(images)} images scored.")
+    say(f"Report: {run.path / 'report.html'}")
+
+
+def _dask_executor(address: str):  # type: ignore[no-untyped-def]
+    """A context manager that gives an executor on a running dask cluster."""
+    from contextlib import contextmanager
+
+    from islet_imaging.errors import IsletImagingError
+
+    try:
+        from distributed import Client
+    except ImportError:
+        raise IsletImagingError(
+            "--dask needs the dask extra: pip install 'islet-imaging[dask]'"
+        ) from None
+
+    @contextmanager
+    def connect():  # type: ignore[no-untyped-def]
+        with Client(address) as client:
+            yield client.get_executor()
+
+    return connect()
