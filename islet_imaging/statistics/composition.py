@@ -1,0 +1,179 @@
+"""Composition of a condition: phenotypes and number of hormones, shares that add up to 1.
+
+The idea: a cell has exactly one phenotype, so shares are taken within a batch, then averaged over
+batches like any fraction, and add up to 1 at every level.  Cells whose phenotype hangs on an
+unsure call are a class of their own instead of being forced.  It fails with spill-over: false
+bihormonal cells appear wherever two hormones are neighbours, so look at the gallery first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from islet_imaging.statistics.counting import read_calls
+from islet_imaging.statistics.design import UNKNOWN_BATCH
+from islet_imaging.statistics.intervals import batch_interval, islet_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: names under which channels show a hormone; C-peptide and (pro)insulin are one hormone
+HORMONES: Mapping[str, str] = {
+    "INS": "insulin",
+    "INSULIN": "insulin",
+    "PROINS": "insulin",
+    "PROINSULIN": "insulin",
+    "CPEP": "insulin",
+    "CPEPTIDE": "insulin",
+    "GCG": "glucagon",
+    "GLUCAGON": "glucagon",
+    "SST": "somatostatin",
+    "SOMATOSTATIN": "somatostatin",
+    "PPY": "pancreatic polypeptide",
+    "PP": "pancreatic polypeptide",
+    "GHRL": "ghrelin",
+    "GHRELIN": "ghrelin",
+}
+_NUMBER = ("none", "monohormonal", "bihormonal", "polyhormonal")
+
+
+def hormone_of(marker: str) -> str | None:
+    """The hormone a channel of that name shows, or None.
+
+    Examples
+    --------
+    >>> hormone_of("C-peptide"), hormone_of("NKX6.1")
+    ('insulin', None)
+    """
+    return HORMONES.get("".join(c for c in marker.upper() if c.isalnum()))
+
+
+def hormone_number(cells: pd.DataFrame) -> pd.Series:
+    """``none``, ``monohormonal``, ``bihormonal``, ``polyhormonal`` or ``unsure`` for each cell.
+
+    Insulin and C-peptide count as one hormone, present if either is.  A cell is unsure if any
+    call that could change its class is.  With fewer than two hormones stained there is nothing to
+    say, and the result is empty text.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({"INS_call": ["positive", "positive"], "INS_probability": 0.9,
+    ...                       "GCG_call": ["negative", "unsure"], "GCG_probability": 0.3})
+    >>> hormone_number(cells).tolist()
+    ['monohormonal', 'unsure']
+    """
+    import pandas as pd
+
+    markers = [c.removesuffix("_call") for c in cells.columns if str(c).endswith("_call")]
+    groups: dict[str, list[str]] = {}
+    for marker in markers:
+        hormone = hormone_of(marker)
+        if hormone is not None:
+            groups.setdefault(hormone, []).append(marker)
+    if len(groups) < 2:
+        return pd.Series("", index=cells.index, dtype=object)
+    least = np.zeros(len(cells), int)
+    most = np.zeros(len(cells), int)
+    called = np.ones(len(cells), bool)
+    for members in groups.values():
+        sure = np.zeros(len(cells), bool)
+        possible = np.zeros(len(cells), bool)
+        for marker in members:
+            calls = read_calls(cells, marker)
+            sure |= calls.may_be_positive & ~calls.may_be_negative
+            possible |= calls.may_be_positive
+            called &= calls.may_be_positive | calls.may_be_negative
+        least += sure
+        most += possible
+    names = np.array(_NUMBER, dtype=object)[np.minimum(least, 3)]
+    names[np.minimum(least, 3) != np.minimum(most, 3)] = "unsure"
+    names[~called] = "not called"
+    return pd.Series(names, index=cells.index, dtype=object)
+
+
+def composition(
+    cells: pd.DataFrame,
+    *,
+    conditions: Sequence[str],
+    denominator: str = "all",
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Shares of phenotypes, and of cells with none, one, two or more hormones, per condition.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Cells of role ``sample`` as `islet_imaging.statistics.design.join` returns them.
+    conditions : sequence of str
+        Conditions in the order of the table.
+    denominator : str
+        ``"all"`` or ``"islets"``; a marker counts as ``"all"``, because phenotypes already tell
+        its positive cells apart.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    DataFrame
+        condition, kind (``phenotype`` or ``hormones``), class, n_batches, n_cells, fraction,
+        ci_low, ci_high.  Fractions of one condition and kind add up to 1.  Intervals are over
+        batches, or within the one batch there is.
+    """
+    import pandas as pd
+
+    live = ~cells["excluded"].to_numpy(dtype=bool)
+    if denominator == "islets":
+        live &= cells["islet"].to_numpy() > 0
+    cells = cells[live]
+    kinds: dict[str, pd.Series] = {}
+    if "phenotype" in cells.columns:
+        named = cells["phenotype"].astype("string").fillna("").astype(object)
+        kinds["phenotype"] = named.where(named != "", "not called")
+    number = hormone_number(cells)
+    if (number != "").any():
+        kinds["hormones"] = number
+    rows = []
+    for condition in conditions:
+        here = cells["condition"] == condition
+        for kind, classes in kinds.items():
+            rows.extend(_classes(condition, kind, cells[here], classes[here], level))
+    columns = ["condition", "kind", "class", "n_batches", "n_cells", "fraction"]
+    return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high"])
+
+
+def _classes(
+    condition: str, kind: str, cells: pd.DataFrame, classes: pd.Series, level: float
+) -> list[dict[str, object]]:
+    import pandas as pd
+
+    batches = set(cells["batch"])
+    unknown = UNKNOWN_BATCH in batches
+    one = unknown or len(batches) == 1
+    by = cells["unit"] if one else cells["batch"]
+    counts = pd.crosstab(by, classes)
+    totals = counts.sum(axis=1)
+    present = [str(c) for c in counts.columns]
+    names = [n for n in (*_NUMBER, "unsure", "not called") if n in present]
+    if kind == "phenotype":
+        names = sorted(present, key=lambda c: (-counts[c].sum(), c))
+    rows = []
+    for name in names:
+        over = islet_interval if one else batch_interval
+        interval = over(counts[name], totals, level=level)
+        rows.append(
+            {
+                "condition": condition,
+                "kind": kind,
+                "class": name,
+                "n_batches": 0 if unknown else len(batches),
+                "n_cells": int(counts[name].sum()),
+                "fraction": interval.fraction,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+            }
+        )
+    return rows

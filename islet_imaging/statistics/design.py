@@ -1,0 +1,120 @@
+"""The design of the experiment: which cell belongs to which islet, image, batch and condition.
+
+The idea: the sample sheet is joined to the cells once, the physical islet (not the image) becomes
+the unit within a batch, and what is not stated is marked as unknown rather than guessed: an image
+without a batch makes its condition descriptive.  It fails where the sheet is wrong; no statistics
+can see two wells of one differentiation entered as two batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from islet_imaging.errors import IsletImagingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: condition of images when no sheet names one
+ONE_CONDITION = "all"
+#: batch of images whose batch nobody stated
+UNKNOWN_BATCH = "unknown"
+DESIGN = ("condition", "batch", "role")
+
+
+def text(column: pd.Series) -> pd.Series:
+    """A column as stripped text, missing entries empty."""
+    if column.dtype.kind == "f":
+        # a column of batch numbers with a gap is read as float; 1.0 is batch "1"
+        column = column.map(lambda v: "" if v != v else f"{v:g}")
+    return column.astype("string").fillna("").str.strip().astype(object)
+
+
+def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells with ``condition, batch, role, unit``, and the table of images.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Cells table; columns ``image``, ``islet``, ``cell`` and ``excluded`` are needed.
+    samples : DataFrame or None
+        Sample sheet with ``file`` and any of ``condition, batch, role`` and more columns.  With
+        None, columns of these names in ``cells`` are used, if there are any.
+
+    Returns
+    -------
+    tuple of DataFrame
+        The cells, ordered by image and cell, with the columns above (``unit`` names the physical
+        islet, or the image for cells outside islets) and ``islet_key`` (empty outside islets);
+        and one row per image: ``image, condition, batch, role`` and the sheet's other columns.
+        Batches nobody stated are ``UNKNOWN_BATCH``.
+
+    Raises
+    ------
+    IsletImagingError
+        If columns are missing, a cell occurs twice, or an image is not in the sheet.
+    """
+    import pandas as pd
+
+    missing = [c for c in ("image", "islet", "cell", "excluded") if c not in cells.columns]
+    if missing:
+        raise IsletImagingError(f"the cells table has no column {missing[0]!r}")
+    cells = cells.copy(deep=False)
+    cells["image"] = cells["image"].astype(str)
+    twice = cells.duplicated(["image", "cell"])
+    if twice.any():
+        first = cells.loc[twice].iloc[0]
+        raise IsletImagingError(
+            f"cell {first['cell']} of image {first['image']!r} occurs twice in the cells table; "
+            "each image may be scored once only"
+        )
+    cells = cells.sort_values(["image", "cell"], kind="stable").reset_index(drop=True)
+    if cells["excluded"].isna().any():
+        raise IsletImagingError("the column 'excluded' of the cells table has empty entries")
+
+    if samples is None:
+        known = [c for c in DESIGN if c in cells.columns]
+        images = cells[["image", *known]].drop_duplicates().reset_index(drop=True)
+        if images["image"].duplicated().any():
+            name = images.loc[images["image"].duplicated(), "image"].iloc[0]
+            raise IsletImagingError(f"image {name!r} has more than one condition, batch or role")
+    else:
+        images = _sheet(samples)
+        stray = sorted(set(cells["image"]) - set(images["image"]))
+        if stray:
+            raise IsletImagingError(
+                f"{len(stray)} scored image(s) are not in the sample sheet, first {stray[0]!r}: "
+                "add a row, with `file` as the path relative to the scored folder"
+            )
+    for column, default in zip(DESIGN, (ONE_CONDITION, UNKNOWN_BATCH, "sample"), strict=True):
+        value = text(images[column]) if column in images else pd.Series("", index=images.index)
+        images[column] = value.where(value != "", default)
+    rest = [c for c in images.columns if c not in ("image", *DESIGN)]
+    images = images[["image", *DESIGN, *rest]]
+
+    by_image = images.set_index("image")
+    for column in DESIGN:
+        cells[column] = cells["image"].map(by_image[column])
+    inside = cells["islet"].to_numpy() > 0
+    own = cells["image"] + "#" + cells["islet"].astype(str)
+    if "islet" in rest:
+        # the sheet names a physical islet that several images (serial sections) may show
+        named = text(by_image["islet"])
+        stated = cells["image"].map(named)
+        own = own.where(stated == "", cells["batch"] + "/" + stated)
+    cells["islet_key"] = np.where(inside, own, "")
+    cells["unit"] = np.where(inside, own, cells["image"])
+    return cells, images
+
+
+def _sheet(samples: pd.DataFrame) -> pd.DataFrame:
+    if "file" not in samples.columns:
+        raise IsletImagingError("the sample sheet has no column 'file'")
+    images = samples.rename(columns={"file": "image"}).reset_index(drop=True)
+    images["image"] = text(images["image"]).str.replace("\\", "/").str.removeprefix("./")
+    if images["image"].duplicated().any():
+        name = images.loc[images["image"].duplicated(), "image"].iloc[0]
+        raise IsletImagingError(f"the sample sheet names {name!r} twice")
+    return images

@@ -1,0 +1,345 @@
+"""From a cells table to the tables of a run: fractions per islet, image, batch and condition.
+
+The idea: count once (``counting``), add up to four levels, and lay an interval over the level
+that is replicated: batches where there are two or more, islets within one batch otherwise, with
+the words for it in the table.  Every sentence a reader needs to not misread the number is in
+``note``.  It fails where the sample sheet calls one differentiation two batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from islet_imaging.errors import IsletImagingError
+from islet_imaging.statistics import composition, levels
+from islet_imaging.statistics.counting import SUMS, fractions, weigh
+from islet_imaging.statistics.design import UNKNOWN_BATCH, join
+from islet_imaging.statistics.intervals import batch_interval, check_level, islet_interval
+from islet_imaging.statistics.rare import upper_bound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: what ``interval`` can say
+OVER_BATCHES = "over batches"
+ONE_BATCH = "this batch only"
+DESCRIPTIVE = "these islets only (batches unknown)"
+NONE = "none"
+
+#: points by which weighting cells and weighting islets may differ before it is said
+WEIGHTING_PP = 3.0
+#: share of cells without a probability above which it is said
+UNKNOWN_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The tables of a run.
+
+    Attributes
+    ----------
+    conditions : DataFrame
+        ``summary.csv``: condition, marker, n_batches, n_islets, n_cells, fraction, ci_low,
+        ci_high, interval, note.
+    batches : DataFrame
+        ``batches.csv``: condition, batch, marker, n_islets, n_cells, n_positive, n_unsure,
+        fraction, fraction_low, fraction_high.
+    images : DataFrame
+        Per image: image, condition, batch, role, n_cells, n_islets, then ``<marker>_fraction``,
+        ``<marker>_fraction_low``, ``<marker>_fraction_high``.  All roles.
+    islets : DataFrame
+        Per islet of an image: image, islet, n_cells and the same three columns per marker.
+    levels : DataFrame
+        What was sampled, per condition: batches, images, islets, cells, excluded cells.
+    phenotypes : DataFrame
+        Composition per condition: shares that add up to 1, with intervals over batches.
+    counts : DataFrame
+        The counts everything is made of, one row per condition, batch, unit (islet, or image for
+        cells outside islets) and marker: k positives (fractional) of n cells.
+    denominator : str
+        What the fractions are of.
+    level : float
+        Confidence level of all intervals.
+    """
+
+    conditions: pd.DataFrame
+    batches: pd.DataFrame
+    images: pd.DataFrame
+    islets: pd.DataFrame
+    levels: pd.DataFrame
+    phenotypes: pd.DataFrame
+    counts: pd.DataFrame
+    denominator: str
+    level: float
+
+
+def summarise(
+    cells: pd.DataFrame,
+    samples: pd.DataFrame | None = None,
+    *,
+    markers: Sequence[str],
+    denominator: str = "all",
+    level: float = 0.95,
+) -> Summary:
+    """Fractions of positive cells per islet, image, batch and condition, with intervals.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        One row per nucleus: ``image, islet, cell, excluded``, for each marker ``<marker>_call``
+        (positive, negative, unsure) and ``<marker>_probability``, optionally ``phenotype``; and,
+        where there is no sample sheet, optionally ``condition, batch, role``.
+    samples : DataFrame, optional
+        Sample sheet: ``file, condition, batch, role`` and further columns.  ``file`` is what the
+        cells table calls ``image``.
+    markers : sequence of str
+        Markers to summarise.
+    denominator : str
+        ``"all"``: all live cells; ``"islets"``: cells inside islets; or a marker, whose positive
+        cells count (``"CHGA"``: share of CHGA+ cells).
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    IsletImagingError
+        If columns are missing, calls are not what they may be, or an image is not in the sheet.
+
+    Notes
+    -----
+    ``fraction`` counts an unsure cell by its probability, ``fraction_low`` and ``fraction_high``
+    count all of them as negative and as positive.  Excluded cells count nowhere.  Only images of
+    role ``sample`` enter batches and conditions.  A batch's fraction is all its positives over
+    all its cells; a condition's is the mean over its batches.  Intervals: see
+    `batch_interval` and `islet_interval`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({
+    ...     "image": ["a", "a", "b", "b"], "islet": 1, "cell": [1, 2, 1, 2], "excluded": False,
+    ...     "INS_call": ["positive", "negative", "positive", "unsure"],
+    ...     "INS_probability": [0.99, 0.02, 0.95, 0.5]})
+    >>> sheet = pd.DataFrame({"file": ["a", "b"], "condition": "day 30", "batch": ["d1", "d2"]})
+    >>> s = summarise(cells, sheet, markers=["INS"])
+    >>> s.conditions[["condition", "marker", "n_batches", "fraction", "interval"]].to_dict("list")
+    {'condition': ['day 30'], 'marker': ['INS'], 'n_batches': [2], 'fraction': [0.625], \
+'interval': ['over batches']}
+    """
+    check_level(level)
+    if isinstance(markers, str) or len(set(markers)) != len(markers):
+        raise IsletImagingError(f"markers must be a list of different names, found {markers!r}")
+    cells, images = join(cells, samples)
+    weighed = {marker: weigh(cells, marker, denominator) for marker in markers}
+    is_sample = (cells["role"] == "sample").to_numpy()
+
+    counts = _counts(cells[is_sample], {m: w[is_sample] for m, w in weighed.items()})
+    batches = _batches(counts, markers, images)
+    conditions = _conditions(counts, batches, markers, images, level)
+    return Summary(
+        conditions=conditions,
+        batches=batches[list(_BATCH_COLUMNS)],
+        images=_images(cells, images, weighed),
+        islets=_islets(cells, weighed),
+        levels=levels.levels_table(cells, images),
+        phenotypes=composition.composition(
+            cells[is_sample], conditions=_order(images), denominator=denominator, level=level
+        ),
+        counts=counts,
+        denominator=denominator,
+        level=level,
+    )
+
+
+_BATCH_COLUMNS = (
+    "condition",
+    "batch",
+    "marker",
+    "n_islets",
+    "n_cells",
+    "n_positive",
+    "n_unsure",
+    "fraction",
+    "fraction_low",
+    "fraction_high",
+)
+_CONDITION_COLUMNS = (
+    "condition",
+    "marker",
+    "n_batches",
+    "n_islets",
+    "n_cells",
+    "fraction",
+    "ci_low",
+    "ci_high",
+    "interval",
+    "note",
+)
+_WHOLE = ["n_cells", "n_positive", "n_unsure", "n_unknown"]
+
+
+def _order(images: pd.DataFrame) -> list[str]:
+    """Conditions of samples in the order of the sheet (images are sorted where there is none)."""
+    return list(dict.fromkeys(images.loc[images["role"] == "sample", "condition"]))
+
+
+def _counts(cells: pd.DataFrame, weighed: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    keys = ["condition", "batch", "unit", "islet_key"]
+    parts = []
+    for marker, weights in weighed.items():
+        table = pd.concat([cells[keys], weights], axis=1)
+        sums = table.groupby(keys, sort=True, observed=True)[list(SUMS)].sum().reset_index()
+        sums.insert(2, "marker", marker)
+        parts.append(sums[sums["n_cells"] > 0])
+    if not parts:
+        return pd.DataFrame(columns=["condition", "batch", "marker", "unit", "islet_key", *SUMS])
+    out = pd.concat(parts, ignore_index=True)
+    out[_WHOLE] = out[_WHOLE].astype(np.int64)
+    return out
+
+
+def _batches(counts: pd.DataFrame, markers: Sequence[str], images: pd.DataFrame) -> pd.DataFrame:
+    """One row per batch that has a sample image, also where no cell could be counted."""
+    import pandas as pd
+
+    sample = images[images["role"] == "sample"]
+    pairs = sorted(set(zip(sample["condition"], sample["batch"], strict=True)), key=lambda p: p[1])
+    order = {c: i for i, c in enumerate(_order(images))}
+    pairs.sort(key=lambda p: order[p[0]])
+    keys = ["condition", "batch", "marker"]
+    index = pd.MultiIndex.from_tuples([(c, b, m) for c, b in pairs for m in markers], names=keys)
+    grouped = counts.groupby(keys, observed=True)
+    sums = grouped[list(SUMS)].sum().reindex(index, fill_value=0)
+    sums["n_islets"] = (
+        counts[counts["islet_key"] != ""].groupby(keys, observed=True)["islet_key"].nunique()
+    )
+    out = pd.concat([sums, fractions(sums)], axis=1).reset_index()
+    out[["n_islets", *_WHOLE]] = out[["n_islets", *_WHOLE]].fillna(0).astype(np.int64)
+    return out
+
+
+def _conditions(
+    counts: pd.DataFrame,
+    batches: pd.DataFrame,
+    markers: Sequence[str],
+    images: pd.DataFrame,
+    level: float,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for condition in _order(images):
+        for marker in markers:
+            here = batches[(batches["condition"] == condition) & (batches["marker"] == marker)]
+            units = counts[(counts["condition"] == condition) & (counts["marker"] == marker)]
+            rows.append(_condition(condition, marker, here, units, level))
+    return pd.DataFrame(rows, columns=list(_CONDITION_COLUMNS))
+
+
+def _condition(
+    condition: str, marker: str, batches: pd.DataFrame, units: pd.DataFrame, level: float
+) -> dict[str, object]:
+    counted = batches[batches["n"] > 0]
+    notes: list[str] = []
+    unknown = UNKNOWN_BATCH in set(batches["batch"])
+    if unknown:
+        interval = islet_interval(units["k"], units["n"], level=level)
+        kind = DESCRIPTIVE
+        notes.append(
+            "batches are not stated (no sample sheet, or no batch in it): the interval describes "
+            "these islets and says nothing about another differentiation"
+        )
+    elif len(counted) >= 2:
+        interval = batch_interval(counted["k"], counted["n"], level=level)
+        kind = OVER_BATCHES
+        if len(counted) == 2:
+            notes.append("2 batches: the interval is honest and too wide to be of much use")
+    else:
+        interval = islet_interval(units["k"], units["n"], level=level)
+        kind = ONE_BATCH
+        notes.append("one batch: the interval is over its islets; batches differ by more")
+    if not np.isfinite(interval.low):
+        kind = NONE
+        notes = [
+            "no cell could be counted" if interval.n == 0 else "one islet or image: no interval"
+        ]
+    without = [str(b) for b in batches.loc[batches["n"] == 0, "batch"]]
+    if without and len(counted):
+        notes.append(f"no cell could be counted in batch {', '.join(without)}")
+    n_cells = int(batches["n_cells"].sum())
+    if n_cells and not batches["n_positive"].any() and not batches["n_unsure"].any():
+        bound = 100 * upper_bound(n_cells, level=level)
+        notes.append(
+            f"none of {n_cells} cells: if cells were independent, up to {bound:.2g} % could not be "
+            "excluded"
+        )
+    share = batches["n_unknown"].sum() / max(n_cells, 1)
+    if share > UNKNOWN_SHARE:
+        notes.append(f"{100 * share:.0f} % of the cells have no probability and are left out")
+    equal = _equal_weight(units, pooled=unknown)
+    if np.isfinite(equal) and abs(equal - interval.fraction) * 100 > WEIGHTING_PP:
+        notes.append(
+            f"{100 * equal:.1f} % where every islet weighs the same: large and small islets differ"
+        )
+    return {
+        "condition": condition,
+        "marker": marker,
+        "n_batches": 0 if unknown else len(counted),
+        "n_islets": int(batches["n_islets"].sum()),
+        "n_cells": n_cells,
+        "fraction": interval.fraction,
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "interval": kind,
+        "note": "; ".join(notes),
+    }
+
+
+def _equal_weight(units: pd.DataFrame, *, pooled: bool) -> float:
+    """Mean over batches of the mean over islets; NaN without islets."""
+    inside = units[(units["islet_key"] != "") & (units["n"] > 0)]
+    if inside.empty:
+        return np.nan
+    share = inside["k"] / inside["n"]
+    return float(share.mean() if pooled else share.groupby(inside["batch"]).mean().mean())
+
+
+def _images(
+    cells: pd.DataFrame, images: pd.DataFrame, weighed: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    counted = cells[~cells["excluded"].to_numpy(dtype=bool)]
+    out = images[["image", "condition", "batch", "role"]].set_index("image")
+    out["n_cells"] = counted.groupby("image").size()
+    out["n_islets"] = counted[counted["islet"] > 0].groupby("image")["islet"].nunique()
+    out[["n_cells", "n_islets"]] = out[["n_cells", "n_islets"]].fillna(0).astype(np.int64)
+    return _with_fractions(out, cells, ["image"], weighed).reset_index()
+
+
+def _islets(cells: pd.DataFrame, weighed: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    inside = cells[cells["islet"] > 0]
+    keys = ["image", "islet"]
+    counted = (~inside["excluded"].astype(bool)).groupby([inside[k] for k in keys]).sum()
+    out = counted.astype(np.int64).to_frame("n_cells")
+    return _with_fractions(out, inside, keys, weighed).reset_index()
+
+
+def _with_fractions(
+    out: pd.DataFrame, cells: pd.DataFrame, keys: list[str], weighed: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    parts = [out]
+    for marker, weights in weighed.items():
+        sums = weights.loc[cells.index].groupby([cells[k] for k in keys], observed=True).sum()
+        parts.append(fractions(sums.reindex(out.index)).add_prefix(f"{marker}_"))
+    return pd.concat(parts, axis=1)
