@@ -193,6 +193,10 @@ class Quality:
     min_cells: int = 100
     min_focus: float = 0.0
     exposure_ratio: float = 1.05
+    #: shares of an image's nuclei above which it is flagged
+    border_fraction: float = 0.3
+    pyknotic_fraction: float = 0.1
+    autofluorescent_fraction: float = 0.05
 
 
 @dataclass(frozen=True)
