@@ -1,0 +1,38 @@
+"""Phantoms: synthetic stained islets whose every cell is known.
+
+The idea: a scene in three dimensions, cut, looked at through a lens and photographed, with the
+truth kept at each step. It is the demonstration, the test data, the training data and the ruler.
+How it fails: see ``docs/phantom.md`` for what still differs from real stainings.
+
+The package itself can be called: ``islet_imaging.phantom(...)`` is the function `phantom`
+whether or not the package was imported before, although both carry the same name.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from islet_imaging.phantom.parameters import PhantomParameters
+from islet_imaging.phantom.presets import HARD_PRESETS, PRESETS, get_preset
+from islet_imaging.phantom.render import phantom
+from islet_imaging.phantom.truth import Phantom, PhantomTruth
+
+__all__ = [
+    "HARD_PRESETS",
+    "PRESETS",
+    "Phantom",
+    "PhantomParameters",
+    "PhantomTruth",
+    "get_preset",
+    "phantom",
+]
+
+
+class _CallablePackage(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Phantom:
+        return phantom(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallablePackage
