@@ -1,0 +1,140 @@
+"""Flags of single cells: those that cannot be judged, and those that are not counted.
+
+The idea: a cell is compared with the other cells of its own image, since size and brightness of a
+healthy nucleus differ between stains and microscopes.  What makes a cell uncountable (cut by the
+border, dying) is excluded only where the protocol says so, and is counted beside.
+It fails in images where most nuclei are dying, or with fewer than 20 nuclei: there is then no
+healthy population to compare with, and nothing but the border is flagged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from islet_imaging.protocol import Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: fewer nuclei than this make no population
+POPULATION = 20
+#: share of clipped pixels from which a cell's level is unknown
+SATURATED = 0.05
+
+
+def flag_cells(cells: pd.DataFrame, protocol: Protocol) -> tuple[pd.Series, pd.Series]:
+    """Flag the cells of one image, and say which are counted in no fraction.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        The measured cells of one image (see ``measure_cells``).
+    protocol : Protocol
+        ``nuclei.exclude_border`` and ``nuclei.exclude_pyknotic`` say what is excluded.
+
+    Returns
+    -------
+    flags : Series of str
+        Codes joined by ``;``: ``border``, ``pyknotic``, ``saturated``, ``autofluorescent``,
+        ``out_of_focus``.
+    excluded : Series of bool
+        True for cells that count in no fraction.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from islet_imaging.protocol import Channel, Protocol
+    >>> protocol = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
+    >>> cells = pd.DataFrame({"touches_border": [True, False]})
+    >>> flags, excluded = flag_cells(cells, protocol)
+    >>> list(flags), list(excluded)
+    (['border', ''], [True, False])
+    """
+    import pandas as pd
+
+    codes: dict[str, np.ndarray] = {}
+    none = np.zeros(len(cells), dtype=bool)
+
+    def column(name: str) -> np.ndarray | None:
+        return cells[name].to_numpy(dtype=float) if name in cells else None
+
+    border = cells["touches_border"].to_numpy(dtype=bool) if "touches_border" in cells else none
+    codes["border"] = border
+    healthy = ~border
+    if np.count_nonzero(healthy) >= POPULATION:
+        codes["pyknotic"] = _pyknotic(cells, healthy)
+        codes["out_of_focus"] = _blurred(cells, healthy) & ~codes["pyknotic"]
+        codes["autofluorescent"] = _glowing(cells, protocol, healthy)
+    saturated = none.copy()
+    for marker in protocol.markers:
+        share = column(f"{marker}_saturated")
+        if share is not None:
+            saturated |= share > SATURATED
+    codes["saturated"] = saturated
+    text = np.array([""] * len(cells), dtype=object)
+    for code in sorted(codes):
+        hit = codes[code]
+        text[hit] = [t + ";" + code if t else code for t in text[hit]]
+    excluded = none.copy()
+    if protocol.nuclei.exclude_border:
+        excluded |= border
+    if protocol.nuclei.exclude_pyknotic and "pyknotic" in codes:
+        excluded |= codes["pyknotic"]
+    return (
+        pd.Series(text, index=cells.index, dtype=object, name="flags"),
+        pd.Series(excluded, index=cells.index, name="excluded"),
+    )
+
+
+def _ratio(cells: pd.DataFrame, name: str, healthy: np.ndarray) -> np.ndarray | None:
+    """A column over its median in uncut nuclei."""
+    if name not in cells:
+        return None
+    values = cells[name].to_numpy(dtype=float)
+    middle = float(np.nanmedian(values[healthy]))
+    if not np.isfinite(middle) or middle <= 0:
+        return None
+    return np.asarray(values / middle)
+
+
+def _pyknotic(cells: pd.DataFrame, healthy: np.ndarray) -> np.ndarray:
+    """Small and bright against the image's nuclei: condensed DNA."""
+    area = _ratio(cells, "nucleus_area_um2", healthy)
+    level = _ratio(cells, "dna_mean", healthy)
+    if area is None or level is None:
+        return np.zeros(len(cells), dtype=bool)
+    # the smaller, the less bright it must be; a cap of a cut nucleus is small but dim
+    return np.asarray(healthy & (area < 0.7) & (level > 1.4) & (level > 1.0 + area))
+
+
+def _blurred(cells: pd.DataFrame, healthy: np.ndarray) -> np.ndarray:
+    """Dim and flat against the image's nuclei: DNA far above or below the focal plane."""
+    level = _ratio(cells, "dna_mean", healthy)
+    texture = _ratio(cells, "dna_texture", healthy)
+    if level is None or texture is None:
+        return np.zeros(len(cells), dtype=bool)
+    return np.asarray(healthy & (level < 0.45) & (texture < 0.6))
+
+
+def _glowing(cells: pd.DataFrame, protocol: Protocol, healthy: np.ndarray) -> np.ndarray:
+    """Bright in a channel where nothing was stained, or far out in every marker at once."""
+    free = [c.name for c in protocol.channels if c.role == "autofluorescence"]
+    if free:
+        names, need = free, 6.0
+    elif len(protocol.markers) >= 3:
+        # three markers in one cell at extreme levels are glow sooner than a cell type
+        names, need = list(protocol.markers), 8.0
+    else:
+        return np.zeros(len(cells), dtype=bool)
+    hit = np.ones(len(cells), dtype=bool)
+    for name in names:
+        column = f"{name}_ring_p75"
+        if column not in cells:
+            return np.zeros(len(cells), dtype=bool)
+        values = np.log(np.maximum(cells[column].to_numpy(dtype=float), 1e-3))
+        middle = float(np.median(values[healthy]))
+        spread = 1.4826 * float(np.median(np.abs(values[healthy] - middle)))
+        hit &= values > middle + need * max(spread, 0.1)
+    return hit

@@ -1,0 +1,370 @@
+"""Checks of one image: what must be known before its numbers are believed.
+
+The idea: each check is a rule of a few lines on the numbers of :mod:`.numbers`, on the file's
+metadata and on the cells table; it says nothing when all is well.  Limits that labs may want to
+move live in ``Protocol.quality``; the others are constants here, each with the reason beside it.
+It fails where one image cannot tell (defocus of a whole image, exposure against the control):
+those are comparisons, made by :func:`check_folder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging.protocol import Protocol
+from islet_imaging.quality.flag import SEVERITIES, Flag
+from islet_imaging.quality.numbers import ChannelNumbers, ImageNumbers, measure_quality
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: variance of block means over that of pure pixel noise, below which a channel shows nothing
+EMPTY_STRUCTURE = 2.0
+#: share of empty grey levels that stretched integers leave
+COMB = 0.15
+#: step across 8-pixel borders over other steps, above which a picture was JPEG
+BLOCKINESS = 1.10
+#: a straight step of this many robust sd, and of this share of the level, is a seam
+SEAM_Z, SEAM_STEP = 12.0, 0.01
+#: thickness above which widefield light of neighbouring cells dominates errors, um
+THICK_UM = 8.0
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
+
+
+def check_image(
+    channels: Mapping[str, NDArray[Any]],
+    *,
+    protocol: Protocol,
+    metadata: Mapping[str, Any],
+    cells: pd.DataFrame | None = None,
+    pixel_size_um: float | None,
+    numbers: ImageNumbers | None = None,
+    out_of_domain: Mapping[str, float] | None = None,
+) -> list[Flag]:
+    """Everything that one image alone can say against itself.
+
+    Parameters
+    ----------
+    channels : mapping of str to ndarray, each (Y, X)
+        Pixels as stored, before any correction; channels with the role ``ignore`` may be left out.
+    protocol : Protocol
+        Names the channels; ``protocol.quality`` holds the limits.
+    metadata : mapping
+        What the file and the sample sheet say: ``significant_bits``, ``compression``, ``suffix``,
+        ``modality``, ``section_um`` are used where present.
+    cells : DataFrame, optional
+        The cells table with the column ``flags`` of :func:`flag_cells`.
+    pixel_size_um : float or None
+        Edge of a pixel, um.
+    numbers : ImageNumbers, optional
+        What :func:`measure_quality` found, where it was run before.
+    out_of_domain : mapping of str to float, optional
+        Share of cells per marker that a network holds to be unlike its training data.
+
+    Returns
+    -------
+    list of Flag
+        The most serious first.
+
+    Examples
+    --------
+    >>> from islet_imaging.protocol import Channel, Protocol
+    >>> protocol = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
+    >>> black = {"DAPI": np.zeros((64, 64), np.uint16), "INS": np.zeros((64, 64), np.uint16)}
+    >>> [f.code for f in check_image(black, protocol=protocol, metadata={}, pixel_size_um=0.5)]
+    ['constant_channel', 'constant_channel']
+    """
+    used = {
+        c.name: channels[c.name]
+        for c in protocol.channels
+        if c.role != "ignore" and c.name in channels
+    }
+    if numbers is None:
+        bits = metadata.get("significant_bits")
+        numbers = measure_quality(
+            used, dna=protocol.dna, pixel_size_um=pixel_size_um, bits=int(bits) if bits else None
+        )
+    found = [
+        *_values(numbers, protocol),
+        *_encoding(numbers, metadata),
+        *_optics(numbers, protocol, metadata),
+        *_identity(numbers, protocol),
+        *_cells(cells, protocol, numbers),
+        *_domain(out_of_domain),
+    ]
+    return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
+
+
+def _percent(share: float) -> str:
+    value = 100 * share
+    return f"{value:.2g} %" if value < 1 else f"{value:.0f} %"
+
+
+def _dead(c: ChannelNumbers) -> bool:
+    """A channel of one value: no rule on its texture means anything."""
+    return c.maximum <= c.minimum
+
+
+def _values(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
+    limits = protocol.quality
+    for name, c in numbers.channels.items():
+        if c.not_finite > 0:
+            yield Flag(
+                "not_finite",
+                "block",
+                f"{name}: {_percent(c.not_finite)} of the pixels are NaN or infinite; they were "
+                "taken as 0. Export the image again, or crop the part without values.",
+                name,
+            )
+        if _dead(c):
+            yield Flag(
+                "constant_channel",
+                "block",
+                f"{name}: every pixel has the value {c.minimum:g}; there is no image in this "
+                "channel. Check the export and which channel of the file is meant.",
+                name,
+            )
+            continue
+        if c.structure < EMPTY_STRUCTURE:
+            is_dna = name == protocol.dna
+            yield Flag(
+                "empty_channel",
+                "block" if is_dna else "warning",
+                f"{name}: nothing but noise is seen (variation {c.structure:.1f} times that of "
+                "pixel noise). "
+                + (
+                    "No nuclei can be found; check the channel order."
+                    if is_dna
+                    else "A fraction of 0 % here may be a failed stain or a closed shutter; "
+                    "compare with a positive control."
+                ),
+                name,
+            )
+        if c.saturated > limits.saturated_fraction:
+            block = c.saturated > limits.saturated_fraction_block
+            yield Flag(
+                "saturated",
+                "block" if block else "warning",
+                f"{name}: {_percent(c.saturated)} of the tissue is clipped at {c.maximum:g} "
+                f"(limit {_percent(limits.saturated_fraction)}). "
+                + (
+                    "Do not report intensities of this channel; calls of bright cells still hold. "
+                    if block
+                    else "Intensities of the brightest cells are too low. "
+                )
+                + "Expose less next time, with the same setting for samples and controls.",
+                name,
+            )
+        if c.at_minimum > 0.2 and c.minimum == 0:
+            yield Flag(
+                "painted_out",
+                "info",
+                f"{name}: {_percent(c.at_minimum)} of the pixels are exactly 0: the background "
+                "was clipped or painted out, so background and noise cannot be judged.",
+                name,
+            )
+
+
+def _encoding(numbers: ImageNumbers, metadata: Mapping[str, Any]) -> Iterator[Flag]:
+    live = {n: c for n, c in numbers.channels.items() if not _dead(c)}
+    suffix = str(metadata.get("suffix", "")).lower()
+    compression = str(metadata.get("compression", "")).lower()
+    blocky = [n for n, c in live.items() if c.blockiness > BLOCKINESS]
+    if suffix in LOSSY_SUFFIXES or "jpeg" in compression or blocky:
+        how = (
+            f"the file is {suffix or compression}"
+            if suffix in LOSSY_SUFFIXES or "jpeg" in compression
+            else f"8 x 8 pixel blocks show in {', '.join(blocky)}"
+        )
+        yield Flag(
+            "lossy",
+            "warning",
+            f"The picture was compressed with loss ({how}): dim signal and texture are altered. "
+            "Score the microscope's own file instead.",
+        )
+    stretched = [n for n, c in live.items() if c.comb > COMB]
+    full = [
+        n for n, c in live.items() if c.minimum == 0 and c.maximum == 255 and c.dtype == "uint8"
+    ]
+    if stretched:
+        worst = max(stretched, key=lambda n: live[n].comb)
+        yield Flag(
+            "display_scaled",
+            "warning",
+            f"{', '.join(stretched)}: contrast was stretched before saving ("
+            f"{_percent(live[worst].comb)} of the grey levels are never used). Intensities cannot "
+            "be compared with other images or with a control. Export without auto-contrast.",
+            worst,
+        )
+    elif live and len(full) == len(live) and len(live) > 1:
+        yield Flag(
+            "display_scaled",
+            "warning",
+            "Every channel runs exactly from 0 to 255 in 8 bits, as after auto-contrast. If so, "
+            "intensities cannot be compared with other images or with a control. Export the "
+            "original bit depth without contrast changes.",
+        )
+    names = list(live)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            if live[a].digest == live[b].digest:
+                yield Flag(
+                    "identical_channels",
+                    "block",
+                    f"{a} and {b} hold identical pixels: one of them is not what its name says, "
+                    "or the picture is grey saved as colour. Check the channel mapping.",
+                    b,
+                )
+
+
+def _optics(
+    numbers: ImageNumbers, protocol: Protocol, metadata: Mapping[str, Any]
+) -> Iterator[Flag]:
+    thickness = metadata.get("section_um", protocol.acquisition.section_um)
+    modality = str(metadata.get("modality") or protocol.acquisition.modality)
+    if (
+        thickness is not None
+        and float(thickness) >= THICK_UM
+        and modality
+        in (
+            "widefield",
+            "scanner",
+        )
+    ):
+        yield Flag(
+            "thick_section",
+            "warning",
+            f"A section of {float(thickness):g} um seen in {modality}: light of neighbouring "
+            "cells falls on negative ones, so the risk of spill-over is high. Compare the "
+            "corrected with the uncorrected fraction; cut 3 to 5 um or use a confocal next time.",
+        )
+    if numbers.sharpness is not None:
+        if numbers.sharpness < protocol.quality.min_focus:
+            yield Flag(
+                "out_of_focus",
+                "warning",
+                f"The DNA channel's sharpness is {numbers.sharpness:.2g} (limit "
+                f"{protocol.quality.min_focus:.2g}): the image looks out of focus. Look at it "
+                "and exclude or repeat it.",
+                protocol.dna,
+            )
+        elif numbers.sharpness_tiles is not None:
+            tiles = numbers.sharpness_tiles[np.isfinite(numbers.sharpness_tiles)]
+            if tiles.size >= 6:
+                # a quarter of what the image's own good tiles show: about 0.45 um more blur
+                soft = tiles < 0.15 * np.percentile(tiles, 80)
+                if soft.mean() > 0.25:
+                    yield Flag(
+                        "partly_out_of_focus",
+                        "warning",
+                        f"{_percent(float(soft.mean()))} of the tissue is much less sharp than "
+                        "the rest (tilt, fold or thick part). Look at it and paint out what "
+                        "cannot be judged.",
+                        protocol.dna,
+                    )
+    for name, c in numbers.channels.items():
+        if not _dead(c) and c.seam > SEAM_Z and c.seam_step > SEAM_STEP:
+            yield Flag(
+                "tile_seam",
+                "warning",
+                f"{name}: brightness jumps by {_percent(c.seam_step)} along a straight line "
+                "across the image, as between tiles. Stitch with shading correction, or set "
+                "`correction: {flat_field: auto}`.",
+                name,
+            )
+
+
+def _identity(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
+    dna = numbers.channels.get(protocol.dna)
+    if dna is None or _dead(dna):
+        return
+    own = nuclear_score(dna)
+    for name in protocol.markers:
+        c = numbers.channels.get(name)
+        if c is None or _dead(c) or protocol.channel(name).compartment == "nucleus":
+            continue
+        other = nuclear_score(c)
+        if np.isfinite(own) and np.isfinite(other) and own < 0 < other:
+            yield Flag(
+                "swapped_channels",
+                "block",
+                f"{name} looks like nuclei and {protocol.dna} does not: the two channels seem "
+                "swapped. Check the channel order of the file and `source` in the protocol.",
+                name,
+            )
+
+
+def nuclear_score(c: ChannelNumbers) -> float:
+    """Above 0 where a channel looks like nuclei, below where it looks like cytoplasm.
+
+    Nuclei are alike and evenly spread (little slow variation), bright blobs on dark (positive
+    skewness of the band of their size); the weights were chosen on phantoms
+    (``benchmarks/quality``).
+    """
+    band, skew, slow = c.pattern
+    return 0.5 * skew + 2.0 * band - 1.5 * slow
+
+
+def _cells(cells: pd.DataFrame | None, protocol: Protocol, numbers: ImageNumbers) -> Iterator[Flag]:
+    if cells is None:
+        return
+    limits = protocol.quality
+    count = len(cells)
+    if count < limits.min_cells:
+        few = count < limits.min_cells / 4
+        yield Flag(
+            "few_cells",
+            "warning" if few else "info",
+            f"{count} nuclei were found (asked for: {limits.min_cells}): the image's own fraction "
+            "is uncertain. Score more fields of this islet or batch.",
+        )
+    if count < 20:
+        return
+    codes = cells["flags"].fillna("").astype(str).str.split(";") if "flags" in cells else None
+    if codes is None:
+        return
+
+    def share(code: str) -> float:
+        return float(codes.map(lambda found: code in found).mean())
+
+    border, dying, bright = share("border"), share("pyknotic"), share("autofluorescent")
+    if border > limits.border_fraction:
+        yield Flag(
+            "many_at_border",
+            "warning",
+            f"{_percent(border)} of the nuclei touch the image border (limit "
+            f"{_percent(limits.border_fraction)}) and are not counted. Take larger fields, or "
+            "fields centred on the islet.",
+        )
+    if dying > limits.pyknotic_fraction:
+        yield Flag(
+            "many_pyknotic",
+            "warning",
+            f"{_percent(dying)} of the nuclei are small, bright and condensed (limit "
+            f"{_percent(limits.pyknotic_fraction)}): dying cells, which take up stain. They are "
+            "counted beside, not in the fraction. Report this share.",
+        )
+    if bright > limits.autofluorescent_fraction:
+        yield Flag(
+            "autofluorescence",
+            "warning",
+            f"{_percent(bright)} of the cells glow in every channel (limit "
+            f"{_percent(limits.autofluorescent_fraction)}): lipofuscin, red cells or debris. Look "
+            "at them before believing double-positive cells.",
+        )
+
+
+def _domain(out_of_domain: Mapping[str, float] | None) -> Iterator[Flag]:
+    for marker, share in (out_of_domain or {}).items():
+        if share > 0.2:
+            yield Flag(
+                "out_of_domain",
+                "warning",
+                f"{marker}: {_percent(share)} of the cells look unlike anything the network was "
+                "trained on. Compare with the control threshold and correct some cells by hand.",
+                marker,
+            )
