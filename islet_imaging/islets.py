@@ -256,8 +256,9 @@ class IsletEquivalents:
 
     def __str__(self) -> str:
         return (
-            f"{self.exact:.1f} IEQ exact (sum of (D/150 um)^3), {self.ricordi:.1f} IEQ by Ricordi's "
-            f"classes, from {self.n} aggregates of at least 50 um ({self.n_small} smaller not counted)"
+            f"{self.exact:.1f} IEQ exact (sum of (D/150 um)^3), {self.ricordi:.1f} IEQ by "
+            f"Ricordi's classes, from {self.n} aggregates of at least 50 um "
+            f"({self.n_small} smaller not counted)"
         )
 
 
