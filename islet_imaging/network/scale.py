@@ -1,0 +1,165 @@
+"""Estimate how large nuclei are when nobody says.
+
+The idea: the right scale explains itself: at the right zoom the network finds nuclei whose median
+diameter is the working diameter.  A few windows of the image are looked at over a ladder of
+zooms; the zoom at which the network finds the most foreground that it is sure of and that is
+consistent with the working diameter starts a short fixed-point iteration.
+
+It fails on images without nuclei (the answer is then the working diameter, meaning a zoom of 1)
+and where nuclei of two very different sizes are about equally many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .data import WORKING_DIAMETER_PX
+from .normalise import grey_limits, normalise
+from .postprocess import PostprocessConfig, find_instances, sigmoid
+from .resample import input_range, resample_region, resampled_length
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+Reader = Callable[[slice, slice], NDArray[np.generic]]
+
+WINDOW_PX = 384
+"""Side of a window at working scale."""
+
+LADDER: tuple[float, ...] = (6.0, 9.5, 15.0, 24.0, 38.0, 60.0, 95.0)
+"""Nucleus diameters in image px that are tried first."""
+
+MAX_WINDOWS = 4
+
+
+def estimate_nucleus_diameter_px(
+    dna: NDArray[np.generic], *, model: str | None = None, device: str = "auto"
+) -> float:
+    """Estimate the typical nucleus diameter of a DNA image from the image itself.
+
+    Parameters
+    ----------
+    dna : (Y, X) any dtype
+        DNA channel.
+    model, device : str, optional
+        See ``inference.segment_nuclei_network``.
+
+    Returns
+    -------
+    float
+        Median equivalent diameter in px; the working diameter (16) when nothing is found.
+    """
+    from .engine import shared_engine
+
+    engine = shared_engine(model or "islet-nuclei", device)
+    return estimate_diameter(lambda y, x: dna[y, x], (dna.shape[0], dna.shape[1]), engine)
+
+
+def estimate_diameter(
+    read: Reader,
+    shape: tuple[int, int],
+    engine: Engine,
+    *,
+    limits: tuple[float, float] | None = None,
+) -> float:
+    """Estimate the nucleus diameter in px of an image given by a reader.
+
+    Parameters
+    ----------
+    read, shape : callable, (int, int)
+        The image; see ``inference.segment_nuclei_lazy``.
+    engine : Engine
+        The network.
+    limits : (float, float), optional
+        Grey limits; computed when not given.
+
+    Returns
+    -------
+    float
+        See `estimate_nucleus_diameter_px`.
+    """
+    limits = limits or grey_limits(read, shape)
+    ladder = [d for d in LADDER if d < min(shape)] or [LADDER[0]]
+    tried = [(d, *_look(read, shape, engine, limits, d)) for d in ladder]
+    best, evidence = WORKING_DIAMETER_PX, 0.0
+    for diameter, found, strength in tried:
+        if not np.isfinite(found):
+            continue
+        # how far off the working diameter the network's own answer is, in octaves
+        off = abs(np.log2(found / diameter))
+        score = strength * float(np.exp(-((off / 0.6) ** 2)))
+        if score > evidence:
+            best, evidence = diameter, score
+    if evidence == 0:
+        return WORKING_DIAMETER_PX
+    diameter = best
+    for _ in range(3):
+        found, _ = _look(read, shape, engine, limits, diameter)
+        if not np.isfinite(found):
+            break
+        step = float(np.clip(found / diameter, 0.5, 2.0))
+        diameter *= step
+        if abs(np.log2(step)) < 0.08:
+            break
+    return float(diameter)
+
+
+def _look(
+    read: Reader,
+    shape: tuple[int, int],
+    engine: Engine,
+    limits: tuple[float, float],
+    diameter: float,
+) -> tuple[float, float]:
+    """Median diameter (image px) found at one zoom, and how much sure foreground there is."""
+    zoom = WORKING_DIAMETER_PX / diameter
+    areas: list[NDArray[np.float64]] = []
+    strength, seen = 0.0, 0
+    for rows, columns in _windows(shape, zoom):
+        r = input_range(*rows, zoom, shape[0])
+        c = input_range(*columns, zoom, shape[1])
+        part = np.asarray(read(slice(*r), slice(*c)))
+        image = normalise(resample_region(part, rows, columns, zoom, (r[0], c[0])), limits)
+        fields = engine.run(image[None, None])[0]
+        found = find_instances(fields, PostprocessConfig())
+        probability = sigmoid(fields[:4]).mean(axis=0)
+        inside = found.labels > 0
+        # certain, well centred pixels count for, undecided pixels against
+        centre = sigmoid(fields[6])
+        strength += float((np.abs(2 * probability - 1) * inside).sum())
+        strength += float(len(found.centres) and 20 * centre[tuple(found.centres.T)].sum())
+        strength -= float(((probability > 0.2) & (probability < 0.8)).sum()) * 0.5
+        seen += probability.size
+        if len(found.centres):
+            weight = np.bincount(found.labels.ravel(), weights=probability.ravel())[1:]
+            edge = np.unique(
+                np.concatenate(
+                    [found.labels[0], found.labels[-1], found.labels[:, 0], found.labels[:, -1]]
+                )
+            )
+            whole = np.ones(len(weight) + 1, bool)
+            whole[edge] = False
+            areas.append(weight[whole[1:]] if whole[1:].any() else weight)
+    if not areas:
+        return float("nan"), 0.0
+    area = np.concatenate(areas) * 4 / zoom**2
+    return float(np.median(2 * np.sqrt(area / np.pi))), max(strength / seen, 1e-6)
+
+
+def _windows(
+    shape: tuple[int, int], zoom: float
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Fixed windows of the working image, spread over it."""
+    working = [resampled_length(n, zoom) for n in shape]
+    sides = [max(16, min(WINDOW_PX, n // 16 * 16)) for n in working]
+    counts = [min(2, max(1, n // s)) for n, s in zip(working, sides, strict=True)]
+    spans = []
+    for n, side, count in zip(working, sides, counts, strict=True):
+        free = n - side
+        at = [free // 2] if count == 1 else [free // 4, (3 * free) // 4]
+        spans.append([(max(0, a), max(0, a) + side) for a in at])
+    return [(r, c) for r in spans[0] for c in spans[1]][:MAX_WINDOWS]

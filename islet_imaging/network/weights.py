@@ -1,0 +1,185 @@
+"""Find, check, load and export trained networks.
+
+The idea: a network is a folder in BioImage.IO form.  ``weights.onnx`` runs everywhere,
+``weights.safetensors`` holds the same numbers for torch; neither can carry code.  The sha256 of
+both stands in ``bioimageio.yaml`` and is checked on every load, so a damaged or exchanged file is
+an error and never a wrong count.  Folders are found beside the package in a checkout (``models/``)
+and inside it in a wheel.
+
+It fails with `ModelError`, which names the file, when something is missing or was changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .architecture import UNet
+
+SETTINGS_KEY = "islet_imaging"
+"""Where our own settings stand in the description's ``config``."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network's folder, checked.
+
+    Attributes
+    ----------
+    name : str
+        As in the description.
+    folder : Path
+        Where it is.
+    description : dict
+        All of ``bioimageio.yaml``.
+    """
+
+    name: str
+    folder: Path
+    description: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Our own settings: architecture, post-processing, hashes, version."""
+        settings: dict[str, Any] = self.description.get("config", {}).get(SETTINGS_KEY, {})
+        return settings
+
+    @property
+    def version(self) -> str:
+        """Version of the weights."""
+        return str(self.description.get("version", "0"))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the safetensors file: the identity of the weights, for provenance."""
+        return str(self.settings["sha256"]["weights.safetensors"])
+
+    @property
+    def onnx_path(self) -> Path:
+        """The checked ONNX file."""
+        return self.folder / "weights.onnx"
+
+    def torch_module(self) -> nn.Module:
+        """Build the network in torch from the safetensors file (needs the extra ``train``)."""
+        try:
+            from safetensors.torch import load_file
+
+            from .architecture import UNet, UNetConfig, fold_batch_norm
+        except ImportError as error:
+            raise ModelError(
+                "running a network in torch needs the extra: pip install 'islet-imaging[train]'"
+            ) from error
+        net = fold_batch_norm(UNet(UNetConfig.from_dict(self.settings["architecture"])))
+        net.load_state_dict(load_file(self.folder / "weights.safetensors"))
+        return net.eval()
+
+
+def model_folders() -> list[Path]:
+    """Places where shipped networks are looked for, in order."""
+    package = Path(__file__).resolve().parents[1]
+    return [package / "models", package.parent / "models"]
+
+
+def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
+    """Find a network by name or folder and check its files.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        ``islet-nuclei``, ``islet-positivity`` or a folder with a ``bioimageio.yaml``.
+
+    Returns
+    -------
+    Model
+        Checked; nothing heavy is loaded yet.
+
+    Raises
+    ------
+    ModelError
+        When the folder, the description or a weights file is missing, or a sha256 differs.
+
+    Examples
+    --------
+    >>> load_model("islet-nuclei").name
+    'islet-nuclei'
+    """
+    candidates = [Path(name_or_path), *(f / str(name_or_path) for f in model_folders())]
+    folder = next((c for c in candidates if (c / "bioimageio.yaml").is_file()), None)
+    if folder is None:
+        known = sorted({p.parent.name for f in model_folders() for p in f.glob("*/bioimageio.yaml")})
+        raise ModelError(
+            f"network {str(name_or_path)!r} not found; shipped are {', '.join(known) or 'none'}, "
+            "or give a folder that holds a bioimageio.yaml"
+        )
+    description = yaml.safe_load((folder / "bioimageio.yaml").read_text(encoding="utf-8"))
+    if not isinstance(description, dict) or SETTINGS_KEY not in (description.get("config") or {}):
+        raise ModelError(f"{folder / 'bioimageio.yaml'}: not a network of islet-imaging")
+    model = Model(str(description.get("name", folder.name)), folder, description)
+    for file, wanted in model.settings["sha256"].items():
+        path = folder / file
+        if not path.is_file():
+            raise ModelError(f"{path}: missing; reinstall islet-imaging or export the network again")
+        if file_sha256(path) != wanted:
+            raise ModelError(
+                f"{path}: its sha256 differs from the one in bioimageio.yaml: the file is damaged "
+                "or of another network; reinstall islet-imaging or export the network again"
+            )
+    return model
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def export_weights(net: UNet, folder: Path) -> dict[str, str]:
+    """Write ``weights.safetensors`` and ``weights.onnx`` with batch norms folded.
+
+    Parameters
+    ----------
+    net : UNet
+        A trained network.
+    folder : Path
+        Is made when missing.
+
+    Returns
+    -------
+    dict
+        sha256 of each file, as `load_model` wants it in the description.
+    """
+    import warnings
+
+    import torch
+    from safetensors.torch import save_file
+
+    from .architecture import fold_batch_norm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    folded = fold_batch_norm(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    tensors = {k: v.detach().contiguous().clone() for k, v in folded.state_dict().items()}
+    save_file(tensors, folder / "weights.safetensors")
+    example = torch.zeros(1, net.config.in_channels, 128, 128)
+    axes = {2: "height", 3: "width"}
+    with warnings.catch_warnings():
+        # the tracing exporter warns that a newer one exists; it writes the plainer graph
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            folded,
+            (example,),
+            str(folder / "weights.onnx"),
+            input_names=["image"],
+            output_names=["fields"],
+            dynamic_axes={"image": axes, "fields": {2: "half_height", 3: "half_width"}},
+            opset_version=17,
+            dynamo=False,
+        )
+    return {f: file_sha256(folder / f) for f in ("weights.safetensors", "weights.onnx")}
