@@ -1,0 +1,107 @@
+"""Nothing but our own errors leaves the reader, and no reader library prints.
+
+The idea: tifffile and imagecodecs raise many kinds of exceptions on damaged files and report
+lesser trouble through `logging`.  Inside ``with guarded(path):`` every exception becomes an
+`ImageReadError` that names the file, and log records of this thread are kept aside as notes.
+Sizes that a header declares are checked here before anything is allocated.
+It fails when pixels are touched outside of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from islet_imaging.errors import ImageReadError, IsletImagingError
+
+#: largest array that one read may make, GiB; a 46,000 x 46,000 plane of 16 bit fits.  Larger
+#: images are read by region
+MAX_READ_GIB = 4.0
+#: no codec of TIFF packs real pixels tighter than this; a header that claims more is wrong
+MAX_COMPRESSION = 2000
+#: below this a decoded image is harmless whatever its compression
+SMALL_BYTES = 32 * 2**20
+
+_BAD = "The file may be damaged or incomplete; export it again from the microscope's software"
+
+
+class _Notes(logging.Filter):
+    """Takes the records of one thread out of a logger and keeps their text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+        self.notes: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if threading.get_ident() != self.thread:
+            return True
+        if record.levelno >= logging.WARNING:
+            self.notes.append(record.getMessage()[:200])
+        return False
+
+
+@contextmanager
+def guarded(path: Path | str) -> Iterator[list[str]]:
+    """Turn any exception into an `ImageReadError` about ``path``; collect warnings as notes."""
+    filters = _Notes()
+    loggers = [logging.getLogger(n) for n in ("tifffile", "imagecodecs")]
+    for logger in loggers:
+        logger.addFilter(filters)
+    try:
+        yield filters.notes
+    except IsletImagingError:
+        raise
+    except FileNotFoundError:
+        raise ImageReadError(f"{path}: there is no such file; check the path") from None
+    except PermissionError:
+        raise ImageReadError(
+            f"{path}: no permission to read this file; change its permissions or copy it"
+        ) from None
+    except MemoryError as error:
+        raise ImageReadError(f"{path}: not enough memory to read this image ({error})") from error
+    except Exception as error:  # the libraries raise at least eight unrelated types
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageReadError(f"{path}: cannot be read as an image: {text}. {_BAD}") from error
+    finally:
+        for logger in loggers:
+            logger.removeFilter(filters)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file, or an empty one."""
+    if path.is_dir():
+        raise ImageReadError(f"{path}: this is a folder; give an image file, or score the folder")
+    if not path.exists():
+        raise ImageReadError(f"{path}: there is no such file; check the path")
+    if path.stat().st_size == 0:
+        raise ImageReadError(f"{path}: the file is empty (0 bytes); copy or export it again")
+
+
+def check_declared(path: Path, n_bytes: int, file_bytes: int) -> None:
+    """Refuse a header that declares far more pixels than its file can hold."""
+    if n_bytes > max(SMALL_BYTES, MAX_COMPRESSION * file_bytes):
+        raise ImageReadError(
+            f"{path}: the header declares {gib(n_bytes)} of pixels, the file has "
+            f"{file_bytes:,} bytes. {_BAD}"
+        )
+
+
+def check_read(path: Path, n_bytes: int, max_gib: float = MAX_READ_GIB) -> None:
+    """Refuse to make an array larger than ``max_gib``."""
+    if n_bytes > max_gib * 2**30:
+        raise ImageReadError(
+            f"{path}: reading this would take {gib(n_bytes)} at once, the limit is {max_gib:g} "
+            "GiB. Read it by region, or raise `max_gib` of read_image"
+        )
+
+
+def gib(n_bytes: int) -> str:
+    """A size for people."""
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.3g} {unit}"
+    return f"{n_bytes:,} bytes"

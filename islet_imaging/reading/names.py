@@ -1,0 +1,143 @@
+"""Words in file and channel names: which token is the channel, which stain is it.
+
+The idea: one file per channel is recognised by file names that differ in one token that looks
+like a channel (``d0``, ``_C1``, ``_ch00``, ``_w1DAPI``, ``_DAPI``).  Roles are guessed from the
+names of stains for drafts only; scoring uses what the protocol says.
+It fails when a name has no such token: the file then is an image of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+DNA_WORDS = (
+    "dapi", "hoechst", "dna", "draq5", "draq7", "topro", "to-pro-3", "sytox", "nuclei", "nucleus",
+    "nuclear", "h33342", "propidium",
+)  # fmt: skip
+#: stain -> the spellings it goes by, compared without case, blanks, dots and hyphens
+CYTOPLASM = {
+    "INS": ("ins", "insulin", "proinsulin"),
+    "CPEP": ("cpep", "cpeptide", "cpeptid"),
+    "GCG": ("gcg", "glucagon", "gluc"),
+    "SST": ("sst", "somatostatin", "som"),
+    "CHGA": ("chga", "chromogranin", "chromogranina"),
+    "PPY": ("ppy", "pp", "pancreaticpolypeptide"),
+    "GHRL": ("ghrl", "ghrelin"),
+    "SLC18A1": ("slc18a1", "vmat1", "5ht", "serotonin", "tph1"),
+}
+NUCLEUS = {
+    "NKX6.1": ("nkx61",), "NKX2.2": ("nkx22",), "PDX1": ("pdx1",), "Ki67": ("ki67", "mki67"),
+    "SOX10": ("sox10",), "SOX9": ("sox9",), "SOX17": ("sox17",), "SOX2": ("sox2",),
+    "H3": ("h3", "ph3", "phh3", "phosphohistone", "phosphohistoneh3", "h3p"), "ISL1": ("isl1",),
+    "MAFA": ("mafa",), "MAFB": ("mafb",), "NEUROG3": ("neurog3", "ngn3"),
+    "OCT4": ("oct4", "pou5f1"),
+    "FOXA2": ("foxa2",), "GATA4": ("gata4",), "GATA6": ("gata6",), "ARX": ("arx",),
+    "PAX6": ("pax6",), "PAX4": ("pax4",), "HNF1B": ("hnf1b",), "HNF4A": ("hnf4a",),
+    "EdU": ("edu",),
+}  # fmt: skip
+_TRANSMITTED = (
+    "tl",
+    "bf",
+    "brightfield",
+    "transmitted",
+    "dic",
+    "phase",
+    "phasecontrast",
+    "pmt trans",
+)
+
+#: a channel's token right before the extension; the first that matches wins
+_TOKENS = (
+    re.compile(r"^(?P<head>.+?)(?P<token>[ _\-.]w\d(?:[A-Za-z][\w.\-]*)?)$"),
+    re.compile(r"^(?P<head>.+?)(?P<token>[ _\-.]?(?:ch|CH|Ch|channel|Channel)[ _\-]?\d{1,2})$"),
+    re.compile(r"^(?P<head>.+?)(?P<token>[ _\-.][Cc][ =]?\d{1,2})$"),
+    re.compile(r"^(?P<head>.+\d)(?P<token>[dC]\d)$"),
+)
+_LEADING = re.compile(r"^(?P<token>[Cc]\d{1,2}-)(?P<head>.+)$")  # ImageJ's Split Channels: C1-title
+_WORD = re.compile(r"^(?P<head>.+)(?P<token>[ _\-][A-Za-z][A-Za-z0-9.\-+]*)$")
+
+
+def squash(name: str) -> str:
+    """A name without case, blanks, dots, hyphens and underscores."""
+    return re.sub(r"[\s._\-/+()]", "", name.casefold())
+
+
+def words(name: str) -> list[str]:
+    """The words of a name, squashed, with the joined neighbours ("c-peptide", "nkx6.1") too."""
+    parts = [p for p in re.split(r"[\s_\-./+()]+", name.casefold()) if p]
+    joined = ["".join(parts[i : i + 2]) for i in range(len(parts) - 1)]
+    return [*parts, *joined, "".join(parts)]
+
+
+def known_stain(name: str) -> tuple[str, Literal["dna", "marker", "ignore"], str] | None:
+    """Recognise a stain in a channel's name.
+
+    Returns
+    -------
+    tuple or None
+        Short name, role and compartment; None for a word that is not known.
+
+    Examples
+    --------
+    >>> known_stain("w1DAPI")
+    ('DAPI', 'dna', 'nucleus')
+    >>> known_stain("Anti-Insulin AF488")
+    ('INS', 'marker', 'cytoplasm')
+    """
+    found = words(re.sub(r"^(?:w|ch|c)\d{1,2}(?=[A-Za-z])", "", name.strip(" _-."), flags=re.I))
+    for word in found:
+        for dna in DNA_WORDS:
+            if word == squash(dna) or (word.startswith(dna) and dna in ("dapi", "hoechst")):
+                short = {"dapi": "DAPI", "hoechst": "Hoechst"}.get(dna, "DNA")
+                return short, "dna", "nucleus"
+    for table, compartment in ((CYTOPLASM, "cytoplasm"), (NUCLEUS, "nucleus")):
+        for short, spellings in table.items():
+            if any(w in spellings for w in found):
+                return short, "marker", compartment
+    if any(w in _TRANSMITTED for w in found):
+        return "TL", "ignore", "cytoplasm"
+    return None
+
+
+def split_token(stem: str, others: Sequence[str] = ()) -> tuple[str, str] | None:
+    """Split a file's stem into the image's name and the channel's token.
+
+    Parameters
+    ----------
+    stem : str
+        File name without extension.
+    others : sequence of str
+        Stems beside it.  A plain word (``_DAPI``) counts as a channel only if it is a known stain
+        or stands after the same head in another file together with one.
+
+    Returns
+    -------
+    tuple of str or None
+        Head and token, the token without its separators; None where there is no token.
+
+    Examples
+    --------
+    >>> split_token("AS_09125_D03f00d0")
+    ('AS_09125_D03f00', 'd0')
+    >>> split_token("islet7_DAPI")
+    ('islet7', 'DAPI')
+    >>> split_token("islet7") is None
+    True
+    """
+    for pattern in (*_TOKENS, _LEADING):
+        found = pattern.match(stem)
+        if found:
+            return found["head"].rstrip(" _-."), found["token"].strip(" _-.")
+    found = _WORD.match(stem)
+    if found is None:
+        return None
+    head, token = found["head"], found["token"].strip(" _-.")
+    if known_stain(token) is not None:
+        return head.rstrip(" _-."), token
+    for other in others:
+        beside = _WORD.match(other)
+        if beside and beside["head"] == head and other != stem and known_stain(beside["token"]):
+            return head.rstrip(" _-."), token
+    return None
