@@ -16,6 +16,7 @@ from typing import Any
 
 from islet_imaging.phantom.parameters import PhantomParameters
 from islet_imaging.phantom.presets import HARD_PRESETS, PRESETS, get_preset
+from islet_imaging.phantom.random import random_parameters
 from islet_imaging.phantom.render import phantom
 from islet_imaging.phantom.truth import Phantom, PhantomTruth
 
@@ -27,6 +28,7 @@ __all__ = [
     "PhantomTruth",
     "get_preset",
     "phantom",
+    "random_parameters",
 ]
 
 

@@ -117,7 +117,7 @@ def plane_depths_um(p: PhantomParameters, lens: Lens) -> NDArray[np.float64]:
     depth = p.section_um
     if p.preparation == "whole_mount" and p.modality == "confocal":
         depth = float(np.clip(4.5 * lens.axial_sigma_um, 3.0, 30.0))
-    count = int(np.clip(round(depth / 1.0), 3, 12))
+    count = int(np.clip(round(depth / p.plane_um), 3, 14))
     edges = np.linspace(-depth / 2, depth / 2, count + 1)
     middle: NDArray[np.float64] = 0.5 * (edges[1:] + edges[:-1])
     return middle

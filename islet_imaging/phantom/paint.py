@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from islet_imaging.phantom.expression import Expression
 from islet_imaging.phantom.parameters import PhantomParameters
 from islet_imaging.phantom.scene import Cells
+from islet_imaging.phantom.truth import VISIBLE_FRACTION
 
 Volume = NDArray[np.float32]
 
@@ -51,6 +52,7 @@ class Painted:
     nucleus: Volume  # 0..1, share of the voxel that is nucleus
     tilt: NDArray[np.float16]  # brightness of the cytoplasm by its polarity, about 1
     nuclei: NDArray[np.int32]  # visible nuclei from above
+    partial: NDArray[np.int32]  # nuclei that give light but do not count, where no other counts
     footprint_px: NDArray[np.int64]  # per cell, what its outline would be were it alone
 
 
@@ -82,6 +84,8 @@ def paint(
     nucleus = np.zeros(size, np.float32)
     light = np.zeros(grid.shape, np.float32)
     nuclei = np.zeros(grid.shape, np.int32)
+    partial_light = np.zeros(grid.shape, np.float32)
+    partial = np.zeros(grid.shape, np.int32)
     footprint = np.zeros(len(cells) + 1, np.int64)
 
     reach = np.clip(p.cell_radius_um + rng.normal(0, 0.5, len(cells)), 4.0, 11.0)
@@ -98,6 +102,12 @@ def paint(
             continue
         distance = _ellipsoid(local, axes, cells.rotation[i], 0.0)
         closer = distance < best[box]
+        if cells.depth_um[i] < reach[i]:
+            # a cell at the surface is flattened against it
+            z, y, x = local
+            outward = cells.outward[i].astype(np.float32)
+            along = outward[0] * z + outward[1] * y + outward[2] * x
+            closer &= along < np.float32(max(cells.depth_um[i], 3.0) + 1.0)
         best[box][closer] = distance[closer]
         body[box][closer] = i + 1
         if p.polarity > 0:
@@ -125,7 +135,11 @@ def paint(
             own_light.append((box[1:], np.tensordot(share, soft, 1)))
         if own_light and visible[i]:
             footprint[i + 1] = _outline(own_light, nuclei, light, i + 1)
-    return Painted(body, nucleus, tilt, nuclei, footprint)
+        elif own_light:
+            _outline(own_light, partial, partial_light, i + 1)
+    _hide_covered(nuclei, partial, footprint)
+    partial[nuclei > 0] = 0
+    return Painted(body, nucleus, tilt, nuclei, partial, footprint)
 
 
 def _outline(
@@ -145,6 +159,18 @@ def _outline(
         nuclei[box][wins] = label
         light[box][wins] = value[wins]
     return area
+
+
+def _hide_covered(
+    nuclei: NDArray[np.int32], partial: NDArray[np.int32], footprint_px: NDArray[np.int64]
+) -> None:
+    """Nuclei of which others cover more than 70 % do not count: nobody could see them."""
+    shown = np.bincount(nuclei.ravel(), minlength=len(footprint_px))
+    covered = shown < VISIBLE_FRACTION * footprint_px
+    covered[0] = False
+    hidden = covered[nuclei]
+    partial[hidden] = nuclei[hidden]
+    nuclei[hidden] = 0
 
 
 def _blobs(

@@ -42,6 +42,11 @@ class PhantomParameters:
     texture: str = "standard"
     control: str = "none"  # one of CONTROLS, or single_stain:<channel>
 
+    # how much is computed
+    plane_um: float = 1.0  # distance between rendered planes; 2.0 is enough for training
+    measure_light: bool = True  # own and neighbours' light per ring (half of the time of a crop)
+    whole_aggregates: bool = True  # False: make only the cells that the section can show
+
     # aggregates
     n_islets: int = 3
     islet_diameter_um: float = 140.0
@@ -50,7 +55,6 @@ class PhantomParameters:
     roughness: float = 0.06
     fused_fraction: float = 0.1
     equatorial: bool = False
-    whole_aggregates: bool = True  # False: make only the cells that the section can show
     cell_density_per_1000um3: float = 0.95
     min_distance_um: float = 7.6
     tissue_density_per_1000um3: float = 0.85
@@ -179,7 +183,7 @@ class PhantomParameters:
             raise IsletImagingError(
                 f"phantom: shares of cell types must be >= 0 and sum to at most 1, got {shares}"
             )
-        for name in ("pixel_size_um", "section_um", "numerical_aperture", "min_distance_um"):
+        for name in ("pixel_size_um", "section_um", "numerical_aperture", "plane_um"):
             if getattr(self, name) <= 0:
                 raise IsletImagingError(f"phantom: {name} must be > 0")
         if self.numerical_aperture >= self.refractive_index:

@@ -96,7 +96,6 @@ def phantom(
         paint_rng, p, cells, drawn, grid, first.weight(depths),
         visibility >= VISIBLE_FRACTION, scene.lumens,
     )  # fmt: skip
-    hide_covered(painted)
     dirt = make_dirt(dirt_rng, p, grid, scene.lumens)
     rings = ring_labels(painted.nuclei, grid.pixel_um)
     light, cell_light, ring_light = _render(texture_rng, p, grid, painted, drawn, dirt, lenses, rings)
@@ -110,12 +109,13 @@ def phantom(
 
     table = cell_table(p, grid, cells, drawn, painted, rings, visibility, first, half_depth)
     for k, channel in enumerate(p.channels):
-        if channel in cell_light:
+        if p.measure_light and channel in cell_light:
             _add_light(table, channel, painted, rings, ring_light, cell_light[channel], units[k])
     nuclei = _crop_labels(grid, painted.nuclei, p.shape)
     bodies, islets = _seen_from_above(p, grid, painted, cells, depths)
     truth = PhantomTruth(
         nuclei=nuclei,
+        partial_nuclei=_crop_labels(grid, painted.partial, p.shape),
         bodies=bodies,
         islets=islets,
         cells=table,
@@ -158,14 +158,6 @@ def _take(e: Expression, index: NDArray[np.int64]) -> Expression:
         else:
             values[name] = value[index]
     return Expression(**values)
-
-
-def hide_covered(painted: Painted) -> None:
-    """Drop nuclei of which others cover more than 70 %: nobody could count them."""
-    shown = np.bincount(painted.nuclei.ravel(), minlength=len(painted.footprint_px))
-    covered = shown < VISIBLE_FRACTION * painted.footprint_px
-    covered[0] = False
-    painted.nuclei[covered[painted.nuclei]] = 0
 
 
 def ring_labels(nuclei: NDArray[np.int32], pixel_um: float) -> NDArray[np.int32]:
@@ -235,7 +227,8 @@ def _render(
                 other[channel] += scipy.fft.rfft2(dirt[channel]) * sharp
             if channel != DNA:
                 emissions[channel] = emission
-        ring_light.add_plane(body, emissions, lenses, float(z))
+        if p.measure_light:
+            ring_light.add_plane(body, emissions, lenses, float(z))
 
     light, cell_light = {}, {}
     halo = p.halo * halo_transfer(grid.shape, grid.pixel_um, p.halo_um)

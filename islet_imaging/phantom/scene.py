@@ -48,11 +48,13 @@ class Aggregate:
             best = np.maximum(best, (surface - radius) * axes.mean())
         return best
 
-    @property
-    def radius_um(self) -> float:
-        """Radius of the sphere that holds all lobes, about the first centre."""
-        reach = np.linalg.norm(self.centres - self.centres[0], axis=1) + self.half_axes.max(axis=1)
-        return float(reach.max())
+    def outward(self, points: Points, depth: NDArray[np.float64]) -> Points:
+        """Unit vectors towards the surface, by differences of the depth."""
+        steps = np.eye(3)
+        slope = np.stack([depth - self.depth(points + step) for step in steps], axis=1)
+        length = np.maximum(np.linalg.norm(slope, axis=1), 1e-9)
+        unit: Points = slope / length[:, None]
+        return unit
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Cells:
     islet: NDArray[np.int32]  # 0: tissue between islets
     depth_um: NDArray[np.float64]  # below the surface of the aggregate, or nan
     relative_depth: NDArray[np.float64]  # 0 surface to 1 centre
+    outward: Points  # (n, 3) direction from the cell to the nearest surface, 0 in tissue
     half_axes: Points  # (n, 3) of the nucleus
     rotation: Points  # (n, 3, 3), columns are the axes of the nucleus
     bend: NDArray[np.float64]  # curvature of the nucleus, 1/um
@@ -101,15 +104,11 @@ def hard_core_points(
     volume = float(np.prod(high - low))
     target = round(volume * density_per_um3)
     accepted = np.zeros((0, 3))
-    rejected_by_region = 0
-    tried = 0
-    kept_total = 0
     for _ in range(14):
-        missing = target - kept_total - rejected_by_region
+        missing = target - len(accepted)
         if missing <= max(1, 0.01 * target):
             break
         candidates = rng.uniform(low, high, size=(max(8, int(1.3 * missing)), 3))
-        tried += len(candidates)
         if len(accepted):
             distance, _ = cKDTree(accepted).query(
                 candidates, distance_upper_bound=min_distance_um
@@ -121,7 +120,6 @@ def hard_core_points(
         candidates = candidates[keep][: max(missing, 1)]
         # the whole box is filled, so that the region's edge is as dense as its middle
         accepted = np.concatenate([accepted, candidates])
-        kept_total = len(accepted)
     accepted = _spread(accepted, min_distance_um * 1.25)
     return accepted[inside(accepted)] if len(accepted) else accepted
 
@@ -151,21 +149,28 @@ def make_scene(rng: np.random.Generator, p: PhantomParameters, half_depth_um: fl
     aggregates = _place_aggregates(rng, p, field) if p.scene != "empty" else []
     lumens = _place_lumens(rng, p, field)
     deep = half_depth_um + BODY_REACH_UM
-    parts: list[tuple[Points, NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]] = []
+    parts: list[tuple[Points, NDArray[np.int32], NDArray[np.float64], NDArray[np.float64], Points]]
+    parts = []
     for aggregate in aggregates:
         points = _aggregate_points(rng, p, aggregate, field, deep)
         depth = aggregate.depth(points)
         mean_radius = float(aggregate.half_axes.mean())
         relative = np.clip(depth / mean_radius, 0.0, 1.0)
-        parts.append((points, np.full(len(points), aggregate.label, np.int32), depth, relative))
+        label = np.full(len(points), aggregate.label, np.int32)
+        parts.append((points, label, depth, relative, aggregate.outward(points, depth)))
     if p.scene == "tissue":
         points = _tissue_points(rng, p, aggregates, lumens, field, deep)
         nothing = np.full(len(points), np.nan)
-        parts.append((points, np.zeros(len(points), np.int32), nothing, nothing))
-    if not parts:
-        parts.append((np.zeros((0, 3)), np.zeros(0, np.int32), np.zeros(0), np.zeros(0)))
-    centre, islet, depth, relative = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Scene(aggregates, _shape_nuclei(rng, p, centre, islet, depth, relative, lumens), lumens)
+        label = np.zeros(len(points), np.int32)
+        parts.append((points, label, nothing, nothing, np.zeros_like(points)))
+    empty = np.zeros((0, 3))
+    parts.append((empty, np.zeros(0, np.int32), np.zeros(0), np.zeros(0), empty))
+    centre, islet, depth, relative, outward = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    axes, rotation, bend, stroma = _shape_nuclei(rng, p, centre, islet, lumens)
+    cells = Cells(centre, islet, depth, relative, outward, axes, rotation, bend, stroma)
+    return Scene(aggregates, cells, lumens)
 
 
 def _place_aggregates(
@@ -277,10 +282,9 @@ def _shape_nuclei(
     p: PhantomParameters,
     centre: Points,
     islet: NDArray[np.int32],
-    depth: NDArray[np.float64],
-    relative: NDArray[np.float64],
     lumens: Points,
-) -> Cells:
+) -> tuple[Points, Points, NDArray[np.float64], NDArray[np.bool_]]:
+    """Half axes, rotation, bend of each nucleus, and which are elongated stroma."""
     n = len(centre)
     stroma = (islet == 0) & (rng.random(n) < p.stroma_fraction)
     for y, x, radius, _ in lumens:
@@ -308,7 +312,7 @@ def _shape_nuclei(
         flat = np.stack([across, along, np.stack([one, zero, zero], axis=1)], axis=2)
         rotation[stroma] = flat[stroma]
     bend = rng.normal(0.0, 0.03, n)
-    return Cells(centre, islet, depth, relative, axes, rotation, bend, stroma)
+    return axes, rotation, bend, stroma
 
 
 def _random_rotations(rng: np.random.Generator, n: int) -> Points:

@@ -29,6 +29,9 @@ class PhantomTruth:
     Attributes
     ----------
     nuclei : outlines of visible nuclei, pixel value = ``cell``.
+    partial_nuclei : outlines of nuclei that give light but do not count (mere caps of nuclei,
+        ghosts out of focus, nuclei under others), pixel value = ``cell``. A method that finds
+        them, or not, is neither right nor wrong: ignore them when scoring.
     bodies : outline of the cell that is nearest to focus, visible cells only.
     islets : pixel value = ``islet``.
     cells : one row per cell whose nucleus is at least partly in the section; ``visible`` says
@@ -42,6 +45,7 @@ class PhantomTruth:
     """
 
     nuclei: NDArray[np.int32]
+    partial_nuclei: NDArray[np.int32]
     bodies: NDArray[np.int32]
     islets: NDArray[np.int32]
     cells: pd.DataFrame
