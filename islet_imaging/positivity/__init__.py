@@ -1,0 +1,30 @@
+"""Positivity: thresholds, spill-over, calls and phenotypes, all on the cells table.
+
+The idea: fit once per staining run (`fit_marker`), call each image with that fit (`call_marker`),
+then look at all markers together (`assign_phenotypes`).
+It fails where the cells table does: a wrong ring or a missed nucleus cannot be mended here.
+"""
+
+from __future__ import annotations
+
+from islet_imaging.positivity.calling import call_cells, call_marker, fit_marker
+from islet_imaging.positivity.levels import StainLevels, stain_levels
+from islet_imaging.positivity.phenotype import assign_phenotypes, hormone_class, hormone_of
+from islet_imaging.positivity.sensitivity import Sensitivity, threshold_sensitivity
+from islet_imaging.positivity.threshold import Threshold, fit_threshold, trimmed_quantile
+
+__all__ = [
+    "Sensitivity",
+    "StainLevels",
+    "Threshold",
+    "assign_phenotypes",
+    "call_cells",
+    "call_marker",
+    "fit_marker",
+    "fit_threshold",
+    "hormone_class",
+    "hormone_of",
+    "stain_levels",
+    "threshold_sensitivity",
+    "trimmed_quantile",
+]
