@@ -172,16 +172,14 @@ def _in_raster_order(labels: Labels) -> Labels:
 
 
 def islets_table(
-    islets: NDArray[Any], *, nuclei: NDArray[Any] | None = None, pixel_size_um: float | None
+    nuclei: NDArray[Any], islets: NDArray[Any], *, pixel_size_um: float | None
 ) -> pd.DataFrame:
     """Position, size and shape of every islet.
 
     Parameters
     ----------
-    islets : ndarray of int, shape (Y, X)
-        Label image of islets.
-    nuclei : ndarray of int, shape (Y, X), optional
-        Label image of nuclei, to count them.
+    nuclei, islets : ndarray of int, shape (Y, X)
+        Label images of nuclei and of islets.
     pixel_size_um : float or None
         Edge of a pixel, um; without it lengths and areas are NaN.
 
@@ -195,7 +193,7 @@ def islets_table(
     Examples
     --------
     >>> disc = (np.hypot(*np.mgrid[-60:61, -60:61]) <= 50).astype(np.int32)
-    >>> row = islets_table(disc, pixel_size_um=2.0).iloc[0]
+    >>> row = islets_table(disc, disc, pixel_size_um=2.0).iloc[0]
     >>> round(float(row.diameter_um)), round(float(row.circularity), 1)
     (200, 1.0)
     """
@@ -206,10 +204,9 @@ def islets_table(
     image = np.asarray(islets)
     height, width = image.shape
     counts = np.zeros(int(image.max(initial=0)) + 1, np.int64)
-    if nuclei is not None:
-        flat = np.flatnonzero(nuclei)
-        pairs = np.unique(np.stack([np.asarray(nuclei).ravel()[flat], image.ravel()[flat]]), axis=1)
-        counts += np.bincount(pairs[1], minlength=len(counts))
+    flat = np.flatnonzero(nuclei)
+    _, first = np.unique(np.asarray(nuclei).ravel()[flat], return_index=True)
+    counts += np.bincount(image.ravel()[flat[first]], minlength=len(counts))
     rows = []
     for region in regionprops(image):
         top, left, bottom, right = region.bbox

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 #: columns of every cell, in order; a marker's columns follow
 CELL_COLUMNS = (
-    "image",
     "islet",
     "cell",
     "y_px",
@@ -66,8 +65,7 @@ MARKER_FEATURES = (
 BLOCK_PX = 60
 
 
-@dataclass(frozen=True)
-class NeighbourPairs:
+class NeighbourPairs(NamedTuple):
     """Pairs of cells that touch.
 
     Attributes
@@ -123,7 +121,6 @@ def measure_cells(
     islets: NDArray[Any] | None = None,
     compartments: Mapping[str, str] | None = None,
     saturation: float | Mapping[str, float] | None = None,
-    image: str = "",
     origin_px: tuple[int, int] = (0, 0),
     image_shape_px: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
@@ -148,8 +145,6 @@ def measure_cells(
     saturation : float or mapping of str to float, optional
         Value from which a pixel is saturated; default the largest of an integer type, and
         unknown (NaN) for floats.
-    image : str
-        Name for the first column.
     origin_px, image_shape_px : tuple of int, optional
         For a tile: where it lies, and the size of the whole image.  Rows of cells at least
         :func:`measure_halo_px` away from cut edges are those of the whole image, ``nearest_um``
@@ -195,7 +190,7 @@ def measure_cells(
 
     pixels = _Pixels.of(nuclei, cells, origin_px)
     n = len(pixels.names)
-    table: dict[str, Any] = {"image": np.full(n, image, dtype=object)}
+    table: dict[str, Any] = {}
     shape = nuclei.shape if image_shape_px is None else image_shape_px
     geometry = _geometry(pixels, size, shape)
     grid = OutsideGrid(cells > 0, block_px, origin_px)
