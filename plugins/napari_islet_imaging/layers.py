@@ -1,0 +1,223 @@
+"""Layers of stained images and of runs, with scale, units, names and colours.
+
+The idea: one place makes all layers, so that every one carries the pixel size in um, raw pixels are
+locked where napari can lock them, and an image of another pixel size in the same viewer lies right.
+It fails to place an image whose pixel size nobody knows: that one is shown in pixels, and says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_islet_imaging.colours import CATEGORIES, stain_colours
+
+if TYPE_CHECKING:
+    import napari
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from islet_imaging.image import IsletImage
+    from napari_islet_imaging.session import ReviewSession
+
+LayerData = tuple[Any, dict[str, Any], str]
+KEY = "islet_imaging"
+
+
+def placement(pixel_size_um: float | None) -> dict[str, Any]:
+    """Scale, units and axes that every layer of an image shares."""
+    size = pixel_size_um or 1.0
+    unit = "um" if pixel_size_um else "pixel"
+    return {"scale": (size, size), "units": (unit, unit), "axis_labels": ("y", "x")}
+
+
+def contrast(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Limits that show background as black and the brightest cells short of white."""
+    step = max(1, int(np.sqrt(pixels.size / 250_000)))
+    sample = np.asarray(pixels[::step, ::step], np.float32)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 1.0
+    low, high = np.percentile(sample, [2.0, 99.7])
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[LayerData]:
+    """One image layer per channel."""
+    name = image.name if shown_name is None else shown_name
+    made: list[LayerData] = []
+    for channel, colour in zip(
+        image.channel_names, stain_colours(image.channel_names), strict=True
+    ):
+        pixels = np.asarray(image.channel(channel))
+        made.append(
+            (
+                pixels,
+                {
+                    "name": channel,
+                    "colormap": colour,
+                    "blending": "additive",
+                    "contrast_limits": contrast(pixels),
+                    **placement(image.pixel_size_um),
+                    "metadata": {
+                        KEY: {
+                            "image": name,
+                            "channel": channel,
+                            "pixel_size_um": image.pixel_size_um,
+                            "paths": [] if shown_name else [str(p) for p in image.paths],
+                        }
+                    },
+                },
+                "image",
+            )
+        )
+    return made
+
+
+def outline_colours() -> Any:
+    """Colormap of the outline image."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    table.update({value: colour for value, (_, colour, _) in CATEGORIES.items()})
+    return DirectLabelColormap(color_dict=table)
+
+
+def islet_colours() -> Any:
+    """All islets in one quiet colour."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={None: "#d0d0d0", 0: "transparent"})
+
+
+def features(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells table as features of a labels layer; ``index`` ties a row to its label."""
+    shown = table.drop(columns=["image"], errors="ignore").copy()
+    shown.insert(0, "index", shown["cell"].astype(int))
+    return shown
+
+
+def lock(layer: Any) -> None:
+    """Lock a layer against editing, in versions of napari that can."""
+    if hasattr(type(layer), "locked"):
+        layer.locked = True
+
+
+def run_layers(session: ReviewSession) -> list[LayerData]:
+    """Layers of the session's open image: channels, islets, nuclei, outlines of the calls."""
+    opened = session.open
+    if opened is None:
+        return []
+    where = placement(opened.pixel_size_um)
+    shown = session.shown_name(opened.name)
+    tag = {"image": shown, "session": session}
+    made = channel_layers(opened.image, shown_name=shown)
+    for _, options, _ in made:
+        options["metadata"][KEY]["session"] = session
+    made.append(
+        (
+            _islet_rims(opened.islets, opened.pixel_size_um),
+            {
+                "name": "islets",
+                "colormap": islet_colours(),
+                "opacity": 0.6,
+                "metadata": {KEY: {**tag, "role": "islets"}},
+                **where,
+            },
+            "labels",
+        )
+    )
+    made.append(
+        (
+            opened.labels,
+            {
+                "name": "nuclei",
+                "opacity": 0.35,
+                "visible": False,
+                "features": features(session.table),
+                "metadata": {KEY: {**tag, "role": "nuclei"}},
+                **where,
+            },
+            "labels",
+        )
+    )
+    made.append(
+        (
+            opened.outlines,
+            {
+                "name": "calls",
+                "colormap": outline_colours(),
+                "opacity": 1.0,
+                "metadata": {KEY: {**tag, "role": "calls"}},
+                **where,
+            },
+            "labels",
+        )
+    )
+    return made
+
+
+def _islet_rims(islets: NDArray[np.int32], pixel_size_um: float | None) -> NDArray[np.uint8]:
+    """Outer rim of each islet's smoothed shape, 1 px to 3 um wide."""
+    from napari_islet_imaging.outlines import draw_outlines, line_width_px
+
+    top = int(islets.max(initial=0))
+    lookup = np.ones(top + 1, np.uint8)
+    lookup[0] = 0
+    drawn = draw_outlines(
+        islets,
+        lookup * 2,
+        np.zeros((top + 1, 2), np.float32),
+        width_px=line_width_px(pixel_size_um),
+    )
+    return (drawn > 0).astype(np.uint8)
+
+
+def add_layers(viewer: napari.Viewer, made: list[LayerData]) -> None:
+    """Add layers made here to a viewer."""
+    from napari.layers import Layer
+
+    for data, options, kind in made:
+        layer = Layer.create(data, options, kind)
+        viewer.add_layer(layer)
+        if kind == "image" or options["metadata"][KEY].get("role") in ("islets", "calls"):
+            lock(layer)
+
+
+def show_scale_bar(viewer: napari.Viewer) -> None:
+    """Show the scale bar, which reads the layers' units; its place in the API moved in 0.9."""
+    canvas = getattr(viewer, "canvas", None)
+    bar = canvas.overlays.scale_bar if canvas is not None else viewer.scale_bar
+    bar.visible = True
+
+
+def camera_of(viewer: napari.Viewer) -> Any:
+    """The camera, whose place in the API moved in 0.9."""
+    scene = getattr(viewer, "scene", None)
+    return scene.camera if scene is not None else viewer.camera
+
+
+def find_session(viewer: napari.Viewer) -> ReviewSession | None:
+    """The session whose layers are in the viewer, the newest first."""
+    for layer in reversed(viewer.layers):
+        session = layer.metadata.get(KEY, {}).get("session")
+        if session is not None:
+            return session  # type: ignore[no-any-return]
+    return None
+
+
+def session_layer(viewer: napari.Viewer, session: ReviewSession, role: str) -> Any:
+    """A layer of the session by its role, None if it was removed."""
+    for layer in viewer.layers:
+        tag = layer.metadata.get(KEY, {})
+        if tag.get("session") is session and tag.get("role") == role:
+            return layer
+    return None
+
+
+def remove_session_layers(viewer: napari.Viewer, session: ReviewSession) -> None:
+    """Take all layers of a session's image out of the viewer."""
+    for layer in list(viewer.layers):
+        if layer.metadata.get(KEY, {}).get("session") is session:
+            viewer.layers.remove(layer)

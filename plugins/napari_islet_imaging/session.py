@@ -1,0 +1,491 @@
+"""A review session: one run, one person, every edit on the disk before it is shown.
+
+The idea: everything the widgets do with a run passes through this class, which knows nothing of Qt
+or of layers; it holds the corrected tables, the label image of the open image and the journal, and
+tells its listeners which cells changed.  An edit is written first and applied after.
+It fails, loudly and without applying anything, when the journal cannot be written.
+"""
+
+from __future__ import annotations
+
+import getpass
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from islet_imaging.corrections import Edit, Journal, effective
+from islet_imaging.masks import decode_mask, encode_mask
+from islet_imaging.replay import Replay, set_call, set_excluded
+from napari_islet_imaging.outlines import categories_of, draw_outlines, grown_box, line_width_px
+from napari_islet_imaging.queue import QueuedCell, review_queue
+from napari_islet_imaging.tally import Tally, tally
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from islet_imaging.image import IsletImage
+    from islet_imaging.positivity import Threshold
+    from islet_imaging.run import Run
+
+Region = tuple[slice, slice]
+
+
+def login_name() -> str:
+    """The name under which edits are kept unless another is given."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "reviewer"
+
+
+@dataclass
+class OpenImage:
+    """The image on the screen.
+
+    Parameters
+    ----------
+    name : str
+        As in the tables.
+    image : IsletImage
+        Its pixels.
+    pixel_size_um : float or None
+        Edge of a pixel, um.
+    labels : ndarray of int32
+        Nuclei with all corrections; napari paints into this array.
+    committed : ndarray of int32
+        The same as of the last edit in the journal.
+    islets : ndarray of int32
+        Islets as scored.
+    outlines : ndarray of uint8
+        What is drawn; see `napari_islet_imaging.outlines`.
+    """
+
+    name: str
+    image: IsletImage
+    pixel_size_um: float | None
+    labels: NDArray[np.int32]
+    committed: NDArray[np.int32]
+    islets: NDArray[np.int32]
+    outlines: NDArray[np.uint8]
+
+
+class ReviewSession:
+    """One person's review of one run.
+
+    Parameters
+    ----------
+    run : Run
+        The run folder.
+    reviewer : str, optional
+        Who; the login name by default.
+    blinded : bool
+        Hide file and condition, and shuffle.
+    """
+
+    #: an image was opened
+    image_opened = Signal(str)
+    #: region of the open image whose outlines changed
+    outlines_changed = Signal(object)
+    #: labels of cells whose calls or measurements changed
+    cells_changed = Signal(list)
+    #: another cell is in focus (0: none)
+    focus_changed = Signal(int)
+    #: marker, reviewer, blinding or queue changed
+    settings_changed = Signal()
+
+    def __init__(self, run: Run, *, reviewer: str | None = None, blinded: bool = False) -> None:
+        self.run = run
+        self.reviewer = reviewer or login_name()
+        self.protocol = run.protocol
+        self.journal = Journal(run.corrections)
+        self.raw = {str(k): t.reset_index(drop=True) for k, t in _raw_cells(run).groupby("image")}
+        self.images = run.images
+        self.edits = self.journal.edits()
+        self.unmatched: list[Edit] = []
+        self.tables: dict[str, pd.DataFrame] = {}
+        by_image: dict[str, list[Edit]] = {}
+        for edit in effective(self.edits):
+            by_image.setdefault(edit.image, []).append(edit)
+        for name, table in self.raw.items():
+            self.tables[name] = self._replayed(name, by_image.get(name, []), table)
+        self.marker = self.protocol.markers[0]
+        self.blinded = blinded
+        self.open: OpenImage | None = None
+        self.focus = 0
+        self.position = -1
+        self.queue: list[QueuedCell] = []
+        self._rows: dict[int, int] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._recount()
+        self.rebuild_queue()
+
+    # ------------------------------------------------------------ names and numbers
+
+    @property
+    def image_names(self) -> list[str]:
+        """Scored images in the order of the queue, then the rest."""
+        queued = dict.fromkeys(c.image for c in self.queue)
+        return [*queued, *(n for n in self.tables if n not in queued)]
+
+    def shown_name(self, image: str) -> str:
+        """The image's name, or what a blinded reviewer may know of it."""
+        if not self.blinded:
+            return image
+        return f"image {self._blind_order.index(image) + 1}"
+
+    @property
+    def _blind_order(self) -> list[str]:
+        rng = np.random.default_rng(self._seed())
+        names = sorted(self.tables)
+        return [names[i] for i in rng.permutation(len(names))]
+
+    def _seed(self) -> int:
+        # the same person finds the same order after a break; another person gets another
+        return zlib.crc32(f"{self.run.path.resolve()}\n{self.reviewer}".encode())
+
+    def batches(self) -> dict[str, tuple[str, str]]:
+        """Condition and batch of each image that counts as a sample."""
+        images = self.images
+        sample = images[images["role"].isin(["sample", ""])] if "role" in images else images
+        return {
+            str(i): (str(c), str(b))
+            for i, c, b in zip(sample["image"], sample["condition"], sample["batch"], strict=True)
+        }
+
+    def thresholds(self, image: str) -> dict[str, Threshold]:
+        """Each marker's threshold in the staining run of an image."""
+        from islet_imaging.positivity import Threshold
+
+        images = self.images
+        batch = str(images.loc[images["image"] == image, "batch"].iloc[0])
+        stored = self.protocol.fitted.get(batch, {})
+        return {m: Threshold.from_dict(dict(t)) for m, t in stored.items()}
+
+    def tally(self, image: str | None = None) -> Tally:
+        """Counts of one image, or of all samples."""
+        if image is not None:
+            return self._tallies[image]
+        return sum(
+            (self._tallies[i] for i in self.batches() if i in self._tallies), Tally(0, 0, 0, 0, 0.0)
+        )
+
+    def agreement(self) -> tuple[int, int]:
+        """How many calls this person made, and how many of them the tool had made as well."""
+        made = agree = 0
+        seen: set[tuple[str, int, str]] = set()
+        for edit in reversed(effective(self.edits, who=self.reviewer)):
+            key = (edit.image, edit.cell, edit.marker)
+            if edit.action != "call" or key in seen or edit.image not in self.raw:
+                continue
+            seen.add(key)
+            raw = self.raw[edit.image]
+            first = raw.loc[raw["cell"] == edit.cell, f"{edit.marker}_call"]
+            made += 1
+            agree += bool(len(first) and first.iloc[0] == edit.after)
+        return made, agree
+
+    def _recount(self, image: str | None = None) -> None:
+        for name in [image] if image is not None else list(self.tables):
+            self._tallies[name] = tally(self.tables[name], self.marker)
+
+    # ------------------------------------------------------------ settings
+
+    def set_marker(self, marker: str) -> None:
+        """Review another marker."""
+        self.marker = marker
+        self._recount()
+        self.rebuild_queue()
+        self.redraw()
+        self.settings_changed.emit()
+
+    def set_reviewer(self, name: str) -> None:
+        """Keep further edits under another name."""
+        self.reviewer = name.strip() or login_name()
+        self.rebuild_queue()
+        self.settings_changed.emit()
+
+    def set_blinded(self, blinded: bool) -> None:
+        """Hide or show what could sway the reviewer."""
+        self.blinded = blinded
+        self.rebuild_queue()
+        self.settings_changed.emit()
+
+    def rebuild_queue(self) -> None:
+        """Sort what is left to look at; cells this person has called are left out."""
+        queue = review_queue(
+            self.tables,
+            self.marker,
+            batch_of=self.batches(),
+            shuffle_seed=self._seed() if self.blinded else None,
+        )
+        done = {
+            (e.image, e.cell)
+            for e in effective(self.edits, who=self.reviewer)
+            if e.action == "exclude" or e.marker == self.marker
+        }
+        self.queue = [c for c in queue if (c.image, c.cell) not in done]
+        self.position = -1
+
+    # ------------------------------------------------------------ images and cells
+
+    def open_image(self, name: str) -> OpenImage:
+        """Load an image with its labels, corrections replayed."""
+        image = self.run.read_image(name)
+        labels = np.ascontiguousarray(self.run.labels(name, "nuclei"), np.int32)
+        shapes = [e for e in effective(self.edits) if e.image == name]
+        if any(e.action == "shape" for e in shapes):
+            replay = Replay(self.raw[name], labels)
+            for edit in shapes:
+                replay.apply(edit)
+            labels = replay.labels if replay.labels is not None else labels
+        islets = self.run.labels(name, "islets")
+        self.open = OpenImage(
+            name,
+            image,
+            image.pixel_size_um,
+            labels,
+            labels.copy(),
+            islets,
+            np.zeros(labels.shape, np.uint8),
+        )
+        self._index()
+        self.focus = 0
+        self.redraw()
+        self.image_opened.emit(name)
+        return self.open
+
+    def _index(self) -> None:
+        cells = self.table["cell"].to_numpy()
+        self._rows = {int(c): r for r, c in enumerate(cells)}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Cells table of the open image, corrected."""
+        if self.open is None:
+            raise RuntimeError("no image is open")
+        return self.tables[self.open.name]
+
+    def row(self, cell: int) -> pd.Series[Any] | None:
+        """The row of a cell of the open image."""
+        position = self._rows.get(cell)
+        return None if position is None else self.table.iloc[position]
+
+    def cell_at(self, y_px: float, x_px: float) -> int:
+        """Label at a place of the open image, 0 outside."""
+        if self.open is None:
+            return 0
+        y, x = round(y_px), round(x_px)
+        height, width = self.open.labels.shape
+        return int(self.open.labels[y, x]) if 0 <= y < height and 0 <= x < width else 0
+
+    def set_focus(self, cell: int) -> None:
+        """Look at a cell of the open image."""
+        self.focus = cell if cell in self._rows else 0
+        self.focus_changed.emit(self.focus)
+
+    def step(self, by: int = 1) -> QueuedCell | None:
+        """Go to the next (or an earlier) cell of the queue, opening its image where needed."""
+        target = self.position + by
+        if not 0 <= target < len(self.queue):
+            return None
+        self.position = target
+        entry = self.queue[target]
+        if self.open is None or self.open.name != entry.image:
+            self.open_image(entry.image)
+        self.set_focus(entry.cell)
+        return entry
+
+    # ------------------------------------------------------------ edits
+
+    def call(self, call: str, cell: int | None = None) -> Edit | None:
+        """Call the cell in focus (or another) for the marker under review."""
+        return self._edit("call", cell, call)
+
+    def exclude(self, cell: int | None = None) -> Edit | None:
+        """Take the cell out of all fractions, or back in."""
+        return self._edit("exclude", cell, None)
+
+    def _edit(self, action: str, cell: int | None, after: str | None) -> Edit | None:
+        cell = self.focus if cell is None else cell
+        position = self._rows.get(cell)
+        if self.open is None or position is None:
+            return None
+        table = self.table
+        y, x = (float(table[c].iloc[position]) for c in ("y_px", "x_px"))
+        if action == "call":
+            before: Any = str(table[f"{self.marker}_call"].iloc[position])
+            edit = Edit(
+                self.reviewer, self.open.name, "call", cell, y, x, self.marker, before, after
+            )
+        else:
+            held = bool(table["excluded"].iloc[position])
+            edit = Edit(self.reviewer, self.open.name, "exclude", cell, y, x, "", held, not held)
+        self.edits.append(self.journal.append(edit))
+        if action == "call":
+            set_call(table, position, self.marker, str(after), self.reviewer)
+        else:
+            set_excluded(table, position, bool(edit.after), self.reviewer)
+        self._after_edit([cell])
+        return edit
+
+    def reshape(
+        self,
+        before: list[dict[str, Any]],
+        after: list[dict[str, Any]],
+        anchor: tuple[int, float, float],
+    ) -> Edit:
+        """Keep a change of outlines that is already in the label image."""
+        if self.open is None:
+            raise RuntimeError("no image is open")
+        cell, y, x = anchor
+        edit = Edit(self.reviewer, self.open.name, "shape", cell, y, x, before=before, after=after)
+        self.edits.append(self.journal.append(edit))
+        replay = Replay(self.table)
+        if not replay.apply(edit):
+            self.unmatched.append(edit)
+        self.tables[self.open.name] = replay.cells
+        self._index()
+        self._after_edit([int(s["cell"]) for s in [*before, *after]])
+        return edit
+
+    def undo(self) -> Edit | None:
+        """Take back this person's last edit, wherever it was made; it stays in the journal."""
+        own = effective(self.edits, who=self.reviewer)
+        if not own:
+            return None
+        last = own[-1]
+        self.edits.append(
+            self.journal.append(Edit(self.reviewer, last.image, "undo", undoes=last.id))
+        )
+        if self.open is None or self.open.name != last.image:
+            self._replay_table(last.image)
+            self.open_image(last.image)
+        else:
+            if last.action == "shape":
+                self._paint_back(last)
+            self._replay_table(last.image)
+            self._index()
+            changed = (
+                [int(s["cell"]) for s in [*(last.before or ()), *(last.after or ())]]
+                if (last.action == "shape")
+                else [last.cell]
+            )
+            self._after_edit(changed)
+        self.set_focus(last.cell)
+        return last
+
+    def _replay_table(self, image: str) -> None:
+        held = [e for e in effective(self.edits) if e.image == image]
+        self.tables[image] = self._replayed(image, held, self.raw[image])
+        self._recount(image)
+
+    def _replayed(self, image: str, edits: list[Edit], table: pd.DataFrame) -> pd.DataFrame:
+        replay = Replay(table)
+        self.unmatched = [e for e in self.unmatched if e.image != image]
+        self.unmatched += [e for e in edits if not replay.apply(e)]
+        return replay.cells
+
+    def _paint_back(self, edit: Edit) -> None:
+        assert self.open is not None
+        for shapes, erase in ((edit.after or (), True), (edit.before or (), False)):
+            for shape in shapes:
+                region, mask = decode_mask(shape["mask"])
+                part = self.open.labels[region]
+                if erase:
+                    part[mask & (part == int(shape["cell"]))] = 0
+                else:
+                    part[mask] = int(shape["cell"])
+                self.open.committed[region] = part
+
+    def _after_edit(self, cells: list[int]) -> None:
+        assert self.open is not None
+        self._recount(self.open.name)
+        self.redraw(cells)
+        self.cells_changed.emit(cells)
+
+    # ------------------------------------------------------------ outlines
+
+    def lookup(
+        self, categories: NDArray[np.uint8] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Category and centroid per label of the open image."""
+        assert self.open is not None
+        table = self.table
+        top = int(max(self.open.labels.max(initial=0), table["cell"].max() if len(table) else 0))
+        if categories is None:
+            categories = categories_of(
+                table[f"{self.marker}_call"].to_numpy(), table["excluded"].to_numpy(bool)
+            )
+        category = np.zeros(top + 1, np.uint8)
+        centre = np.zeros((top + 1, 2), np.float32)
+        cells = table["cell"].to_numpy()
+        category[cells] = categories
+        centre[cells] = table[["y_px", "x_px"]].to_numpy(np.float32)
+        return category, centre
+
+    def redraw(
+        self, cells: list[int] | None = None, categories: NDArray[np.uint8] | None = None
+    ) -> None:
+        """Draw all outlines again, or those around some cells."""
+        if self.open is None:
+            return
+        height, width = shape = self.open.labels.shape
+        region = (slice(0, height), slice(0, width)) if cells is None else self.region_of(cells)
+        if region is None:
+            return
+        line = line_width_px(self.open.pixel_size_um)
+        # drawn with a margin, so that no outline ends at the edge of the region
+        wide = grown_box([region], shape, line + 1)
+        category, centre = self.lookup(categories)
+        y0, x0 = wide[0].start, wide[1].start
+        drawn = draw_outlines(
+            self.open.labels[wide], category, centre, width_px=line, origin=(y0, x0)
+        )
+        inner = tuple(
+            slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, wide, strict=True)
+        )
+        self.open.outlines[region] = drawn[inner]
+        self.outlines_changed.emit(region)
+
+    def region_of(self, cells: list[int]) -> Region | None:
+        """A box that holds some cells of the open image with a margin."""
+        assert self.open is not None
+        table = self.table
+        size = self.open.pixel_size_um or 0.5
+        boxes = []
+        for cell in cells:
+            row = self._rows.get(cell)
+            if row is None:
+                continue
+            y, x = float(table["y_px"].iloc[row]), float(table["x_px"].iloc[row])
+            area = float(table["nucleus_area_um2"].iloc[row])
+            # a long nucleus reaches further than a round one of its area
+            reach = int(2.5 * np.sqrt(max(area, 1.0) / np.pi) / size) + 4
+            y0, x0 = int(y) - reach, int(x) - reach
+            boxes.append((slice(y0, y0 + 2 * reach), slice(x0, x0 + 2 * reach)))
+        if not boxes:
+            return None
+        return grown_box(boxes, self.open.labels.shape, 2)
+
+
+def _raw_cells(run: Run) -> pd.DataFrame:
+    """The calls as the tool made them, also where the tables hold corrections already."""
+    cells = run.cells
+    if "corrected_by" not in cells:
+        return cells
+    from islet_imaging.results import call_run, rows_of
+
+    return call_run(run.path, rows_of(run.provenance), run.protocol).raw
+
+
+def shape_record(
+    labels: NDArray[np.int32], cell: int, region: Region, row: dict[str, Any] | None
+) -> dict[str, Any]:
+    """One entry of a shape edit's ``before`` or ``after``."""
+    mask = labels[region] == cell
+    origin = (region[0].start or 0, region[1].start or 0)
+    return {"cell": cell, "mask": encode_mask(mask, origin=origin), "row": row}
