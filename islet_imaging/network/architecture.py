@@ -14,10 +14,10 @@ structures under 2 px matter.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -46,9 +46,7 @@ class UNetConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> UNetConfig:
         """Make a configuration from what `to_dict` wrote."""
-        return cls(
-            int(values["in_channels"]), int(values["out_channels"]), tuple(values["widths"])
-        )
+        return cls(int(values["in_channels"]), int(values["out_channels"]), tuple(values["widths"]))
 
     @property
     def multiple(self) -> int:
@@ -90,9 +88,7 @@ class UNet(nn.Module):
             nn.Sequential(_ConvBlock(a, b), _ConvBlock(b, b))
             for a, b in zip(inputs, widths, strict=True)
         )
-        self.lift = nn.ModuleList(
-            nn.Conv2d(b, a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(
             nn.Sequential(_ConvBlock(a, a), _ConvBlock(a, a)) for a in widths[:-1]
         )

@@ -29,7 +29,9 @@ def smooth_noise(shape: tuple[int, int], scale_px: float, rng: np.random.Generat
     field = rng.standard_normal(coarse).astype(np.float32)
     zoom = [(n + 2 * scale_px) / c for n, c in zip(shape, coarse, strict=True)]
     big = ndi.zoom(field, zoom, order=1, mode="nearest", grid_mode=True)
-    dy, dx = (int(rng.integers(0, max(1, b - n + 1))) for b, n in zip(big.shape, shape, strict=True))
+    dy, dx = (
+        int(rng.integers(0, max(1, b - n + 1))) for b, n in zip(big.shape, shape, strict=True)
+    )
     out = big[dy : dy + shape[0], dx : dx + shape[1]]
     if out.shape != shape:
         out = np.pad(out, [(0, n - o) for n, o in zip(shape, out.shape, strict=True)], mode="edge")
@@ -120,9 +122,7 @@ def optics(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     return image
 
 
-def per_nucleus_gain(
-    image: FloatArray, labels: IntArray, rng: np.random.Generator
-) -> FloatArray:
+def per_nucleus_gain(image: FloatArray, labels: IntArray, rng: np.random.Generator) -> FloatArray:
     """Make some nuclei brighter and some dimmer than they are."""
     gain = np.exp(rng.normal(0, rng.uniform(0.1, 0.5), int(labels.max()) + 1)).astype(np.float32)
     gain[0] = 1.0
@@ -144,7 +144,7 @@ def camera(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     out = np.clip(image, 0, None)
     if rng.random() < 0.6:
         photons = float(np.exp(rng.uniform(np.log(15), np.log(3000))))
-        out = rng.poisson(out * photons).astype(np.float32) / photons
+        out = np.asarray(rng.poisson(out * photons) / photons, np.float32)
         out = out + rng.normal(0, rng.uniform(0.0, 0.03), out.shape).astype(np.float32)
         if rng.random() < 0.3:
             # interpolated or binned data: noise is correlated between pixels
@@ -153,7 +153,7 @@ def camera(image: FloatArray, rng: np.random.Generator) -> FloatArray:
         out = np.minimum(out, np.float32(rng.uniform(0.5, 1.0)) * np.float32(out.max() + 1e-6))
     if rng.random() < 0.2:
         levels = int(rng.integers(16, 256))
-        out = np.round(out * levels) / levels
+        out = np.asarray(np.round(out * levels) / levels, np.float32)
     if rng.random() < 0.12:
         out = _jpeg(out, int(rng.integers(50, 95)))
     return np.asarray(out, np.float32)

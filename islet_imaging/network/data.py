@@ -24,13 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from ..errors import ImageReadError
+from islet_imaging.errors import ImageReadError
+
 from .augmentation import augment, smooth_noise
 from .normalise import compress, grey_limits
 from .targets import FloatArray, IntArray, make_targets
 
 WORKING_DIAMETER_PX = 16.0
 """Median nucleus diameter that the network is trained around, in px."""
+
+IGNORED = -1
+"""Value of pixels in a training mask where a nucleus is neither right nor wrong."""
 
 MIN_OBJECT_AREA_PX = 15
 """Objects below this area (native px) count in no loss and in no score."""
@@ -58,7 +62,7 @@ class Sample:
 
 def median_diameter(labels: NDArray[np.integer]) -> float:
     """Median equivalent diameter of the labels in px; NaN without any."""
-    areas = np.bincount(labels.ravel())[1:]
+    areas = np.bincount(np.maximum(labels, 0).ravel())[1:]
     areas = areas[areas >= MIN_OBJECT_AREA_PX]
     return float(np.median(2 * np.sqrt(areas / np.pi))) if areas.size else float("nan")
 
@@ -84,8 +88,7 @@ def make_sample(
     diameter_px : float, optional
         Median diameter; measured on the labels when not given.
     """
-    if image.ndim == 3:
-        image = image[..., :3].max(axis=-1)
+    image = _grey(image)
     if image.shape != labels.shape:
         raise ImageReadError(
             f"{name}: image {image.shape} and mask {labels.shape} differ in shape; "
@@ -138,22 +141,29 @@ def split_names(data_dir: Path) -> dict[str, set[str]]:
     return {k: set(v) for k, v in json.loads(path.read_text()).items()}
 
 
-def load_rows(data_dir: Path, rows: Sequence[dict[str, str]]) -> list[Sample]:
-    """Read the images of index rows as samples."""
+def read_row(data_dir: Path, row: dict[str, str]) -> tuple[NDArray[np.generic], IntArray, float]:
+    """Read one image of the index: DNA channel, human mask, median diameter in px (or NaN)."""
     import tifffile
 
+    image = _grey(tifffile.imread(data_dir / "nuclei" / row["image"]))
+    labels = tifffile.imread(data_dir / "nuclei" / row["mask"]).astype(np.int32)
+    return image, labels, float(row["median_diam_px"] or "nan")
+
+
+def load_rows(data_dir: Path, rows: Sequence[dict[str, str]]) -> list[Sample]:
+    """Read the images of index rows as samples."""
     samples = []
     for row in rows:
-        folder = data_dir / "nuclei"
-        image = tifffile.imread(folder / row["image"])
-        labels = tifffile.imread(folder / row["mask"])
-        diameter = float(row["median_diam_px"] or "nan")
+        image, labels, diameter = read_row(data_dir, row)
         samples.append(
-            make_sample(
-                image, labels, name=row["image"], group=row["group"], diameter_px=diameter
-            )
+            make_sample(image, labels, name=row["image"], group=row["group"], diameter_px=diameter)
         )
     return samples
+
+
+def _grey(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Of a colour picture the brightest of the first three channels."""
+    return image[..., :3].max(axis=-1) if image.ndim == 3 else image
 
 
 def load_folder(folder: Path) -> list[Sample]:
@@ -223,11 +233,16 @@ class CropSource:
         rng = np.random.default_rng((self.seed, number))
         if rng.random() < self.empty_share:
             image, labels = self._empty(rng)
+            ignore = np.zeros(labels.shape, np.bool_)
         else:
-            image, labels = self._view(rng)
+            image, ids = self._view(rng)
+            ignore, labels = ids == IGNORED, np.maximum(ids, 0)
             other = self._view(rng) if rng.random() < 0.45 else None
+            if other is not None and (ignore.any() or (other[1] == IGNORED).any()):
+                # phantoms are dense as they are, and ignored pixels cannot be laid over
+                other = None
             image, labels = augment(image, labels, rng, other=other)
-        ignore = _small_objects(labels)
+        ignore = ignore | _small_objects(labels)
         labels = np.where(ignore, 0, labels).astype(np.int32)
         targets = make_targets(labels, ignore)
         return {"image": compress(np.clip(image, -0.1, 10.0))[None], **targets}
@@ -255,12 +270,12 @@ class CropSource:
         return image.astype(np.float32), np.zeros(shape, np.int32)
 
 
-def _group_weights(samples: Sequence[Sample]) -> FloatArray:
+def _group_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
     """Weight images so that a group counts by the root of its number of images."""
     groups = [s.group for s in samples]
     counts = {g: groups.count(g) for g in set(groups)}
     weight = np.array([counts[g] ** -0.4 for g in groups])
-    return np.asarray(weight / weight.sum(), np.float64)  # type: ignore[return-value]
+    return np.asarray(weight / weight.sum(), np.float64)
 
 
 def _small_objects(labels: IntArray) -> NDArray[np.bool_]:
@@ -298,8 +313,8 @@ def warp(
     shape = np.diag([stretch, 1 / stretch]) @ np.array([[1, rng.uniform(-0.1, 0.1)], [0, 1]])
     flip = np.diag(rng.choice([-1, 1], 2))
     matrix = rotation @ shape @ flip / zoom
-    if rng.random() < 0.85 and labels.any():
-        inside = np.flatnonzero(labels)
+    if rng.random() < 0.85 and (labels > 0).any():
+        inside = np.flatnonzero(labels > 0)
         focus = np.array(np.unravel_index(inside[rng.integers(inside.size)], labels.shape), float)
         focus += matrix @ rng.uniform(-0.4, 0.4, 2) * size_px
     else:
@@ -326,7 +341,7 @@ def _relabel_pieces(labels: IntArray) -> IntArray:
     """Give each connected piece its own label: mirroring and cutting may split a nucleus."""
     if not labels.any():
         return labels
-    # a change of label between neighbours is a wall: label regions of equal value by pairs
     from skimage.measure import label
 
-    return np.asarray(label(labels, background=0, connectivity=1), np.int32)
+    pieces = label(np.maximum(labels, 0), background=0, connectivity=1)
+    return np.where(labels == IGNORED, IGNORED, pieces).astype(np.int32)

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError
+from islet_imaging.errors import ModelError
 
 log = logging.getLogger(__name__)
 

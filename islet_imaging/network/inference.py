@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import Cancelled, PixelSizeError
+from islet_imaging.errors import Cancelled, PixelSizeError
+
 from .data import WORKING_DIAMETER_PX
 from .normalise import grey_limits, normalise
 from .postprocess import (
@@ -45,7 +46,7 @@ IntArray = NDArray[np.int32]
 Reader = Callable[[slice, slice], NDArray[np.generic]]
 
 NUCLEUS_DIAMETER_UM = 7.5
-"""Median diameter of islet nuclei (sections of human pancreas), where only a pixel size is known."""
+"""Median nucleus diameter in human islets, taken where only a pixel size is known."""
 
 MULTIPLE = 16
 BLOCK_PX = 768
@@ -103,7 +104,10 @@ def nucleus_diameter_px(
     PixelSizeError
         When a diameter in micrometres is given without a pixel size, or a size is not positive.
     """
-    for name, value in (("pixel_size_um", pixel_size_um), ("nucleus_diameter_um", nucleus_diameter_um)):
+    for name, value in (
+        ("pixel_size_um", pixel_size_um),
+        ("nucleus_diameter_um", nucleus_diameter_um),
+    ):
         if value is not None and not value > 0:
             raise PixelSizeError(f"{name} must be positive, not {value}")
     if pixel_size_um is None:
@@ -335,7 +339,10 @@ class _Job:
         out = np.zeros((N_FIELDS, (y1 - y0) // 2, self.grid.shape[1] // 2), np.float32)
 
         def prepare(columns: tuple[int, int]) -> FloatArray:
-            left, right = max(0, columns[0] - HALO_PX), min(self.grid.shape[1], columns[1] + HALO_PX)
+            left, right = (
+                max(0, columns[0] - HALO_PX),
+                min(self.grid.shape[1], columns[1] + HALO_PX),
+            )
             return self._working_region((a, b), (left, right))
 
         def compute(columns: tuple[int, int], image: FloatArray) -> None:
@@ -410,9 +417,7 @@ class _Job:
             block = strip[:, :, span[0] : span[1]]
             number = np.zeros(len(instances.centres) + 1, np.int32)
             number[1:] = rank[firsts[k] : firsts[k + 1]]
-            piece = draw_labels(
-                block, instances, rows, columns, self.zoom, self.config, (y0, x0)
-            )
+            piece = draw_labels(block, instances, rows, columns, self.zoom, self.config, (y0, x0))
             return (rows[0], columns[0]), number[piece]
 
         pieces = []

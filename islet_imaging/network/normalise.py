@@ -24,9 +24,9 @@ COMPRESSION = 4.0
 MAX_SAMPLES = 1_000_000
 
 
-def grey_limits(read: Callable[[slice, slice], NDArray[np.generic]], shape: tuple[int, int]) -> (
-    tuple[float, float]
-):
+def grey_limits(
+    read: Callable[[slice, slice], NDArray[np.generic]], shape: tuple[int, int]
+) -> tuple[float, float]:
     """Find black and white of an image from a fixed subsample of it.
 
     Parameters

@@ -11,15 +11,24 @@ It fails with a clear error when the data folder is not there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
-from ..errors import ImageReadError, ProtocolError
-from .data import CropSource, Sample, load_folder, load_rows, read_index, split_names
+from islet_imaging.errors import ImageReadError, ProtocolError
+
+from .data import (
+    CropSource,
+    Sample,
+    load_folder,
+    load_rows,
+    read_index,
+    read_row,
+    split_names,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +101,9 @@ class NucleiTrainingConfig:
         return cls(**values)
 
 
-def training_sources(config: NucleiTrainingConfig, data_dir: Path | None) -> dict[str, list[Sample]]:
+def training_sources(
+    config: NucleiTrainingConfig, data_dir: Path | None, phantom_cache: Path | None = None
+) -> dict[str, list[Sample]]:
     """Load the samples of each source that has a share."""
     sources: dict[str, list[Sample]] = {}
     wants = {n for n, share in config.shares.items() if share > 0}
@@ -111,9 +122,66 @@ def training_sources(config: NucleiTrainingConfig, data_dir: Path | None) -> dic
             tissue = read_index(data_dir, datasets=["bitdepth_mouse_tissue"])
             tissue = [r for r in tissue if r["group"].split("/")[0] not in config.left_out_organs]
             sources["tissue"] = load_rows(data_dir, tissue)
+    if config.phantom_images and "phantoms" in wants:
+        from islet_imaging.network.phantoms import phantom_samples
+
+        cache = phantom_cache or Path("phantoms")
+        sources["phantoms"] = phantom_samples(config.phantom_images, cache, seed=config.seed)
     if config.folder is not None:
         sources["folder"] = load_folder(Path(config.folder))
     return sources
+
+
+def validation_rows(
+    config: NucleiTrainingConfig, data_dir: Path
+) -> dict[str, list[dict[str, str]]]:
+    """Index rows that validate a run: the split's validation part and the organs left out.
+
+    Validation never changes a weight; it draws the curve that says when a run has gone wrong.
+    """
+    sets: dict[str, list[dict[str, str]]] = {}
+    if config.split == "train":
+        names = split_names(data_dir)["val"]
+        rows = read_index(data_dir, datasets=["dsb2018_fluo"])
+        sets["val"] = [r for r in rows if Path(r["image"]).name in names]
+    else:
+        sets["dev"] = read_index(data_dir, datasets=["dsb2018_stage1test_fluo"], roles=["dev"])
+    tissue = read_index(data_dir, datasets=["bitdepth_mouse_tissue"])
+    for organ in config.left_out_organs:
+        sets[organ] = [r for r in tissue if r["group"].startswith(f"{organ}/")]
+    return sets
+
+
+def _validator(
+    config: NucleiTrainingConfig, data_dir: Path | None
+) -> Callable[[nn.Module], dict[str, float]] | None:
+    if data_dir is None:
+        return None
+    from islet_imaging.network.engine import TorchEngine
+    from islet_imaging.network.evaluation import match_labels, summarise_matchings
+    from islet_imaging.network.inference import segment_nuclei_network
+
+    sets = {
+        name: [read_row(data_dir, r) for r in rows]
+        for name, rows in validation_rows(config, data_dir).items()
+    }
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        engine = TorchEngine(net, "cpu")
+        numbers: dict[str, float] = {}
+        for name, images in sets.items():
+            matchings = [
+                match_labels(
+                    truth, segment_nuclei_network(dna, diameter_px=d, engine=engine, threads=1)
+                )
+                for dna, truth, d in images
+            ]
+            scores = summarise_matchings(matchings)
+            for key in ("f1", "ap50", "ap_mean"):
+                numbers[f"{name}_{key}"] = round(scores[key], 4)
+        return numbers
+
+    return validate
 
 
 def train_nuclei(
@@ -149,7 +217,7 @@ def train_nuclei(
     from .targets import N_FIELDS
     from .training import LoopConfig, train
 
-    sources = training_sources(config, data_dir)
+    sources = training_sources(config, data_dir, out_dir / "phantoms")
     for name, samples in sources.items():
         log.info("source %s: %d images, share %s", name, len(samples), config.shares.get(name))
     crops = CropSource(
@@ -178,6 +246,7 @@ def train_nuclei(
         nuclei_loss,
         loop,
         out_dir,
+        validate=_validator(config, data_dir),
         about={"config": asdict(config), "images": {k: len(v) for k, v in sources.items()}},
         start_from=Path(config.start_from) if config.start_from else None,
         progress=progress,

@@ -117,9 +117,7 @@ def find_instances(fields: FloatArray, config: PostprocessConfig | None = None) 
     seeds[peaks[:, 0], peaks[:, 1]] = False
     numbers = np.zeros(shape, np.int32)
     numbers[peaks[:, 0], peaks[:, 1]] = np.arange(1, len(peaks) + 1)
-    nearest = ndi.distance_transform_edt(
-        seeds, return_distances=False, return_indices=True
-    )
+    nearest = ndi.distance_transform_edt(seeds, return_distances=False, return_indices=True)
     owner = numbers[nearest[0].ravel()[flat], nearest[1].ravel()[flat]]
     labels = np.zeros(shape, np.int32)
     labels.ravel()[inside] = owner
@@ -212,8 +210,8 @@ def draw_labels(
     cfg = config or PostprocessConfig()
     _, height, width = fields.shape
     y0, x0 = origin
-    full = fields[:4].reshape(2, 2, height, width).transpose(2, 0, 3, 1)
-    full = np.ascontiguousarray(full).reshape(2 * height, 2 * width)
+    pixels = fields[:4].reshape(2, 2, height, width).transpose(2, 0, 3, 1)
+    full = np.ascontiguousarray(pixels).reshape(2 * height, 2 * width)
     up = axis_matrix(*rows, 1 / zoom, 2 * y0, 2 * (y0 + height))
     across = axis_matrix(*columns, 1 / zoom, 2 * x0, 2 * (x0 + width))
     # clipped, so that one confident pixel does not push the interpolated edge outwards

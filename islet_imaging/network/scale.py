@@ -135,7 +135,8 @@ def _look(
         strength -= float(((probability > 0.2) & (probability < 0.8)).sum()) * 0.5
         seen += probability.size
         if len(found.centres):
-            weight = np.bincount(found.labels.ravel(), weights=probability.ravel())[1:]
+            counts = np.bincount(found.labels.ravel(), weights=probability.ravel())
+            weight = np.asarray(counts[1:], np.float64)
             edge = np.unique(
                 np.concatenate(
                     [found.labels[0], found.labels[-1], found.labels[:, 0], found.labels[:, -1]]
@@ -150,9 +151,7 @@ def _look(
     return float(np.median(2 * np.sqrt(area / np.pi))), max(strength / seen, 1e-6)
 
 
-def _windows(
-    shape: tuple[int, int], zoom: float
-) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def _windows(shape: tuple[int, int], zoom: float) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Fixed windows of the working image, spread over it."""
     working = [resampled_length(n, zoom) for n in shape]
     sides = [max(16, min(WINDOW_PX, n // 16 * 16)) for n in working]

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import Cancelled
+from islet_imaging.errors import Cancelled
 
 log = logging.getLogger(__name__)
 
@@ -177,15 +177,17 @@ def _train(
     cancelled: Callable[[], bool] | None,
 ) -> nn.Module:
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=_ema_update(config), use_buffers=True)
-    # norms and biases are not decayed: decay would pull them from where data put them
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    plain = [p for p in net.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain}],
-        lr=config.learning_rate,
-        weight_decay=0.0,
+    ema = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=_ema_update(config), use_buffers=True
     )
+    # norms and biases are not decayed: decay would pull them from where data put them
+    decayed: list[nn.Parameter] = [p for p in net.parameters() if p.ndim > 1]
+    plain: list[nn.Parameter] = [p for p in net.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate)
     path = out_dir / "checkpoint.pt"
     step = 0
     if path.exists():
@@ -208,7 +210,8 @@ def _train(
         prefetch_factor=6 if config.workers else None,
         worker_init_fn=_one_thread,
     )
-    begun, sums, counted = time.monotonic(), {}, 0
+    sums: dict[str, float] = {}
+    begun, counted = time.monotonic(), 0
     for batch in loader:
         if cancelled is not None and cancelled():
             _save(path, net, ema, optimiser, step)
@@ -231,7 +234,9 @@ def _train(
             means = {k: round(v / counted, 5) for k, v in sums.items()}
             seconds = round((time.monotonic() - begun) / counted, 3)
             _append(out_dir / "log.csv", {"step": step, **means, "seconds_per_step": seconds})
-            log.info("step %d/%d loss %.4f %.2f s/step", step, config.steps, means["total"], seconds)
+            log.info(
+                "step %d/%d loss %.4f %.2f s/step", step, config.steps, means["total"], seconds
+            )
             begun, sums, counted = time.monotonic(), {}, 0
         if step % config.checkpoint_every == 0 or step == config.steps:
             _save(path, net, ema, optimiser, step)

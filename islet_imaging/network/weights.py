@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..errors import ModelError
+from islet_imaging.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,7 +115,9 @@ def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     candidates = [Path(name_or_path), *(f / str(name_or_path) for f in model_folders())]
     folder = next((c for c in candidates if (c / "bioimageio.yaml").is_file()), None)
     if folder is None:
-        known = sorted({p.parent.name for f in model_folders() for p in f.glob("*/bioimageio.yaml")})
+        known = sorted(
+            {p.parent.name for f in model_folders() for p in f.glob("*/bioimageio.yaml")}
+        )
         raise ModelError(
             f"network {str(name_or_path)!r} not found; shipped are {', '.join(known) or 'none'}, "
             "or give a folder that holds a bioimageio.yaml"
@@ -127,7 +129,9 @@ def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     for file, wanted in model.settings["sha256"].items():
         path = folder / file
         if not path.is_file():
-            raise ModelError(f"{path}: missing; reinstall islet-imaging or export the network again")
+            raise ModelError(
+                f"{path}: missing; reinstall islet-imaging or export the network again"
+            )
         if file_sha256(path) != wanted:
             raise ModelError(
                 f"{path}: its sha256 differs from the one in bioimageio.yaml: the file is damaged "
