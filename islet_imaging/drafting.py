@@ -222,7 +222,8 @@ def draft_protocol(folder: str | Path) -> Draft:
         "# name: in tables and figures. role: dna, marker, autofluorescence or ignore.",
         "# compartment: where the marker lies. source: what the files call the channel.",
         "channels:",
-        *_channels(first, labels, questions),
+        *_title(first),
+        *_channels(labels, questions),
         "",
         *_reading(sources, pattern, questions),
         "",
@@ -259,7 +260,7 @@ def _quoted(text: str) -> str:
     return dumped.removesuffix("\n").removesuffix("\n...")
 
 
-def _channels(source: Source, labels: tuple[str, ...], questions: list[str]) -> list[str]:
+def _channels(labels: tuple[str, ...], questions: list[str]) -> list[str]:
     """YAML lines of the channels."""
     rows: list[dict[str, Any]] = []
     for label in labels:
@@ -298,9 +299,18 @@ def _channels(source: Source, labels: tuple[str, ...], questions: list[str]) -> 
         out.append(f"    role: {row['role']}")
         if row["role"] == "marker":
             out.append(f"    compartment: {row['compartment']}")
-        if row["name"] != row["label"] or not source.named:
+        if row["name"] != row["label"] or not row["known"]:  # stays right when renamed
             out.append(f"    source: {_quoted(row['label'])}")
     return out
+
+
+def _title(source: Source) -> list[str]:
+    """A comment on stains that the image's title lists, where the channels have no names."""
+    title = str(source.metadata.get("title", ""))
+    stains = [w for w in re.split(r"[\s_]+", title) if known_stain(w)]
+    if source.named or len(stains) < 2:
+        return []
+    return [f"  # the title {_comment(title)!r} names {', '.join(stains)}: perhaps in this order"]
 
 
 def _reading(sources: Sequence[Source], pattern: str | None, questions: list[str]) -> list[str]:

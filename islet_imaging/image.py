@@ -148,6 +148,40 @@ class IsletImage:
         """Pixels of one channel, (Y, X), as stored; of a region only where one is given."""
         return self.reader(self.index(channel), region)
 
+    def full_scale(self, pixels: NDArray[Any]) -> float | None:
+        """The largest value that the camera could have written, to tell saturation by.
+
+        Cameras of 10, 12 or 14 bits write 16-bit files.  The file's own statement is taken where
+        there is one; otherwise the fewest bits that hold the largest pixel.
+
+        Parameters
+        ----------
+        pixels : ndarray
+            Pixels of a whole channel, as `channel` gives them.
+
+        Returns
+        -------
+        float or None
+            For example 4095 for 12 bits; None for floating point, which has no such value.
+
+        Examples
+        --------
+        >>> image = IsletImage.from_array(np.full((4, 5), 4095, np.uint16), ["DAPI"])
+        >>> image.full_scale(image.channel("DAPI"))
+        4095.0
+        """
+        if pixels.dtype.kind not in "ui" or pixels.size == 0:
+            return None
+        largest = int(pixels.max())
+        stored = 8 * pixels.dtype.itemsize - (pixels.dtype.kind == "i")
+        stated = self.metadata.get("significant_bits")
+        if isinstance(stated, int) and 0 < stated <= stored and largest < 2**stated:
+            return float(2**stated - 1)
+        bits = [b for b in (8, 10, 12, 14, 16) if b <= stored and largest < 2**b]
+        # 8 bits of a 16-bit file are an empty channel rather than an 8-bit camera
+        bits = [b for b in bits if b > 8 or stored <= 8]
+        return float(2 ** (bits[0] if bits else stored) - 1)
+
     def require_pixel_size(self) -> float:
         """The pixel size in um, or an error that says the three ways to give it."""
         if self.pixel_size_um is None:

@@ -226,6 +226,9 @@ def parse_imagej(
     found = re.search(r"\bObjectiveName\s*=\s*(\S.*?)\s*$", info, re.MULTILINE)
     if found:
         facts.metadata["objective"] = found[1]
+    found = re.search(r"^\s*Series \d+ Name\s*=\s*(\S.*?)\s*$", info, re.MULTILINE)
+    if found:
+        facts.metadata["title"] = found[1]
     return facts
 
 

@@ -114,6 +114,12 @@ def join(sources: Sequence[Source], pattern: str | None) -> Source:
         # what the files say does not tell them apart; their names do
         channels = [replace(c, name=c.aliases[0], aliases=(*c.aliases[1:],)) for c in channels]
         names_source = "file names"
+        if len({c.name for c in channels}) < len(channels):
+            held = zip(sources, channels, strict=True)
+            listed = ", ".join(f"{s.paths[0].name} ({c.name})" for s, c in held)
+            raise ImageReadError(
+                f"{first.paths[0]}: files of this image hold the same channel: {listed}; keep one"
+            )
     else:
         names_source = first.names_source or "file names"
     scales = {s.pixel_size_um for s in sources if s.pixel_size_um is not None}
