@@ -14,6 +14,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from islet_imaging.phantom.experiment import write_experiment
 from islet_imaging.phantom.parameters import PhantomParameters
 from islet_imaging.phantom.presets import HARD_PRESETS, PRESETS, get_preset
 from islet_imaging.phantom.random import random_parameters
@@ -29,6 +30,7 @@ __all__ = [
     "get_preset",
     "phantom",
     "random_parameters",
+    "write_experiment",
 ]
 
 

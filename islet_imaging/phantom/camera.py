@@ -31,8 +31,9 @@ def bleed_matrix(p: PhantomParameters) -> NDArray[np.float64]:
     return matrix
 
 
-def flat_field(rng: np.random.Generator, p: PhantomParameters) -> NDArray[np.float32]:
+def flat_field(p: PhantomParameters) -> NDArray[np.float32]:
     """Relative illumination (Y, X), 1 at its brightest: vignetting, tile seams, bleaching."""
+    rng = np.random.default_rng(p.camera_seed)
     height, width = p.shape
     centre = rng.uniform(0.4, 0.6, 2)
     y = (np.arange(height) / height - centre[0])[:, None]

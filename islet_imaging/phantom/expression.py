@@ -88,9 +88,12 @@ def express(rng: np.random.Generator, p: PhantomParameters, cells: Cells) -> Exp
             nonspecific = nonspecific + np.where(uptake, 0.03 + 0.12 * uniform, 0.0)
         on, antibody = _stained(p.control, marker)
         positive = positive & ~pyknotic
+        reached = np.ones(n)
+        if p.penetration_um > 0:
+            reached = np.exp(-np.nan_to_num(np.maximum(cells.depth_um, 0.0)) / p.penetration_um)
         expressed[marker] = positive
         level[marker] = np.where(positive, amount, 0.0)
-        stain[marker] = on * level[marker] + antibody * nonspecific
+        stain[marker] = (on * level[marker] + antibody * nonspecific) * reached
     dna_on = p.control in ("none", "no_insulin", "secondary_only") or p.control.endswith(DNA)
     # unstained slides keep the DNA dye: without it no cell could be found on them
     dna_on |= p.control == "unstained"
@@ -116,21 +119,12 @@ def _types(
     rng: np.random.Generator, p: PhantomParameters, cells: Cells
 ) -> NDArray[np.str_]:
     kind = np.where(cells.stroma, "stroma", "exocrine").astype("<U8")
-    shares = {
-        "INS": p.insulin_fraction,
-        "INS+GCG": p.bihormonal_fraction,
-        "GCG": p.glucagon_fraction,
-        "SST": p.somatostatin_fraction,
-        "EC": p.enterochromaffin_fraction,
-    }
-    if p.control == "no_insulin":
-        # INS-/-: the cells are there and make no insulin
-        shares |= {"INS": 0.0, "INS+GCG": 0.0, "GCG": p.glucagon_fraction + p.bihormonal_fraction}
     for label in range(1, int(cells.islet.max(initial=0)) + 1):
         member = np.flatnonzero(cells.islet == label)
         n = len(member)
         if n == 0:
             continue
+        shares = _shares(rng, p)
         score = arrangement_score(rng, p, cells.centre[member], cells.relative_depth[member])
         order = np.argsort(-score)
         counts = {k: int(np.floor(share * n + rng.random())) for k, share in shares.items()}
@@ -146,6 +140,28 @@ def _types(
         kind[rest[: counts["SST"]]] = "SST"
         kind[rest[counts["SST"] : counts["SST"] + counts["EC"]]] = "EC"
     return kind
+
+
+def _shares(rng: np.random.Generator, p: PhantomParameters) -> dict[str, float]:
+    """Share of each type in one aggregate, moved by the spread between aggregates."""
+    shares = {
+        "INS": p.insulin_fraction,
+        "INS+GCG": p.bihormonal_fraction,
+        "GCG": p.glucagon_fraction,
+        "SST": p.somatostatin_fraction,
+        "EC": p.enterochromaffin_fraction,
+    }
+    step = p.islet_logit_sd * rng.standard_normal()
+    if 0.0 < p.insulin_fraction < 1.0:
+        # the other types keep their proportions among themselves
+        odds = p.insulin_fraction / (1.0 - p.insulin_fraction) * np.exp(step)
+        insulin = float(odds / (1.0 + odds))
+        scale = (1.0 - insulin) / (1.0 - p.insulin_fraction)
+        shares = {name: share * scale for name, share in shares.items()} | {"INS": insulin}
+    if p.control == "no_insulin":
+        # INS-/-: the cells are there and make no insulin
+        shares |= {"INS": 0.0, "INS+GCG": 0.0, "GCG": shares["GCG"] + shares["INS+GCG"]}
+    return shares
 
 
 def arrangement_score(

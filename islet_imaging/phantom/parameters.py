@@ -83,6 +83,7 @@ class PhantomParameters:
     somatostatin_fraction: float = 0.05
     bihormonal_fraction: float = 0.03
     enterochromaffin_fraction: float = 0.10
+    islet_logit_sd: float = 0.0  # spread of the insulin share between aggregates, SD of its logit
     arrangement: str = "clusters"
     arrangement_strength: float = 0.6
     nkx61_in_insulin: float = 0.85
@@ -133,6 +134,7 @@ class PhantomParameters:
     gain: float = 2.5
     read_noise: float = 2.5
     offset: float = 100.0
+    camera_seed: int = 0  # decides the flat field: pictures of one microscope share it
     hot_pixels: float = 1e-5
     bits: int = 12
     vignetting: float = 0.08

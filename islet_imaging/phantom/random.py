@@ -141,6 +141,7 @@ def random_parameters(
         gain=log_between(0.8, 5.0),
         read_noise=between(1, 10),
         offset=between(50, 400),
+        camera_seed=int(rng.integers(2**31)),
         bits=int(rng.choice([8, 12, 16], p=[0.15, 0.5, 0.35])),
         vignetting=between(0.0, 0.4),
         seam=0.0 if chance(0.8) else between(0.0, 0.1),

@@ -88,6 +88,8 @@ def phantom(
     scene = make_scene(scene_rng, p, half_depth)
     expression = express(type_rng, p, scene.cells)
     everyone = (scene.cells, expression)
+    beta = expression.expressed["INS"]
+    scene.cells.half_axes[beta] *= p.beta_nucleus_scale
     shown = _shown(scene.cells, p, half_depth)
     cells, drawn = scene.cells.take(shown), _take(expression, shown)
 
@@ -104,7 +106,7 @@ def phantom(
     clean = np.stack([grid.crop(light[c], p.shape) * units[k] for k, c in enumerate(p.channels)])
     clean = np.maximum(clean, 0.0).astype(np.float32)
     bleed = bleed_matrix(p)
-    flat = flat_field(camera_rng, p)
+    flat = flat_field(p)
     array = expose(camera_rng, p, clean, bleed, flat)
 
     table = cell_table(p, grid, cells, drawn, painted, rings, visibility, first, half_depth)
