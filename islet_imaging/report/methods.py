@@ -1,0 +1,338 @@
+"""The methods paragraph and the checklist: what a paper must say of this analysis.
+
+The idea: what the protocol, the tables and the provenance know is written out in full, and what
+only the laboratory knows stays as a blank that cannot be overlooked: ``[state: ...]``.  The
+checklist follows the levels of Schmied et al., Nat Methods 21:170 (2024), and what reviewers of
+stem-cell islet work ask for; it is not a copy of theirs.
+It fails where the protocol is silent about something that was done by hand outside this program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from islet_imaging.report.data import ReportData
+from islet_imaging.report.words import clean, count, missing, number, plural
+
+#: what each way of finding a cut is called in a paper
+METHODS = {
+    "control": "a high quantile of the same feature in negative controls",
+    "control_mixture": "a mixture model whose negative component was fixed by negative controls",
+    "mixture": "a two-component mixture model",
+    "otsu": "Otsu's method",
+    "manual": "hand",
+    "network": "a trained network",
+    "auto": "the best method that the controls allowed",
+}
+
+
+def blank(what: str) -> str:
+    """A place for the author to fill.
+
+    Examples
+    --------
+    >>> blank("antibody, clone")
+    '[state: antibody, clone]'
+    """
+    return f"[state: {what}]"
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def _staining(data: ReportData) -> str:
+    stains = [
+        f"{clean(c.name)} ({clean(c.stain) or blank('antibody, clone, RRID, dilution, dye')})"
+        for c in data.protocol.channels
+        if c.role == "marker"
+    ]
+    dna = data.protocol.channel(data.protocol.dna)
+    dye = clean(dna.stain) or (dna.name if dna.name != "DNA" else blank("DNA dye"))
+    marked = f"stained for {_listed(stains)}" if stains else "stained"
+    return f"Stem-cell-derived islets were {marked}; nuclei were stained with {dye}."
+
+
+def _imaging(data: ReportData) -> str:
+    a = data.protocol.acquisition
+    modality = a.modality.replace("_", " ") if a.modality != "unknown" else blank("modality")
+    objective = clean(a.objective) or blank("objective, numerical aperture")
+    kind = data.protocol.islets.preparation
+    if kind == "section":
+        cut = f"{a.section_um:g} um" if a.section_um is not None else blank("section thickness")
+        specimen = f"Sections of {cut} were"
+    else:
+        specimen = {"whole": "Whole aggregates were", "monolayer": "Monolayers were"}[kind]
+    size = _pixel_sizes(data)
+    planes = {
+        "none": "single planes",
+        "max": "maximum projections of z-stacks",
+        "mean": "mean projections of z-stacks",
+        "plane": f"plane {data.protocol.reading.plane} of z-stacks",
+    }[data.protocol.reading.projection]
+    return (
+        f"{specimen} imaged with {modality} microscopy ({objective}; {blank('microscope, camera')}"
+        f"), pixel size {size}; {planes} were analysed. "
+        f"{blank('same exposure for samples and controls: yes or no')}."
+    )
+
+
+def _pixel_sizes(data: ReportData) -> str:
+    if data.protocol.reading.pixel_size_um is not None:
+        return f"{data.protocol.reading.pixel_size_um:g} um"
+    if "pixel_size_um" in data.images:
+        sizes = sorted({round(float(v), 4) for v in data.images["pixel_size_um"].dropna()})
+        if len(sizes) == 1:
+            return f"{sizes[0]:g} um"
+        if sizes:
+            return f"{sizes[0]:g} to {sizes[-1]:g} um"
+    return blank("pixel size")
+
+
+def _segmentation(data: ReportData) -> str:
+    p = data.protocol
+    how = (
+        "the network islet-nuclei" if p.nuclei.method == "network" else "thresholding and watershed"
+    )
+    text = (
+        f"Nuclei were segmented in the {p.dna} channel by {how}; objects under "
+        f"{p.nuclei.min_area_um2:g} or over {p.nuclei.max_area_um2:g} um2 were dropped. "
+        f"The cytoplasm of a cell was taken as the ring of up to {p.cells.ring_um:g} um around its "
+        "nucleus, ending halfway to the neighbouring nucleus."
+    )
+    if p.islets.method == "islets":
+        text += (
+            f" Nuclei less than {p.islets.max_gap_um:g} um apart formed an islet if there were at "
+            f"least {p.islets.min_cells} of them."
+        )
+    done = []
+    c = p.correction
+    if c.offset != "off":
+        done.append("camera offset")
+    if c.flat_field != "off":
+        done.append("uneven illumination")
+    if c.background != "off":
+        done.append(f"local background ({c.background_um:g} um)")
+    if c.bleed_through != "off" or c.bleed_matrix:
+        done.append("bleed-through between channels")
+    if done:
+        text += f" Images were first corrected for {_listed(done)}."
+    return text
+
+
+def _calling(data: ReportData) -> str:
+    p = data.protocol
+    parts = []
+    for marker in p.markers:
+        calling = p.calling(marker)
+        own = [t for t in data.thresholds if t.get("marker") == marker]
+        used = sorted({str(t.get("method")) for t in own}) or [calling.method]
+        how = _listed([METHODS.get(m, m) for m in used])
+        cuts = [
+            f"{number(t['value'])} in {clean(t.get('batch')) or 'the run'}"
+            for t in own
+            if not missing(t.get("value"))
+        ]
+        where = f" ({'; '.join(cuts)})" if cuts else ""
+        text = (
+            f"A cell was called {clean(marker)}-positive by its {p.feature(marker)}, with a "
+            f"threshold set by {how}, separately for each staining run{where}."
+        )
+        refused = sum(1 for t in own if missing(t.get("value")))
+        if refused:
+            text += f" In {plural(refused, 'run')} no threshold could be estimated."
+        if calling.spillover:
+            text += " Light of neighbouring cells was estimated from shared borders and removed."
+        text += (
+            f" Cells with a probability between {calling.unsure_low:g} and "
+            f"{calling.unsure_high:g} were called unsure and counted by their probability."
+        )
+        parts.append(text)
+    return " ".join(parts)
+
+
+def _exclusion(data: ReportData) -> str:
+    rules = []
+    if data.protocol.nuclei.exclude_border:
+        rules.append("cut by the image border")
+    if data.protocol.nuclei.exclude_pyknotic:
+        rules.append("pyknotic (small and condensed against the image's nuclei)")
+    cells = data.cells
+    out = int(cells["excluded"].astype(bool).sum()) if "excluded" in cells else 0
+    text = (
+        f"Nuclei {_listed(rules)} were not counted ({count(out)} of {count(len(cells))})."
+        if rules
+        else "No nuclei were excluded."
+    )
+    made = data.corrections.get("cells")
+    if made:
+        text += f" {plural(made, 'cell')} {'was' if made == 1 else 'were'} corrected by hand."
+    failed = int((data.images["status"] == "failed").sum()) if "status" in data.images else 0
+    if failed:
+        text += f" {plural(failed, 'image')} could not be scored."
+    return text
+
+
+def _denominator(data: ReportData) -> str:
+    d = data.protocol.statistics.denominator
+    return {"all": "all counted nuclei", "islets": "all counted nuclei inside islets"}.get(
+        d, f"{d}-positive cells"
+    )
+
+
+def _statistics(data: ReportData) -> str:
+    level = f"{100 * data.protocol.statistics.level:g} %"
+    return (
+        f"Fractions are of {_denominator(data)}. The unit of replication was the differentiation "
+        f"batch; {level} confidence intervals are t intervals on the logit of batch fractions. "
+        "No test or interval treats cells as independent."
+    )
+
+
+def methods_paragraph(data: ReportData) -> str:
+    """The methods text, with blanks for what only the laboratory knows.
+
+    Parameters
+    ----------
+    data : ReportData
+        The run.
+
+    Returns
+    -------
+    str
+        Plain text (not escaped).
+    """
+    version = data.provenance.get("version") or data.provenance.get("islet_imaging")
+    program = f"islet-imaging {clean(version)}" if version else "islet-imaging"
+    return " ".join(
+        (
+            _staining(data),
+            _imaging(data),
+            f"Images were analysed with {program} (protocol "
+            f"{data.protocol.fingerprint()[:12]}; parameters are in the protocol.yaml that is "
+            f"deposited with the data at {blank('repository, accession')}).",
+            _segmentation(data),
+            _calling(data),
+            _exclusion(data),
+            _statistics(data),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of the checklist."""
+
+    level: str
+    question: str
+    answer: str
+
+    @property
+    def open(self) -> bool:
+        """Whether the author still has to fill something in."""
+        return "[state:" in self.answer
+
+
+def _sum(data: ReportData, column: str) -> str:
+    if data.levels is None or column not in data.levels:
+        return "not recorded"
+    return "; ".join(
+        f"{clean(r['condition']) or 'all samples'}: {number(r[column])}"
+        for r in data.levels.to_dict("records")
+    )
+
+
+def checklist(data: ReportData) -> list[Item]:
+    """What guidelines and reviewers ask, with the answers that are known.
+
+    Parameters
+    ----------
+    data : ReportData
+        The run.
+
+    Returns
+    -------
+    list of Item
+        Levels ``minimal``, ``recommended``, ``ideal``.
+    """
+    p, provenance = data.protocol, data.provenance
+    images = data.images
+    roles = images["role"].astype(str) if "role" in images else None
+    controls = 0 if roles is None else int((roles == "negative_control").sum())
+    status = images["status"].astype(str) if "status" in images else None
+    failed = 0 if status is None else int((status == "failed").sum())
+    a = p.acquisition
+    thresholds = "; ".join(
+        f"{clean(t.get('marker'))}, {clean(t.get('batch')) or 'run'}: "
+        + (number(t.get("value")) if not missing(t.get("value")) else "not estimable")
+        + (" (fragile)" if t.get("fragile") else "")
+        for t in data.thresholds
+    )
+    stains = "; ".join(
+        f"{clean(c.name)}: {clean(c.stain) or blank('antibody, clone, RRID, dilution')}"
+        for c in p.channels
+        if c.role != "ignore"
+    )
+    known: list[tuple[str, str, Any]] = [
+        ("minimal", "Program and version", f"islet-imaging {number(provenance.get('version'))}"),
+        ("minimal", "Parameters", f"protocol.yaml, fingerprint {p.fingerprint()[:16]}"),
+        ("minimal", "Stains", stains),
+        ("minimal", "Pixel size", _pixel_sizes(data)),
+        (
+            "minimal",
+            "Section thickness and modality",
+            f"{f'{a.section_um:g} um' if a.section_um is not None else blank('thickness')}, "
+            f"{a.modality if a.modality != 'unknown' else blank('modality')}",
+        ),
+        (
+            "minimal",
+            "Objective and numerical aperture",
+            clean(a.objective) or blank("objective, NA"),
+        ),
+        ("minimal", "Same exposure for samples and controls", blank("yes or no, how ensured")),
+        ("minimal", "Unit of replication", f"batches; {_sum(data, 'n_batches')}"),
+        ("minimal", "Islets", _sum(data, "n_islets")),
+        ("minimal", "Cells counted", _sum(data, "n_cells")),
+        ("minimal", "Denominator", _denominator(data)),
+        ("minimal", "Rule of the threshold", thresholds or "none was fitted"),
+        (
+            "minimal",
+            "Negative controls",
+            plural(controls, "image") if controls else blank("which negative control, or none"),
+        ),
+        ("minimal", "Exclusions", _exclusion(data)),
+        (
+            "minimal",
+            "Images that could not be scored",
+            plural(failed, "image") if failed else "none",
+        ),
+        ("recommended", "Who chose fields and how", blank("systematic, random or by eye")),
+        ("recommended", "Blinding of scorer", blank("who was blind to what")),
+        (
+            "recommended",
+            "Exclusion rules fixed before the analysis",
+            blank("yes or no, where written down"),
+        ),
+        (
+            "recommended",
+            "Agreement with manual counts on other images",
+            blank("raters, islets, agreement"),
+        ),
+        ("recommended", "Exact inputs", _inputs(provenance)),
+        ("ideal", "Raw images and tables deposited", blank("repository, accession")),
+        (
+            "ideal",
+            "Run repeatable from its own folder",
+            "yes: `islet-imaging score` with its protocol.yaml",
+        ),
+    ]
+    return [Item(level, question, str(answer)) for level, question, answer in known]
+
+
+def _inputs(provenance: Mapping[str, Any]) -> str:
+    inputs = provenance.get("inputs")
+    if isinstance(inputs, Mapping) and inputs:
+        return f"SHA-256 of {plural(len(inputs), 'file')} in provenance.json"
+    return "provenance.json"
