@@ -34,10 +34,18 @@ from .postprocess import (
     find_instances,
 )
 from .resample import input_range, resample_region, resampled_length
+from .scale import estimate_diameter, estimate_nucleus_diameter_px
 from .targets import N_FIELDS
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+__all__ = [
+    "estimate_nucleus_diameter_px",
+    "nucleus_diameter_px",
+    "segment_nuclei_lazy",
+    "segment_nuclei_network",
+]
 
 log = logging.getLogger(__name__)
 
@@ -253,8 +261,6 @@ def segment_nuclei_lazy(
             pixel_size_um=pixel_size_um, nucleus_diameter_um=nucleus_diameter_um
         )
     if diameter_px is None:
-        from .scale import estimate_diameter
-
         diameter_px = estimate_diameter(read, shape, engine, limits=limits)
         log.info("nucleus diameter estimated from the image: %.1f px", diameter_px)
     if not 1.5 <= diameter_px <= 2000:

@@ -64,7 +64,7 @@ class LoopConfig:
     weight_decay: float = 1e-4
     warmup: float = 0.1
     ema_decay: float = 0.998
-    checkpoint_every: int = 200
+    checkpoint_every: int = 100
     validate_every: int = 500
     seed: int = 0
     workers: int = 1

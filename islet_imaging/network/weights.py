@@ -89,6 +89,16 @@ def model_folders() -> list[Path]:
     return [package / "models", package.parent / "models"]
 
 
+def model_names() -> list[str]:
+    """Names of the shipped networks."""
+    return sorted({p.parent.name for f in model_folders() for p in f.glob("*/bioimageio.yaml")})
+
+
+def model_hashes() -> dict[str, str]:
+    """What provenance says of the shipped networks: the stated sha256 of each one's weights."""
+    return {name: load_model(name).sha256 for name in model_names()}
+
+
 def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     """Find a network by name or folder and check its files.
 
@@ -115,9 +125,7 @@ def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     candidates = [Path(name_or_path), *(f / str(name_or_path) for f in model_folders())]
     folder = next((c for c in candidates if (c / "bioimageio.yaml").is_file()), None)
     if folder is None:
-        known = sorted(
-            {p.parent.name for f in model_folders() for p in f.glob("*/bioimageio.yaml")}
-        )
+        known = model_names()
         raise ModelError(
             f"network {str(name_or_path)!r} not found; shipped are {', '.join(known) or 'none'}, "
             "or give a folder that holds a bioimageio.yaml"
