@@ -8,11 +8,12 @@ bihormonal cells appear wherever two hormones are neighbours, so look at the gal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from islet_imaging.positivity.phenotype import hormone_of
 from islet_imaging.statistics.counting import read_calls
 from islet_imaging.statistics.design import UNKNOWN_BATCH
 from islet_imaging.statistics.intervals import batch_interval, islet_interval
@@ -20,35 +21,7 @@ from islet_imaging.statistics.intervals import batch_interval, islet_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-#: names under which channels show a hormone; C-peptide and (pro)insulin are one hormone
-HORMONES: Mapping[str, str] = {
-    "INS": "insulin",
-    "INSULIN": "insulin",
-    "PROINS": "insulin",
-    "PROINSULIN": "insulin",
-    "CPEP": "insulin",
-    "CPEPTIDE": "insulin",
-    "GCG": "glucagon",
-    "GLUCAGON": "glucagon",
-    "SST": "somatostatin",
-    "SOMATOSTATIN": "somatostatin",
-    "PPY": "pancreatic polypeptide",
-    "PP": "pancreatic polypeptide",
-    "GHRL": "ghrelin",
-    "GHRELIN": "ghrelin",
-}
 _NUMBER = ("none", "monohormonal", "bihormonal", "polyhormonal")
-
-
-def hormone_of(marker: str) -> str | None:
-    """The hormone a channel of that name shows, or None.
-
-    Examples
-    --------
-    >>> hormone_of("C-peptide"), hormone_of("NKX6.1")
-    ('insulin', None)
-    """
-    return HORMONES.get("".join(c for c in marker.upper() if c.isalnum()))
 
 
 def hormone_number(cells: pd.DataFrame) -> pd.Series:
@@ -73,7 +46,8 @@ def hormone_number(cells: pd.DataFrame) -> pd.Series:
     for marker in markers:
         hormone = hormone_of(marker)
         if hormone is not None:
-            groups.setdefault(hormone, []).append(marker)
+            one = "insulin" if hormone == "c-peptide" else hormone
+            groups.setdefault(one, []).append(marker)
     if len(groups) < 2:
         return pd.Series("", index=cells.index, dtype=object)
     least = np.zeros(len(cells), int)
@@ -169,7 +143,7 @@ def _classes(
                 "condition": condition,
                 "kind": kind,
                 "class": name,
-                "n_batches": 0 if unknown else len(batches),
+                "n_batches": 1 if unknown else len(batches),
                 "n_cells": int(counts[name].sum()),
                 "fraction": interval.fraction,
                 "ci_low": interval.low,

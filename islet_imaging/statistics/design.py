@@ -17,10 +17,9 @@ from islet_imaging.errors import IsletImagingError
 if TYPE_CHECKING:
     import pandas as pd
 
-#: condition of images when no sheet names one
-ONE_CONDITION = "all"
-#: batch of images whose batch nobody stated
-UNKNOWN_BATCH = "unknown"
+#: condition, and batch, of images for which nobody stated one
+ONE_CONDITION = ""
+UNKNOWN_BATCH = ""
 DESIGN = ("condition", "batch", "role")
 
 
@@ -49,7 +48,7 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
         The cells, ordered by image and cell, with the columns above (``unit`` names the physical
         islet, or the image for cells outside islets) and ``islet_key`` (empty outside islets);
         and one row per image: ``image, condition, batch, role`` and the sheet's other columns.
-        Batches nobody stated are ``UNKNOWN_BATCH``.
+        Batches nobody stated are empty text.
 
     Raises
     ------

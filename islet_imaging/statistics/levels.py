@@ -31,7 +31,7 @@ def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        condition, n_batches (0 where unknown), then n_lines, n_donors, n_wells where the sheet has
+        condition, n_batches (stated ones), then n_lines, n_donors, n_wells where the sheet has
         such columns, n_images, n_islets, n_cells (counted), n_excluded, cells_per_islet (median).
 
     Examples

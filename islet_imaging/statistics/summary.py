@@ -256,8 +256,9 @@ def _condition(
         interval = islet_interval(units["k"], units["n"], level=level)
         kind = DESCRIPTIVE
         notes.append(
-            "batches are not stated (no sample sheet, or no batch in it): the interval describes "
-            "these islets and says nothing about another differentiation"
+            "batches are not stated (no sample sheet, or gaps in its column `batch`): all images "
+            "are taken as one batch: the interval describes these islets and says nothing about "
+            "another differentiation"
         )
     elif len(counted) >= 2:
         interval = batch_interval(counted["k"], counted["n"], level=level)
@@ -294,7 +295,7 @@ def _condition(
     return {
         "condition": condition,
         "marker": marker,
-        "n_batches": 0 if unknown else len(counted),
+        "n_batches": min(len(counted), 1) if unknown else len(counted),
         "n_islets": int(batches["n_islets"].sum()),
         "n_cells": n_cells,
         "fraction": interval.fraction,
