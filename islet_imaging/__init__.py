@@ -10,26 +10,65 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+#: public name -> module that holds it
 _WHERE = {
-    "IsletImage": "image",
-    "Protocol": "protocol",
     "Channel": "protocol",
+    "IsletImage": "image",
     "IsletImagingError": "errors",
+    "Protocol": "protocol",
+    "Run": "run",
+    "Threshold": "positivity",
+    "call_cells": "positivity",
+    "compare_conditions": "statistics",
+    "compare_with_manual": "statistics",
+    "correct_image": "correct",
+    "export": "export",
+    "fit_threshold": "positivity",
+    "grow_cells": "cells",
+    "islet_equivalents": "islets",
+    "load_model": "network.weights",
+    "measure_cells": "measure",
+    "phantom": "phantom",
+    "read_image": "reading",
+    "resummarise": "results",
+    "score_folder": "batch",
+    "score_image": "score",
+    "segment_islets": "islets",
+    "segment_nuclei": "nuclei",
+    "summarise": "statistics",
 }
 
-__all__ = sorted(_WHERE)
+__all__ = sorted(_WHERE)  # noqa: PLE0605
 
 if TYPE_CHECKING:
+    from islet_imaging.batch import score_folder
+    from islet_imaging.cells import grow_cells
+    from islet_imaging.correct import correct_image
     from islet_imaging.errors import IsletImagingError
+    from islet_imaging.export import export
     from islet_imaging.image import IsletImage
+    from islet_imaging.islets import islet_equivalents, segment_islets
+    from islet_imaging.measure import measure_cells
+    from islet_imaging.network.weights import load_model
+    from islet_imaging.nuclei import segment_nuclei
+    from islet_imaging.phantom import phantom
+    from islet_imaging.positivity import Threshold, call_cells, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
+    from islet_imaging.reading import read_image
+    from islet_imaging.results import resummarise
+    from islet_imaging.run import Run
+    from islet_imaging.score import score_image
+    from islet_imaging.statistics import compare_conditions, compare_with_manual, summarise
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'islet_imaging' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"islet_imaging.{_WHERE[name]}"), name)
+    value = getattr(importlib.import_module(f"islet_imaging.{_WHERE[name]}"), name)
+    # `phantom` and `export` name a package and the function in it: the function is meant
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted({*globals(), *_WHERE})

@@ -10,25 +10,34 @@ folder that cannot be written.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from islet_imaging import __version__
 from islet_imaging.errors import Cancelled, IsletImagingError
 from islet_imaging.protocol import Protocol
-from islet_imaging.run import Run, label_path, write_labels, write_parquet, write_text
+from islet_imaging.run import (
+    TABLES,
+    Run,
+    atomic_path,
+    label_path,
+    work_table,
+    write_labels,
+    write_parquet,
+    write_text,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from islet_imaging.image import IsletImage
-    from islet_imaging.positivity import Threshold
+    from islet_imaging.results import ImageRow
     from islet_imaging.samples import SampleSheet
 
 log = logging.getLogger(__name__)
@@ -46,11 +55,13 @@ class Task:
 
     image: str
     files: tuple[str, ...]
+    facts: Mapping[str, str]
     run: str
     protocol: Mapping[str, Any]
     key: str
-    threads: int | None
+    threads: int
     device: str
+    flat_fields: str | None
 
     @property
     def work(self) -> Path:
@@ -96,7 +107,14 @@ def measure_task(task: Task) -> Outcome:
             protocol=protocol,
             name=task.image,
         )
-        measured = measure_image(image, protocol, threads=task.threads, device=task.device)
+        measured = measure_image(
+            image,
+            protocol,
+            flat_fields=_read_calibration(task.flat_fields),
+            facts=task.facts,
+            threads=task.threads,
+            device=task.device,
+        )
         folder = Path(task.run)
         for kind, labels in (("nuclei", measured.nuclei), ("islets", measured.islets)):
             write_labels(
@@ -109,13 +127,14 @@ def measure_task(task: Task) -> Outcome:
             ("pairs", measured.pairs),
             ("islets", measured.islet_table),
         ):
-            write_parquet(_work_table(task.run, task.image, name), table)
+            write_parquet(work_table(folder, task.image, name), table)
         outcome = Outcome(
             task.image,
             "scored",
             flags=[f.to_dict() for f in measured.flags],
             record={
                 **measured.record,
+                "numbers": measured.numbers.to_dict(),
                 "pixel_size_um": measured.pixel_size_um,
                 "shape_px": list(image.shape),
                 "sources": dict(image.sources),
@@ -136,8 +155,13 @@ def measure_task(task: Task) -> Outcome:
         return Outcome(task.image, "failed", f"{task.image}: {type(error).__name__}: {error}")
 
 
-def _work_table(run: str | Path, image: str, name: str) -> Path:
-    return Path(run) / ".work" / f"{image}.{name}.parquet"
+def _read_calibration(path: str | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def _finished(task: Task) -> Outcome | None:
@@ -146,7 +170,7 @@ def _finished(task: Task) -> Outcome | None:
         kept = json.loads(task.work.with_name(task.work.name + ".json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    files = [_work_table(task.run, task.image, n) for n in ("cells", "pairs", "islets")]
+    files = [work_table(Path(task.run), task.image, n) for n in ("cells", "pairs", "islets")]
     files += [label_path(Path(task.run), task.image, k) for k in ("nuclei", "islets")]
     if kept.pop("key", None) != task.key or not all(f.is_file() for f in files):
         return None
@@ -156,12 +180,17 @@ def _finished(task: Task) -> Outcome | None:
 # ---------------------------------------------------------------- the folder
 
 
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _worker_count(workers: int | None, images: int) -> int:
     if workers is not None:
         return max(1, workers)
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # a pool costs seconds to start: not for a handful of images
-    return 1 if images < 4 else min(available or 1, images)
+    return 1 if images < 4 else min(_cores(), images)
 
 
 def _run_tasks(
@@ -271,32 +300,51 @@ def score_folder(
     --------
     ``run = score_folder("stainings", "run", samples="stainings/samples.csv")``
     """
-    from islet_imaging.drafting import draft_protocol
-    from islet_imaging.results import finish_run
-    from islet_imaging.samples import load_samples
+    from islet_imaging.calibration import fit_bleed_matrix, fit_flat_fields
+    from islet_imaging.drafting import protocol_of_folder
+    from islet_imaging.results import provenance_of, write_run
+    from islet_imaging.samples import read_samples, samples_without_sheet
 
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
         raise IsletImagingError(f"{folder}: there is no such folder")
-    out.mkdir(parents=True, exist_ok=True)
+    base = None
     drafted = protocol is None
     if protocol is None:
-        protocol = draft_protocol(folder)
+        protocol = protocol_of_folder(folder)
     elif not isinstance(protocol, Protocol):
+        base = Path(protocol).parent
         protocol = Protocol.load(protocol)
-    sheet = load_samples(folder, samples, protocol=protocol, exclude=out)
+    if samples is None:
+        sheet = samples_without_sheet(folder, protocol)
+    else:
+        sheet = read_samples(samples, folder, protocol)
+    if not sheet.samples and not sheet.problems:
+        raise IsletImagingError(
+            f"{folder}: no images found; TIFF, PNG, JPEG, and with the formats extra CZI, LIF and "
+            "ND2 are looked for, in sub-folders too"
+            + (f"; files must match {pattern!r}" if (pattern := protocol.reading.file_pattern) else "")
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IsletImagingError(f"{out}: the run folder cannot be made: {error}") from error
     with _logging_to(out / "run.log"):
-        log.info("scoring %s: %d images", folder, len(sheet.rows))
+        log.info("scoring %s: %d images", folder, len(sheet.samples))
         if drafted:
             log.info("no protocol given: drafted from the channel names, see protocol.yaml")
-        protocol = _fit_bleed_through(protocol, sheet)
-        count = _worker_count(workers, len(sheet.rows))
-        tasks, known = _plan(folder, out, protocol, sheet, count, device)
+        inputs = _hash_inputs(sheet, folder, out)
+        whole = _digest([inputs, protocol.to_dict(), _sheet_facts(sheet), __version__])
+        if (done := _same_run(out, whole)) is not None:
+            log.info("nothing changed since this run was made: kept as it is")
+            return done
+        protocol = fit_bleed_matrix(protocol, sheet.samples)
+        fields = fit_flat_fields(protocol, sheet.samples, base=base)
+        calibration = _write_calibration(out, fields)
+        count = _worker_count(workers, len(sheet.samples))
+        tasks = _plan(out, protocol, sheet, inputs, count, device, calibration)
         outcomes = {t.image: found for t in tasks if (found := _finished(t)) is not None}
-        outcomes.update({p.image: Outcome(p.image, "failed", p.message) for p in sheet.problems})
-        waiting = [t for t in tasks if t.image not in outcomes]
-        total = len(tasks)
-        finished = total - len(waiting)
+        finished = len(outcomes)
         if finished:
             log.info("%d images are finished already and kept", finished)
 
@@ -304,22 +352,168 @@ def score_folder(
             nonlocal finished
             finished += 1
             if progress is not None:
-                progress(finished, total, image)
+                progress(finished, len(tasks), image)
 
+        if progress is not None:
+            progress(finished, len(tasks), "")
+        waiting = [t for t in tasks if t.image not in outcomes]
         outcomes.update(
-            _run_tasks(
-                waiting, workers=count, executor=executor, tell=tell, cancelled=cancelled
+            _run_tasks(waiting, workers=count, executor=executor, tell=tell, cancelled=cancelled)
+        )
+        for outcome in outcomes.values():
+            if outcome.status == "failed":
+                log.warning("failed: %s", outcome.message)
+        rows = _image_rows(sheet, outcomes)
+        facts = provenance_of(
+            folder=folder, protocol=protocol, rows=rows, inputs=inputs, drafted=drafted
+        )
+        facts["whole"] = whole
+        facts["sheet"] = None if samples is None else str(samples)
+        run = write_run(out, protocol, facts)
+        log.info("done: %s", run.path / "report.html")
+        return run
+
+
+# ---------------------------------------------------------------- what a run is made of
+
+
+def _hash_inputs(sheet: SampleSheet, folder: Path, out: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 of every file; one that has not changed since the last run is not read again."""
+    try:
+        known = json.loads((out / "provenance.json").read_text("utf-8"))["inputs"]
+    except (OSError, ValueError, KeyError):
+        known = {}
+    found: dict[str, dict[str, Any]] = {}
+    for sample in sheet.samples:
+        for path in sample.paths:
+            name = path.relative_to(folder).as_posix()
+            try:
+                stat = path.stat()
+                facts = {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+                before = known.get(name, {})
+                if {k: before.get(k) for k in facts} == facts:
+                    found[name] = before
+                else:
+                    found[name] = {**facts, "sha256": hash_file(path)}
+            except OSError as error:
+                # the same fault is met, and named, when the image is read
+                found[name] = {"error": str(error)}
+    return found
+
+
+def _sheet_facts(sheet: SampleSheet) -> list[Any]:
+    rows = [[s.image, s.condition, s.batch, s.role, dict(s.extra)] for s in sheet.samples]
+    return [rows, [dataclasses.asdict(p) for p in sheet.problems]]
+
+
+def _same_run(out: Path, whole: str) -> Run | None:
+    """The run in ``out``, if it is finished, without failures, and of exactly this input."""
+    try:
+        facts = json.loads((out / "provenance.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    names = [f"{t}.csv" for t in TABLES] + ["cells.parquet", "report.html", "protocol.yaml"]
+    there = all((out / n).is_file() for n in names)
+    failed = any(i["status"] == "failed" for i in facts.get("images", ()))
+    return Run.open(out) if there and not failed and facts.get("whole") == whole else None
+
+
+def _write_calibration(out: Path, fields: Mapping[str, Any] | None) -> str | None:
+    if fields is None:
+        return None
+    import numpy as np
+
+    path = out / ".work" / "flat_fields.npz"
+    with atomic_path(path) as part, part.open("wb") as stream:
+        np.savez(stream, **fields)
+    return str(path)
+
+
+def _plan(
+    out: Path,
+    protocol: Protocol,
+    sheet: SampleSheet,
+    inputs: Mapping[str, Mapping[str, Any]],
+    workers: int,
+    device: str,
+    calibration: str | None,
+) -> list[Task]:
+    """One task per image, with a key of everything its measurements depend on."""
+    from islet_imaging.network.weights import model_hashes
+
+    plain = protocol.to_dict()
+    # what comes after measuring does not make an image be measured again
+    for later in ("positivity", "statistics", "fitted"):
+        plain.pop(later)
+    hashes = {s.image: [inputs_of(inputs, p) for p in s.paths] for s in sheet.samples}
+    field_hash = hash_file(Path(calibration)) if calibration else None
+    base = _digest([plain, __version__, WORK_VERSION, model_hashes(), field_hash])
+    cores = _cores()
+    return [
+        Task(
+            image=s.image,
+            files=tuple(str(p.resolve()) for p in s.paths),
+            facts=dict(s.extra),
+            run=str(out.resolve()),
+            protocol=protocol.to_dict(),
+            key=_digest([base, hashes[s.image], dict(s.extra)]),
+            threads=max(1, cores // workers),
+            device=device,
+            flat_fields=calibration,
+        )
+        for s in sheet.samples
+    ]
+
+
+def inputs_of(inputs: Mapping[str, Mapping[str, Any]], path: Path) -> str:
+    """The hash of one input file, by its path."""
+    for name, facts in inputs.items():
+        if path.as_posix().endswith(name):
+            return str(facts.get("sha256", facts.get("error")))
+    return ""
+
+
+def _image_rows(sheet: SampleSheet, outcomes: Mapping[str, Outcome]) -> list[ImageRow]:
+    """Rows of ``images.csv`` in the order of names, sheet problems among them."""
+    from islet_imaging.quality import Flag
+    from islet_imaging.results import ImageRow
+
+    rows = []
+    for s in sheet.samples:
+        o = outcomes[s.image]
+        rows.append(
+            ImageRow(
+                s.image,
+                s.condition,
+                s.batch,
+                s.role,
+                o.status,
+                o.message,
+                tuple(Flag.from_dict(f) for f in o.flags),
+                o.record,
+                dict(s.extra),
+                tuple(str(p) for p in s.paths),
             )
         )
-        for o in outcomes.values():
-            if o.status == "failed":
-                log.warning("failed: %s", o.message)
-        return finish_run(
-            out,
-            folder=folder,
-            protocol=protocol,
-            sheet=sheet,
-            outcomes=outcomes,
-            inputs=known,
-            drafted=drafted,
+    for p in sheet.problems:
+        rows.append(
+            ImageRow(p.image, p.condition, p.batch, p.role, "failed", p.message, (), {}, {}, ())
         )
+    return sorted(rows, key=lambda r: r.image)
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Append the library's log to a file while the block runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("islet_imaging")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(before or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        handler.close()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol
-from islet_imaging.run import Run, write_parquet, write_table, write_text
+from islet_imaging.run import Run, work_table, write_parquet, write_table, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from islet_imaging.statistics import Summary
 
 log = logging.getLogger(__name__)
+
+CONDITIONS = "condition marker n_batches n_islets n_cells fraction ci_low ci_high interval note"
+BATCHES = (
+    "condition batch marker n_islets n_cells n_positive n_unsure "
+    "fraction fraction_low fraction_high"
+)
+#: what makes a threshold of the staining run invalid for an image
+STOPS = ("exposure_mismatch",)
 
 _FIRST_COLUMNS = ("image", "islet", "cell", "y_px", "x_px", "y_um", "x_um", "nucleus_area_um2")
 _LAST_COLUMNS = ("phenotype", "excluded", "flags")
@@ -49,6 +57,7 @@ class ImageRow:
     flags: tuple[Flag, ...]
     record: Mapping[str, Any]
     extra: Mapping[str, Any]
+    files: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +69,6 @@ class CalledRun:
     unmatched: list[Edit]
     thresholds: dict[str, dict[str, Threshold]]
     protocol: Protocol
-
-
-def work_table(run: Path, image: str, name: str) -> Path:
-    """Where a run keeps a measured table between its two passes."""
-    return run / ".work" / f"{image}.{name}.parquet"
 
 
 def _load(run: Path, image: str, name: str) -> pd.DataFrame:
@@ -253,14 +257,13 @@ def _summaries(called: CalledRun, rows: Sequence[ImageRow]) -> tuple[Summary | N
 # ---------------------------------------------------------------- writing a run
 
 
-def provenance(
+def provenance_of(
     *,
     folder: Path,
     protocol: Protocol,
     rows: Sequence[ImageRow],
     inputs: Mapping[str, Any],
     drafted: bool,
-    sheet_given: bool,
 ) -> dict[str, Any]:
     """Versions, hashes of inputs and models, parameters, and what became of every image."""
     import importlib.metadata
@@ -279,7 +282,6 @@ def provenance(
         "folder": str(folder.resolve()),
         "protocol_sha256": protocol.fingerprint(),
         "protocol_drafted": drafted,
-        "sheet_given": sheet_given,
         "inputs": dict(inputs),
         "images": [
             {
@@ -296,7 +298,13 @@ def rows_of(provenance: Mapping[str, Any]) -> list[ImageRow]:
     from islet_imaging.quality import Flag
 
     return [
-        ImageRow(**{**row, "flags": tuple(Flag(**f) for f in row["flags"])})
+        ImageRow(
+            **{
+                **row,
+                "flags": tuple(Flag.from_dict(f) for f in row["flags"]),
+                "files": tuple(row["files"]),
+            }
+        )
         for row in provenance["images"]
     ]
 
@@ -309,58 +317,91 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
 
-    rows = rows_of(facts)
+    rows, folder_flags = check_rows(rows_of(facts), protocol)
     called = call_run(run, rows, protocol)
     summary, raw_summary = _summaries(called, rows)
-    images = images_table(rows, summary)
-    islets = islets_rows(run, rows, summary)
-    write_tables(run, summary, images, islets, called.corrected)
+    tables = {
+        "conditions": _columns(CONDITIONS) if summary is None else summary.conditions,
+        "batches": _columns(BATCHES) if summary is None else summary.batches,
+        "images": images_table(rows, summary),
+        "islets": islets_rows(run, rows, summary),
+    }
+    for name, table in tables.items():
+        write_table(run / ("summary.csv" if name == "conditions" else f"{name}.csv"), table)
+    write_table(run / "cells.csv", called.corrected)
+    write_parquet(run / "cells.parquet", called.corrected)
     write_text(run / "protocol.yaml", called.protocol.dump())
     for edit in called.unmatched:
         log.warning("correction of cell %s in %s: no nucleus there now", edit.cell, edit.image)
-    write_report(
-        run / "report.html",
-        report_data(
-            run=run,
-            rows=rows,
-            called=called,
-            summary=summary,
-            raw_summary=raw_summary,
-            images=images,
-            islets=islets,
-            provenance=facts,
-        ),
+    data = report_data(
+        run=run,
+        rows=rows,
+        called=called,
+        summary=summary,
+        raw_summary=raw_summary,
+        folder_flags=folder_flags,
+        provenance=facts,
+        **tables,
     )
+    write_report(run / "report.html", data)
     write_text(run / "provenance.json", json.dumps(facts, indent=1, ensure_ascii=False))
     return Run.open(run)
 
 
-def write_tables(
-    run: Path,
-    summary: Summary | None,
-    images: pd.DataFrame,
-    islets: pd.DataFrame,
-    cells: pd.DataFrame,
-) -> None:
-    """Write the five tables of a run."""
+def check_rows(
+    rows: Sequence[ImageRow], protocol: Protocol
+) -> tuple[list[ImageRow], list[Flag]]:
+    """Hold the images against each other; those that must not be pooled become failed.
+
+    Parameters
+    ----------
+    rows : sequence of ImageRow
+        As measured.
+    protocol : Protocol
+        Holds the limits.
+
+    Returns
+    -------
+    rows : list of ImageRow
+        With the flags of the comparison; an image whose settings differ from its controls' is
+        ``failed``, since no threshold holds for both.
+    flags : list of Flag
+        Those that concern the folder as a whole.
+    """
+    from islet_imaging.quality import check_folder
+
+    scored = [r for r in rows if r.status == "scored"]
+    found = check_folder(
+        [
+            {
+                "image": r.image,
+                "batch": r.batch,
+                "role": r.role,
+                "metadata": r.record["metadata"],
+                "numbers": r.record["numbers"],
+            }
+            for r in scored
+        ],
+        protocol=protocol,
+    )
+    by_image: dict[str | None, list[Flag]] = {}
+    for flag in found:
+        by_image.setdefault(flag.image, []).append(flag)
+    checked = []
+    for row in rows:
+        own = by_image.get(row.image, [])
+        stop = [f for f in own if f.code in STOPS and f.severity == "block"]
+        if stop:
+            row = dataclasses.replace(row, status="failed", message=stop[0].message)
+        checked.append(dataclasses.replace(row, flags=(*row.flags, *own)))
+    return checked, by_image.get(None, [])
+
+
+def _columns(names: str) -> pd.DataFrame:
+    """An empty table, for a run in which no cell was found."""
     import pandas as pd
 
-    if summary is not None:
-        conditions, batches = summary.conditions, summary.batches
-    else:
-        names = "condition marker n_batches n_islets n_cells fraction ci_low ci_high interval note"
-        conditions = pd.DataFrame({c: [] for c in names.split()})
-        names = (
-            "condition batch marker n_islets n_cells n_positive n_unsure "
-            "fraction fraction_low fraction_high"
-        )
-        batches = pd.DataFrame({c: [] for c in names.split()})
-    write_table(run / "summary.csv", conditions)
-    write_table(run / "batches.csv", batches)
-    write_table(run / "images.csv", images)
-    write_table(run / "islets.csv", islets)
-    write_table(run / "cells.csv", cells)
-    write_parquet(run / "cells.parquet", cells)
+    return pd.DataFrame({c: [] for c in names.split()})
 
 
 def resummarise(run: Run | str | Path) -> Run:

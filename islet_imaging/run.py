@@ -146,6 +146,26 @@ def label_path(folder: Path, image: str, kind: LabelKind) -> Path:
     return folder / "labels" / f"{image}.{kind}.tif"
 
 
+def read_labels(folder: Path, image: str, kind: LabelKind = "nuclei") -> NDArray[np.int32]:
+    """A label image of a run folder, int32, shape (Y, X)."""
+    import numpy as np
+    import tifffile
+
+    path = label_path(folder, image, kind)
+    try:
+        found: NDArray[np.int32] = tifffile.imread(path).astype(np.int32)
+    except (OSError, ValueError) as error:
+        raise IsletImagingError(
+            f"{path}: no label image of {image!r} in this run ({error})"
+        ) from error
+    return found
+
+
+def work_table(folder: Path, image: str, name: str) -> Path:
+    """Where a run keeps a measured table of ``image`` between its two passes."""
+    return folder / ".work" / f"{image}.{name}.parquet"
+
+
 class Run:
     """A scored folder.
 
@@ -262,20 +282,20 @@ class Run:
 
     def labels(self, image: str, kind: LabelKind = "nuclei") -> NDArray[np.int32]:
         """Label image of one image, int32, shape (Y, X); pixel value = ``cell`` or ``islet``."""
-        import numpy as np
-        import tifffile
-
-        path = label_path(self.path, image, kind)
-        try:
-            found: NDArray[np.int32] = tifffile.imread(path).astype(np.int32)
-        except (OSError, ValueError) as error:
-            raise IsletImagingError(
-                f"{path}: no label image of {image!r} in this run ({error})"
-            ) from error
-        return found
+        return read_labels(self.path, image, kind)
 
     def read_image(self, image: str) -> IsletImage:
         """The stained image itself, read again from where it was scored."""
-        from islet_imaging.batch import read_listed_image
+        from islet_imaging.reading import read_image
 
-        return read_listed_image(self.source, image, self.protocol, self.provenance)
+        listed = {row["image"]: row for row in self.provenance["images"]}
+        if image not in listed:
+            raise IsletImagingError(f"{self.path}: this run has no image {image!r}")
+        files = [Path(f) for f in listed[image]["files"]]
+        missing = [f for f in files if not f.is_file()]
+        if missing or not files:
+            raise IsletImagingError(
+                f"{image}: its file is not where it was scored ({(missing or ['unknown'])[0]}); "
+                "put it back, or score the moved folder again"
+            )
+        return read_image(files, protocol=self.protocol, name=image)

@@ -9,6 +9,7 @@ It fails, with an error that names the image, when the pixel size or a channel i
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from islet_imaging.positivity import Threshold
-    from islet_imaging.quality import Flag
+    from islet_imaging.quality import Flag, ImageNumbers
 
 #: called with the share done (0 to 1) and what is being done
 Progress = Callable[[float, str], None]
@@ -52,8 +53,10 @@ class MeasuredImage:
         One row per islet.
     flags : list of Flag
         What was noticed in the image.
+    numbers : ImageNumbers
+        What images of a folder are held against each other by.
     record : mapping
-        What was done to the pixels.
+        What was done to the pixels, and the facts of the acquisition.
     """
 
     image: str
@@ -64,6 +67,7 @@ class MeasuredImage:
     pairs: pd.DataFrame
     islet_table: pd.DataFrame
     flags: list[Flag]
+    numbers: ImageNumbers
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -94,6 +98,7 @@ def measure_image(
     protocol: Protocol,
     *,
     flat_fields: Mapping[str, NDArray[np.float32]] | None = None,
+    facts: Mapping[str, Any] | None = None,
     threads: int | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -109,6 +114,8 @@ def measure_image(
         Everything that changes a number.
     flat_fields : mapping of str to ndarray (Y, X), optional
         Relative illumination per channel, where the protocol asks for one.
+    facts : mapping, optional
+        What the sample sheet knows beside the file: ``section_um``, ``modality``.
     threads : int, optional
         Threads the network may use; None lets its engine choose.
     device : str
@@ -132,7 +139,7 @@ def measure_image(
     from islet_imaging.islets import islets_table, segment_islets
     from islet_imaging.measure import measure_cells, neighbour_pairs
     from islet_imaging.nuclei import segment_nuclei
-    from islet_imaging.quality import check_image, flag_cells
+    from islet_imaging.quality import check_image, flag_cells, measure_quality
 
     size = image.require_pixel_size()
     used = [c.name for c in protocol.channels if c.role != "ignore"]
@@ -166,25 +173,44 @@ def measure_image(
         method=protocol.islets.method,
     )
     _tell(progress, cancelled, 0.7, "measuring")
+    facts = {**image.metadata, **(facts or {})}
+    bits = facts.get("significant_bits")
     table = measure_cells(
-        nuclei, cells, channels, dna=protocol.dna, pixel_size_um=size, islets=islets
+        nuclei,
+        cells,
+        channels,
+        dna=protocol.dna,
+        pixel_size_um=size,
+        islets=islets,
+        compartments={c.name: c.compartment for c in protocol.channels},
+        image=image.name,
     )
-    table.insert(0, "image", image.name)
     codes, excluded = flag_cells(table, protocol)
     table["excluded"] = excluded
     table["flags"] = codes
     _tell(progress, cancelled, 0.9, "checking")
-    flags = check_image(
-        raw, protocol=protocol, metadata=image.metadata, cells=table, pixel_size_um=size
+    numbers = measure_quality(
+        raw, dna=protocol.dna, pixel_size_um=size, bits=int(bits) if bits else None
     )
-    a, b, border = neighbour_pairs(cells)
+    flags = check_image(
+        raw, protocol=protocol, metadata=facts, cells=table, pixel_size_um=size, numbers=numbers
+    )
+    touching = neighbour_pairs(cells)
+    islet_table = islets_table(islets, nuclei=nuclei, pixel_size_um=size)
+    islet_table.insert(0, "image", image.name)
     import pandas as pd
 
-    pairs = pd.DataFrame({"cell_a": a, "cell_b": b, "shared_border_px": border})
-    islet_table = islets_table(nuclei, islets, pixel_size_um=size)
-    islet_table.insert(0, "image", image.name)
     return MeasuredImage(
-        image.name, size, nuclei, islets, table, pairs, islet_table, flags, record
+        image=image.name,
+        pixel_size_um=size,
+        nuclei=nuclei,
+        islets=islets,
+        cells=table,
+        pairs=pd.DataFrame(dataclasses.asdict(touching)),
+        islet_table=islet_table,
+        flags=flags,
+        numbers=numbers,
+        record={"correction": record, "metadata": facts},
     )
 
 

@@ -18,17 +18,20 @@ def init(
     ] = False,
 ) -> None:
     """Write FOLDER/protocol.yaml and FOLDER/samples.csv, ready to edit, then to `score`."""
-    from islet_imaging.drafting import draft_protocol_text, draft_samples_text
+    from islet_imaging.drafting import draft_protocol, draft_samples
     from islet_imaging.run import write_text
 
     targets = [folder / "protocol.yaml", folder / "samples.csv"]
     there = [str(t) for t in targets if t.exists()]
     if there and not force:
         fail(f"{', '.join(there)} exists already; --force replaces it")
-    texts = [draft_protocol_text(folder), draft_samples_text(folder)]
+    draft = draft_protocol(folder)
+    texts = [draft.text, draft_samples(folder, draft.protocol)]
     for target, text in zip(targets, texts, strict=True):
         write_text(target, text)
         say(f"wrote {target}")
+    for question in draft.questions:
+        say(f"to settle in protocol.yaml: {question}")
     say("Edit both: channel roles, condition, batch and role of every file. Then:")
     say(
         f"  islet-imaging score {folder} --out RUN "

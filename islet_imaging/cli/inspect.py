@@ -13,22 +13,20 @@ from islet_imaging.cli.app import app, say
 @app.command()
 def inspect(
     paths: Annotated[list[Path], typer.Argument(help="Images or folders.")],
-    protocol: Annotated[
-        Path | None, typer.Option(help="Read the images the way this protocol says.")
-    ] = None,
 ) -> None:
     """Print shape, channels, pixel size and where each was found, for every image.
 
-    Exit status 1: some of the files cannot be read; each is named with the reason.
+    Exit status 1: a file cannot be read; it is named with the reason.
     """
     from islet_imaging.drafting import inspect_path
-    from islet_imaging.protocol import Protocol
+    from islet_imaging.errors import IsletImagingError
 
-    used = Protocol.load(protocol) if protocol is not None else None
     bad = False
     for path in paths:
-        for entry in inspect_path(path, protocol=used):
-            say(entry.text())
-            bad = bad or not entry.readable
+        try:
+            say(inspect_path(path))
+        except IsletImagingError as error:
+            typer.echo(f"islet-imaging: {error}", err=True)
+            bad = True
     if bad:
         raise typer.Exit(1)

@@ -51,15 +51,13 @@ def score(
     from contextlib import ExitStack
 
     from islet_imaging.batch import score_folder
-    from islet_imaging.drafting import draft_protocol
+    from islet_imaging.drafting import protocol_of_folder
     from islet_imaging.protocol import Protocol
 
-    used = Protocol.load(protocol) if protocol is not None else None
+    used: Protocol | Path | None = protocol
     if pixel_size_um is not None:
-        used = used if used is not None else draft_protocol(folder)
-        used = used.replace(
-            reading=dataclasses.replace(used.reading, pixel_size_um=pixel_size_um)
-        )
+        used = Protocol.load(protocol) if protocol is not None else protocol_of_folder(folder)
+        used = used.replace(reading=dataclasses.replace(used.reading, pixel_size_um=pixel_size_um))
     with ExitStack() as stack:
         executor = None
         if dask is not None:

@@ -1,0 +1,238 @@
+"""From a called run to what its report shows: thresholds with their data, islets, comparisons.
+
+The idea: the report computes nothing and the run's tables hold no pictures; this is the one place
+where the two meet.  Islets for the gallery are chosen by rule (the median islet of each batch, then
+those with most unsure cells), never by eye.
+It fails softly: an image that cannot be read again leaves its islet out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from islet_imaging.errors import IsletImagingError
+from islet_imaging.report.data import GalleryEntry, ReportData
+from islet_imaging.report.gallery import display_limits, gallery_entry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from islet_imaging.quality import Flag
+    from islet_imaging.results import CalledRun, ImageRow
+    from islet_imaging.statistics import Summary
+
+log = logging.getLogger(__name__)
+
+#: islets shown: enough for a look at every batch of a usual experiment, small enough to mail
+GALLERY = 12
+
+
+def report_data(
+    *,
+    run: Path,
+    rows: Sequence[ImageRow],
+    called: CalledRun,
+    summary: Summary | None,
+    raw_summary: Summary | None,
+    conditions: pd.DataFrame,
+    batches: pd.DataFrame,
+    images: pd.DataFrame,
+    islets: pd.DataFrame,
+    folder_flags: Sequence[Flag],
+    provenance: Mapping[str, Any],
+) -> ReportData:
+    """Gather everything a report shows.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    rows : sequence of ImageRow
+        Every image of the run.
+    called : CalledRun
+        Cells, thresholds and the protocol with what was fitted.
+    summary, raw_summary : Summary or None
+        With and without human corrections; None where no cell was found.
+    conditions, batches, images, islets : DataFrame
+        The run's tables as written.
+    folder_flags : sequence of Flag
+        What images say against each other.
+    provenance : mapping
+        Of the run.
+
+    Returns
+    -------
+    ReportData
+    """
+    import dataclasses
+
+    image_flags = [dataclasses.replace(f, image=r.image) for r in rows for f in r.flags]
+    shown = {k: v for k, v in provenance.items() if k not in ("images", "inputs")}
+    return ReportData(
+        protocol=called.protocol,
+        summary=conditions,
+        batches=batches,
+        images=images,
+        islets=islets,
+        cells=called.corrected,
+        levels=None if summary is None else summary.levels,
+        composition=None if summary is None else summary.phenotypes,
+        comparisons=_comparisons(summary),
+        thresholds=_thresholds(rows, called),
+        gallery=_gallery(run, rows, called, islets),
+        flags=[*folder_flags, *image_flags],
+        provenance=shown,
+        corrections=_corrections(called, summary, raw_summary),
+    )
+
+
+def _comparisons(summary: Summary | None) -> pd.DataFrame | None:
+    if summary is None:
+        return None
+    from islet_imaging.statistics import compare_conditions
+
+    try:
+        table = compare_conditions(summary, level=summary.level)
+    except IsletImagingError as error:
+        log.info("no comparison of conditions: %s", error)
+        return None
+    return table if len(table) else None
+
+
+def _thresholds(rows: Sequence[ImageRow], called: CalledRun) -> list[dict[str, Any]]:
+    """Each fitted threshold with the cells it was fitted on and its sensitivity."""
+    import dataclasses
+
+    import numpy as np
+
+    from islet_imaging.positivity import threshold_sensitivity
+
+    of = {r.image: r for r in rows}
+    cells = called.raw
+    counted = cells[~cells["excluded"].astype(bool)] if len(cells) else cells
+    batch = counted["image"].map(lambda i: of[i].batch)
+    role = counted["image"].map(lambda i: of[i].role)
+    found = []
+    for name, by_marker in called.thresholds.items():
+        for marker, threshold in by_marker.items():
+            here = {
+                kind: counted.loc[(batch == name) & (role == kind), threshold.feature].to_numpy()
+                if threshold.feature in counted
+                else np.empty(0)
+                for kind in ("sample", "negative_control")
+            }
+            sensitivity = threshold_sensitivity(here["sample"], threshold)
+            found.append(
+                {
+                    "batch": name,
+                    "marker": marker,
+                    **{
+                        k: getattr(threshold, k)
+                        for k in ("feature", "method", "value", "low", "high", "status", "reason")
+                    },
+                    "fragile": sensitivity is not None and sensitivity.fragile,
+                    "sample_values": here["sample"],
+                    "control_values": here["negative_control"],
+                    "sensitivity": None
+                    if sensitivity is None
+                    else {
+                        k: np.asarray(v) if isinstance(v, tuple) else v
+                        for k, v in dataclasses.asdict(sensitivity).items()
+                    },
+                }
+            )
+    return found
+
+
+def _corrections(
+    called: CalledRun, summary: Summary | None, raw: Summary | None
+) -> dict[str, Any]:
+    if called.corrected is called.raw or summary is None or raw is None:
+        return {}
+    changed = called.corrected["corrected_by"].fillna("").astype(str)
+    people = changed[changed != ""]
+    before = raw.conditions.set_index(["condition", "marker"])["fraction"]
+    after = summary.conditions.set_index(["condition", "marker"])["fraction"]
+    return {
+        "cells": len(people),
+        "people": int(people.nunique()),
+        "by": {str(k): int(v) for k, v in people.value_counts().items()},
+        "not_found": len(called.unmatched),
+        "raw": {
+            f"{c} {m}".strip(): [float(v), float(after.get((c, m), float("nan")))]
+            for (c, m), v in before.items()
+        },
+    }
+
+
+def _gallery(
+    run: Path, rows: Sequence[ImageRow], called: CalledRun, islets: pd.DataFrame
+) -> list[GalleryEntry]:
+    from islet_imaging.run import read_labels
+
+    of = {r.image: r for r in rows}
+    if not called.protocol.markers or not len(called.corrected):
+        return []
+    marker = called.protocol.markers[0]
+    chosen = _choose(islets, of, marker)
+    entries = []
+    for image, islet in chosen:
+        row = of[image]
+        try:
+            stained = read_row(row, called.protocol)
+            dna, plane = stained.channel(called.protocol.dna), stained.channel(marker)
+            entries.append(
+                gallery_entry(
+                    image=image,
+                    marker=marker,
+                    dna=dna,
+                    marker_plane=plane,
+                    nuclei=read_labels(run, image),
+                    cells=called.corrected[called.corrected["image"] == image],
+                    pixel_size_um=stained.require_pixel_size(),
+                    islet=islet,
+                    dna_limits=display_limits(dna),
+                    marker_limits=display_limits(plane),
+                    condition=row.condition,
+                    batch=row.batch,
+                    role=row.role,
+                )
+            )
+        except IsletImagingError as error:
+            log.info("not in the gallery: %s", error)
+    return entries
+
+
+def read_row(row: ImageRow, protocol: Any) -> Any:
+    """The stained image behind a row of a run."""
+    from islet_imaging.reading import read_image
+
+    return read_image([Path(f) for f in row.files], protocol=protocol, name=row.image)
+
+
+def _choose(
+    islets: pd.DataFrame, of: Mapping[str, ImageRow], marker: str
+) -> list[tuple[str, int]]:
+    """The islets shown: the median one of each batch in turn, then images without islets."""
+    table = islets.copy()
+    chosen: list[tuple[str, int]] = []
+    if len(table) and f"{marker}_fraction" in table:
+        table["condition"] = table["image"].map(lambda i: of[i].condition)
+        table["batch"] = table["image"].map(lambda i: of[i].batch)
+        table = table[table["image"].map(lambda i: of[i].role == "sample")]
+        table = table.dropna(subset=[f"{marker}_fraction"])
+        ranked = []
+        for _, group in table.groupby(["condition", "batch"], sort=True):
+            middle = group[f"{marker}_fraction"].median()
+            order = (group[f"{marker}_fraction"] - middle).abs().sort_values(kind="stable").index
+            ranked += [(n, group.loc[k]) for n, k in enumerate(order)]
+        # every batch's median islet first, then every batch's next
+        ranked.sort(key=lambda pair: pair[0])
+        chosen = [(str(r["image"]), int(r["islet"])) for _, r in ranked]
+    with_islets = {image for image, _ in chosen}
+    bare = [i for i, r in of.items() if r.status == "scored" and r.role == "sample"]
+    chosen += [(i, 0) for i in bare if i not in with_islets]
+    return chosen[:GALLERY]
