@@ -1,0 +1,439 @@
+"""Nuclei without a trained network: blobs, a threshold for each, necks.
+
+The idea, all at a working scale where a nucleus is 16 px across:
+
+1. The maxima of the negative Laplacian of Gaussian are blobs; every pixel climbs to one of them.
+2. Each blob has its own threshold, half-way between its peak and the local background, so haze and
+   uneven islets do no harm; blobs far dimmer than their surroundings' brightest are ghosts.
+3. The distance to the mask's edge, helped by the blobs, cuts what touches at its necks; every pixel
+   climbs again, and pieces without a real neck between them are put together.
+4. The outline is drawn at full resolution where the image crosses the threshold.
+
+Every step looks a bounded distance far, so a strip with a margin gives what the whole image gives.
+It fails where nuclei overlap without a neck (one nucleus), where they are elongated beyond 1 : 3
+(pieces), and where the diameter is wrong by more than about a third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging.errors import Cancelled
+from islet_imaging.network.resample import input_range, resample_region, resampled_length
+from islet_imaging.segmented import group_quantiles
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int32]
+Read = Callable[[slice, slice], NDArray[Any]]
+
+#: diameter of a nucleus at the working scale, px
+WORKING_PX = 16
+#: small nuclei are enlarged at most this much
+MAX_ZOOM = 3.0
+#: what a pixel's label may depend on, working px: background, brightest neighbours, whole nuclei
+MARGIN_PX = 16 * WORKING_PX
+#: rows of a strip, working px
+STRIP_PX = 1024
+
+
+@dataclass(frozen=True)
+class ClassicalConfig:
+    """Parameters of the classical method, lengths in nucleus diameters.
+
+    Attributes
+    ----------
+    blob : float
+        Width of the Laplacian of Gaussian.
+    cut : float
+        A nucleus ends at this fraction of the way from background to its peak.
+    ghost : float
+        A blob dimmer than this fraction of the brightest within 4 diameters is out of focus.
+    faint : float
+        A blob dimmer than this fraction of the image's bright nuclei is none.
+    noise : float
+        A blob's peak is at least this many noise widths above the background.
+    shape_smoothing, fine_blob, fine_weight : float
+        How the distance map is smoothed, and how much blobs of which width add to it.
+    neck : float
+        Pieces are parted if the way between them is this much, in radii, narrower than both.
+    """
+
+    blob: float = 0.28
+    cut: float = 0.45
+    ghost: float = 0.3
+    faint: float = 0.1
+    noise: float = 4.0
+    shape_smoothing: float = 0.06
+    fine_blob: float = 0.25
+    fine_weight: float = 0.5
+    neck: float = 0.1
+
+
+@dataclass(frozen=True)
+class Grey:
+    """What the whole image says of its grey values, from a thin sample of it."""
+
+    noise: float
+    bright: float
+
+
+def segment_strips(
+    read: Read,
+    shape: tuple[int, int],
+    diameter_px: float,
+    *,
+    min_area_px: float,
+    max_area_px: float,
+    config: ClassicalConfig | None = None,
+    strip_px: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[tuple[tuple[slice, slice], Labels]]:
+    """Find nuclei strip by strip.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(rows, columns)`` gives that part of the DNA channel.
+    shape : tuple of int
+        Of the whole image.
+    diameter_px : float
+        Typical nucleus diameter, px.
+    min_area_px, max_area_px : float
+        Nuclei outside this are left out, px^2.
+    config : ClassicalConfig, optional
+        Parameters.
+    strip_px : int, optional
+        Rows worked on at a time, px; changes memory, never labels.
+    progress : callable, optional
+        Called with (done, total) strips.
+    cancelled : callable, optional
+        Asked before every strip.
+
+    Yields
+    ------
+    (rows, columns), labels
+        Strips of the whole label image from top to bottom, each row once; numbered in raster
+        order of the centres.
+
+    Raises
+    ------
+    Cancelled
+        When ``cancelled`` returned true.
+    """
+    cfg = config or ClassicalConfig()
+    zoom = min(WORKING_PX / diameter_px, MAX_ZOOM)
+    work = (resampled_length(shape[0], zoom), resampled_length(shape[1], zoom))
+    unit = zoom * diameter_px
+    margin = int(np.ceil(MARGIN_PX * unit / WORKING_PX))
+    step = max(8, round((strip_px * zoom) if strip_px else STRIP_PX))
+    # an image that fits twice is not worth two margins
+    starts = [0] if work[0] <= 2 * step and not strip_px else list(range(0, work[0], step))
+    everything = slice(0, shape[1])
+    grey = _sample(read, shape, zoom, unit)
+    numbered = 0
+    emitted = 0
+    pending = np.zeros((0, shape[1]), np.int32)
+    for k, start in enumerate(starts):
+        if cancelled is not None and cancelled():
+            raise Cancelled("segmentation of nuclei was cancelled")
+        stop = starts[k + 1] if k + 1 < len(starts) else work[0]
+        top, bottom = max(0, start - margin), min(work[0], stop + margin)
+        first, last = input_range(top, bottom, zoom, shape[0])
+        pixels = read(slice(first, last), everything)
+        x = resample_region(pixels, (top, bottom), (0, work[1]), zoom, (first, 0))
+        # rows of the image whose centres lie in [start, stop) of the working image
+        core = [min(shape[0], max(0, round(r / zoom))) for r in (start, stop)]
+        if stop == work[0]:
+            core[1] = shape[0]
+        field, basin = _segment(x, unit, grey, cfg, top)
+        reach = int(np.ceil(margin / 4 / zoom))
+        low, high = max(0, core[0] - reach), min(shape[0], core[1] + reach)
+        labels = _draw(field, basin, (low, high), shape[1], zoom, top)
+        labels, count = _owned(labels, low, core, min_area_px, max_area_px, numbered)
+        numbered += count
+        # what this strip adds lies between low and high; rows above the next strip's low are done
+        grown = np.zeros((high - emitted, shape[1]), np.int32)
+        grown[: len(pending)] = pending
+        part = grown[low - emitted :] if low >= emitted else grown
+        source = labels if low >= emitted else labels[emitted - low :]
+        np.copyto(part, source, where=source > 0)
+        done = shape[0] if stop == work[0] else max(emitted, core[1] - reach)
+        yield (slice(emitted, done), everything), grown[: done - emitted]
+        pending, emitted = grown[done - emitted :], done
+        if progress is not None:
+            progress(k + 1, len(starts))
+
+
+def _sample(read: Read, shape: tuple[int, int], zoom: float, unit: float) -> Grey:
+    """Noise and bright level, from windows on a fixed grid that hold at most a few megapixels."""
+    from scipy import ndimage as ndi
+
+    side = int(24 * unit / zoom)
+    spots = []
+    for length in shape:
+        n = min(6, max(1, length // side))
+        spots.append([int(s) for s in np.linspace(0, max(0, length - side), n)])
+    noises, peaks = [], []
+    for y in spots[0]:
+        for x in spots[1]:
+            rows, columns = slice(y, min(y + side, shape[0])), slice(x, min(x + side, shape[1]))
+            part = read(rows, columns)
+            size = tuple(resampled_length(n, zoom) for n in part.shape)
+            work = resample_region(part, (0, size[0]), (0, size[1]), zoom)
+            noises.append(np.abs(work - ndi.gaussian_filter(work, unit / 16)).ravel()[::7])
+            smooth = ndi.gaussian_filter(work, 0.1 * unit)
+            peaks.append((smooth - _background(smooth, unit, 0)).ravel()[::7])
+    noise = 1.4826 * float(np.median(np.concatenate(noises)))
+    bright = float(np.percentile(np.concatenate(peaks), 99.5))
+    return Grey(noise, bright)
+
+
+def _background(smooth: Floats, unit: float, top: int) -> Floats:
+    """Level between nuclei: low percentile of blocks of 2 diameters, the least of 3 by 3."""
+    from scipy import ndimage as ndi
+
+    block = max(8, round(2 * unit))
+    rows = (np.arange(smooth.shape[0]) + top) // block
+    first = int(rows[0])
+    rows -= first
+    columns = np.arange(smooth.shape[1]) // block
+    n = (int(rows[-1]) + 1, int(columns[-1]) + 1)
+    blocks = (rows[::2, None] * n[1] + columns[None, ::2]).ravel()
+    if top % 2:
+        # the same pixels of the whole image, wherever the strip begins
+        blocks = (rows[1::2, None] * n[1] + columns[None, ::2]).ravel()
+    values = smooth[top % 2 :: 2, ::2].ravel()
+    low = group_quantiles(values, blocks, n[0] * n[1], [0.1])[0].reshape(n)
+    # a block of one row of pixels may hold none of the sampled ones
+    low = np.where(np.isnan(low), np.inf, low)
+    low = ndi.minimum_filter(low, 3, mode="nearest")
+    low = np.where(np.isfinite(low), low, float(smooth.min()))
+    low = ndi.gaussian_filter(low, 1.0, mode="nearest", truncate=2).astype(np.float32)
+    for axis, offset in ((0, top - first * block), (1, 0)):
+        at = (np.arange(smooth.shape[axis]) + offset + 0.5) / block - 0.5
+        at = np.clip(at, 0, n[axis] - 1).astype(np.float32)
+        below = np.minimum(at.astype(np.intp), max(n[axis] - 2, 0))
+        weight = (at - below).reshape((-1, 1) if axis == 0 else (1, -1))
+        one = np.take(low, below, axis)
+        two = np.take(low, np.minimum(below + 1, n[axis] - 1), axis)
+        low = one + weight * (two - one)
+    return low
+
+
+def _segment(
+    x: Floats, unit: float, grey: Grey, cfg: ClassicalConfig, top: int
+) -> tuple[Floats, Labels]:
+    """Nuclei of a part of the working image.
+
+    Returns
+    -------
+    field : ndarray of float32
+        Positive inside nuclei, negative outside, zero on the outline.
+    basin : ndarray of int32
+        Which nucleus a pixel would belong to; the numbers mean nothing.
+    """
+    from scipy import ndimage as ndi
+
+    nothing = np.full(x.shape, -1, np.float32), np.zeros(x.shape, np.int32)
+    if not grey.bright > max(cfg.noise * grey.noise, 1e-6):
+        return nothing
+    smooth = ndi.gaussian_filter(x, unit / 16)
+    above = smooth - _background(smooth, unit, top)
+    peak = ndi.gaussian_filter(above, 0.1 * unit)
+    blobs = -ndi.gaussian_laplace(above, cfg.blob * unit)
+    root = climb(blobs)
+    level = peak.ravel()[root].reshape(x.shape)
+    # the brightest nearby, of things as large as a nucleus
+    block = max(2, round(unit / 4))
+    brightest = _brightest(ndi.gaussian_filter(above, 0.19 * unit), block, 16, top)
+    least = max(cfg.noise * grey.noise, cfg.faint * grey.bright)
+    real = (level > least) & (level > cfg.ghost * brightest.ravel()[root].reshape(x.shape))
+    field = above - np.float32(cfg.cut) * level
+    mask = real & (field > 0)
+    mask = ndi.binary_opening(mask)
+    mask = _without_holes(mask, 0.3 * unit**2)
+    if not mask.any():
+        return nothing
+    depth = np.minimum(ndi.distance_transform_edt(mask), unit).astype(np.float32)
+    shape = ndi.gaussian_filter(depth, cfg.shape_smoothing * unit) * np.float32(2 / unit)
+    fine = ndi.gaussian_laplace(above, cfg.fine_blob * unit)
+    fine *= np.float32((cfg.fine_blob * unit) ** 2) / np.maximum(level, np.float32(least))
+    shape -= np.float32(cfg.fine_weight) * fine
+    shape[~mask] = -1e3 + shape[~mask]
+    basin = climb(shape).reshape(x.shape)
+    basin = _join(basin, shape, mask, cfg.neck)
+    mask = _largest_parts(basin, mask)
+    inside = np.float32(0.25 * cfg.cut) * np.maximum(level, np.float32(least))
+    field = np.where(mask, np.maximum(field, inside), np.minimum(field, -inside))
+    return field.astype(np.float32, copy=False), basin
+
+
+def climb(height: Floats, doublings: int = 6) -> Labels:
+    """Where each pixel arrives that always steps to the highest of its 8 neighbours.
+
+    Parameters
+    ----------
+    height : ndarray of float32, shape (Y, X)
+        A smooth image.
+    doublings : int
+        The way is at most ``2 ** doublings`` steps long.
+
+    Returns
+    -------
+    ndarray of int32, shape (Y * X,)
+        Flat index of the maximum that each pixel belongs to.
+
+    Notes
+    -----
+    A watershed of the negative image by steepest ascent, in a few array operations, and, unlike
+    flooding, independent of everything further away than the longest way.
+
+    Examples
+    --------
+    >>> climb(np.float32([[0, 2, 1, 3, 0]])).tolist()
+    [1, 1, 3, 3, 3]
+    """
+    rows, columns = height.shape
+    best = height.copy()
+    here = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
+    towards = here.copy()
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            if dy == 0 and dx == 0:
+                continue
+            to = (slice(max(0, -dy), rows - max(0, dy)), slice(max(0, -dx), columns - max(0, dx)))
+            frm = (slice(max(0, dy), rows + min(0, dy)), slice(max(0, dx), columns + min(0, dx)))
+            higher = height[frm] > best[to]
+            np.copyto(best[to], height[frm], where=higher)
+            np.copyto(towards[to], here[frm], where=higher)
+    way = towards.ravel()
+    for _ in range(doublings):
+        way = way[way]
+    return way
+
+
+def _brightest(image: Floats, block: int, reach: int, top: int) -> Floats:
+    """Maximum over blocks, then over the blocks around, for every pixel."""
+    from scipy import ndimage as ndi
+
+    rows = (np.arange(image.shape[0]) + top) // block
+    rows -= rows[0]
+    columns = np.arange(image.shape[1]) // block
+    starts = [np.flatnonzero(np.r_[True, i[1:] != i[:-1]]) for i in (rows, columns)]
+    grid = np.maximum.reduceat(np.maximum.reduceat(image, starts[0], axis=0), starts[1], axis=1)
+    grid = ndi.maximum_filter(grid, 2 * reach + 1, mode="nearest")
+    return np.asarray(grid[rows[:, None], columns[None, :]])
+
+
+def _without_holes(mask: NDArray[np.bool_], area: float) -> NDArray[np.bool_]:
+    """The mask with holes of less than ``area`` px filled."""
+    from scipy import ndimage as ndi
+
+    holes, _ = ndi.label(~mask)
+    small = np.bincount(holes.ravel()) < area
+    small[0] = False
+    return np.asarray(mask | small[holes])
+
+
+def _join(basin: Labels, shape: Floats, mask: NDArray[np.bool_], neck: float) -> Labels:
+    """Put pieces together that have no neck between them.
+
+    Each piece joins the neighbour over the highest saddle, if that saddle is hardly lower than the
+    piece's own top; the lower joins the higher, so that chains end after a few steps.
+    """
+    one, two, saddle = [], [], []
+    for a, b in (
+        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+    ):
+        touch = (basin[a] != basin[b]) & mask[a] & mask[b]
+        one.append(basin[a][touch])
+        two.append(basin[b][touch])
+        saddle.append(np.minimum(shape[a][touch], shape[b][touch]))
+    a, b, way = np.concatenate(one), np.concatenate(two), np.concatenate(saddle)
+    if not len(a):
+        return basin
+    height = shape.ravel()
+    lower = np.where((height[a] < height[b]) | ((height[a] == height[b]) & (a > b)), a, b)
+    upper = np.where(lower == a, b, a)
+    order = np.lexsort((upper, -way, lower))
+    lower, upper, way = lower[order], upper[order], way[order]
+    first = np.r_[True, lower[1:] != lower[:-1]]
+    lower, upper, way = lower[first], upper[first], way[first]
+    joins = height[lower] - way < neck
+    target = np.arange(basin.size, dtype=np.int32)
+    target[lower[joins]] = upper[joins]
+    for _ in range(3):
+        target[lower] = target[target[lower]]
+    return target[basin]
+
+
+def _largest_parts(basin: Labels, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask with only the largest connected part of each nucleus."""
+    from skimage.measure import label
+
+    named = np.where(mask, basin + np.int32(1), 0)
+    parts = label(named, connectivity=1)
+    area = np.bincount(parts.ravel())
+    area[0] = 0
+    flat = np.flatnonzero(parts)
+    owner = np.zeros(len(area), np.int64)
+    owner[parts.ravel()[flat]] = named.ravel()[flat]
+    order = np.lexsort((-np.arange(len(area)), area, owner))
+    last = np.r_[owner[order][1:] != owner[order][:-1], True]
+    keep = np.zeros(len(area), bool)
+    keep[order[last]] = True
+    keep[0] = False
+    return keep[parts]
+
+
+def _draw(
+    field: Floats, basin: Labels, rows: tuple[int, int], width: int, zoom: float, top: int
+) -> Labels:
+    """Labels at full resolution, rows ``rows`` of the image, from those at the working scale."""
+    for axis, (start, stop), offset in ((0, rows, top), (1, (0, width), 0)):
+        at = (np.arange(start, stop) + 0.5) * zoom - 0.5 - offset
+        n = field.shape[axis]
+        at = np.clip(at, 0, n - 1).astype(np.float32)
+        nearest = np.minimum(np.rint(at).astype(np.intp), n - 1)
+        low = np.minimum(at.astype(np.intp), max(n - 2, 0))
+        weight = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
+        below, above = np.take(field, low, axis), np.take(field, np.minimum(low + 1, n - 1), axis)
+        field = below + weight * (above - below)
+        basin = np.take(basin, nearest, axis)
+    return np.where(field > 0, basin + np.int32(1), np.int32(0))
+
+
+def _owned(
+    labels: Labels, low: int, core: list[int], min_area: float, max_area: float, numbered: int
+) -> tuple[Labels, int]:
+    """Keep nuclei of the right size with their centre in the strip, numbered in raster order."""
+    flat = np.flatnonzero(labels)
+    if not flat.size:
+        return labels, 0
+    present = np.zeros(int(labels.max()) + 1, bool)
+    raw = labels.ravel()[flat]
+    present[raw] = True
+    compact = np.cumsum(present, dtype=np.int32) - 1
+    name = compact[raw]
+    n = int(present.sum())
+    area = np.bincount(name, minlength=n)
+    y, x = np.divmod(flat, labels.shape[1])
+    # whole numbers, so that the sums are exact and do not depend on the strip
+    centre_y = (np.bincount(name, weights=y, minlength=n) + area * float(low)) / area
+    centre_x = np.bincount(name, weights=x, minlength=n) / area
+    keep = (area >= min_area) & (area <= max_area)
+    keep &= (centre_y >= core[0]) & (centre_y < core[1])
+    chosen = np.flatnonzero(keep)
+    order = chosen[np.lexsort((centre_x[chosen], centre_y[chosen]))]
+    number = np.zeros(n, np.int32)
+    number[order] = numbered + 1 + np.arange(len(order), dtype=np.int32)
+    out = np.zeros_like(labels)
+    out.ravel()[flat] = number[name]
+    return out, len(order)

@@ -1,0 +1,309 @@
+"""Segmentation of nuclei: one call for the trained network and for the classical method.
+
+The idea: a DNA image and its scale in, labels out, numbered in raster order of the centres, the
+same for every tile size.  The scale is the nucleus diameter in pixels, from what the caller knows
+or, with nothing known, from the image.
+It fails where the scale is wrong, and where nuclei lie on top of one another in projection; then
+counts are too low, which no two-dimensional method can mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging.classical import climb, segment_strips
+from islet_imaging.errors import PixelSizeError
+
+Labels = NDArray[np.int32]
+Method = Literal["network", "classical"]
+Read = Callable[[slice, slice], NDArray[Any]]
+
+#: median diameter of nuclei in human islets, um
+NUCLEUS_DIAMETER_UM = 7.5
+#: areas allowed where no pixel size says how many um2, in areas of the typical nucleus
+MIN_RELATIVE_AREA = 0.15
+MAX_RELATIVE_AREA = 9.0
+
+
+def segment_nuclei(
+    dna: NDArray[Any],
+    *,
+    pixel_size_um: float | None = None,
+    nucleus_diameter_um: float | None = None,
+    method: Method = "network",
+    min_area_um2: float | None = None,
+    max_area_um2: float | None = None,
+    tile: int | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    model: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Labels:
+    """Find nuclei in a DNA image.
+
+    Parameters
+    ----------
+    dna : ndarray, shape (Y, X)
+        DNA channel, any real dtype, finite.
+    pixel_size_um : float, optional
+        Edge of a pixel, um.  Without it the nucleus diameter is estimated from the image.
+    nucleus_diameter_um : float, optional
+        Typical nucleus diameter, um; 7.5 if only the pixel size is given.
+    method : {"network", "classical"}
+        The trained network, or :mod:`islet_imaging.classical`, which needs no weights.
+    min_area_um2, max_area_um2 : float, optional
+        Nuclei outside are left out; without them, or without a pixel size, 0.15 to 9 times the
+        area of the typical nucleus.
+    tile : int, optional
+        Rows worked on at a time, px; changes memory, never labels.
+    threads, device, model
+        Of the network; see :func:`islet_imaging.network.inference.segment_nuclei_network`.
+    progress : callable, optional
+        Called with (done, total).
+    cancelled : callable, optional
+        Asked now and then; when true, :class:`~islet_imaging.errors.Cancelled` is raised.
+
+    Returns
+    -------
+    ndarray of int32, shape (Y, X)
+        0 is background, nuclei are numbered from 1 in raster order of their centres.  An image
+        without contrast has none.
+
+    Raises
+    ------
+    PixelSizeError
+        If a diameter in um is given without a pixel size, or a size is out of range.
+    Cancelled
+        When ``cancelled`` returned true.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[:64, :64]
+    >>> dna = sum(np.exp(-((y - a) ** 2 + (x - b) ** 2) / 60) for a, b in ((20, 20), (44, 40)))
+    >>> segment_nuclei(dna, pixel_size_um=0.5, method="classical").max().item()
+    2
+    """
+    image = np.asarray(dna)
+    if image.ndim != 2:
+        raise ValueError(f"segment_nuclei: dna must be (Y, X), not of shape {image.shape}")
+    out = np.zeros(image.shape, np.int32)
+    if image.size == 0 or image.min() == image.max():
+        return out
+    for where, part in segment_nuclei_tiled(
+        lambda rows, columns: image[rows, columns],
+        (image.shape[0], image.shape[1]),
+        pixel_size_um=pixel_size_um,
+        nucleus_diameter_um=nucleus_diameter_um,
+        method=method,
+        min_area_um2=min_area_um2,
+        max_area_um2=max_area_um2,
+        tile=tile,
+        threads=threads,
+        device=device,
+        model=model,
+        progress=progress,
+        cancelled=cancelled,
+    ):
+        out[where] = part
+    return out
+
+
+def segment_nuclei_tiled(
+    read: Read,
+    shape: tuple[int, int],
+    *,
+    pixel_size_um: float | None = None,
+    nucleus_diameter_um: float | None = None,
+    method: Method = "network",
+    min_area_um2: float | None = None,
+    max_area_um2: float | None = None,
+    tile: int | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    model: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[tuple[tuple[slice, slice], Labels]]:
+    """Find nuclei in an image that is never in memory as a whole.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(rows, columns)`` gives that part of the DNA channel.
+    shape : tuple of int
+        Of the whole image.
+    pixel_size_um, nucleus_diameter_um, ...
+        As in :func:`segment_nuclei`.
+
+    Yields
+    ------
+    (rows, columns), labels
+        Strips of the label image from top to bottom, each row once; put together they are what
+        :func:`segment_nuclei` returns for the whole image.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[:64, :64]
+    >>> dna = np.exp(-((y - 20) ** 2 + (x - 20) ** 2) / 60)
+    >>> strips = segment_nuclei_tiled(lambda rows, columns: dna[rows, columns], dna.shape,
+    ...                               pixel_size_um=0.5, method="classical", tile=16)
+    >>> sum(len(labels) for _, labels in strips)
+    64
+    """
+    diameter = _diameter_px(pixel_size_um, nucleus_diameter_um)
+    if method == "network":
+        from islet_imaging.network.inference import segment_nuclei_lazy
+
+        strips = segment_nuclei_lazy(
+            read,
+            shape,
+            diameter_px=diameter,
+            tile=tile,
+            threads=threads,
+            device=device,
+            model=model,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        yield from _of_right_size(strips, shape, pixel_size_um, min_area_um2, max_area_um2)
+        return
+    if method != "classical":
+        raise ValueError(f"method is {method!r}: 'network' or 'classical'")
+    if diameter is None:
+        diameter = estimate_nucleus_diameter_px(read(*_central(shape)))
+    typical = np.pi / 4 * diameter**2
+    area = None if pixel_size_um is None else pixel_size_um**2
+    low = MIN_RELATIVE_AREA * typical
+    high = MAX_RELATIVE_AREA * typical
+    if area is not None:
+        low = low if min_area_um2 is None else min_area_um2 / area
+        high = high if max_area_um2 is None else max_area_um2 / area
+    yield from segment_strips(
+        read,
+        shape,
+        diameter,
+        min_area_px=low,
+        max_area_px=high,
+        strip_px=tile,
+        progress=progress,
+        cancelled=cancelled,
+    )
+
+
+def estimate_nucleus_diameter_px(dna: NDArray[Any]) -> float:
+    """Estimate the typical nucleus diameter from the image alone.
+
+    Parameters
+    ----------
+    dna : ndarray, shape (Y, X)
+        DNA channel.
+
+    Returns
+    -------
+    float
+        Diameter, px; 16 where nothing is found.
+
+    Notes
+    -----
+    The scale at which the scale-normalised Laplacian of Gaussian answers most strongly in the
+    brightest blobs (Lindeberg, IJCV 30:79, 1998); a disc's diameter is 2.83 times that scale.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[:128, :128]
+    >>> disc = (np.hypot((y % 43) - 21, (x % 43) - 21) < 12) * 100.0
+    >>> 20 < estimate_nucleus_diameter_px(disc) < 28
+    True
+    """
+    from scipy import ndimage as ndi
+
+    image = np.asarray(dna, np.float32)
+    if image.size == 0 or image.min() == image.max():
+        return 16.0
+    scales = [s for s in 1.4 * 2 ** (np.arange(0, 13) / 2) if 4 * s < min(image.shape)] or [1.4]
+    answers = []
+    for scale in scales:
+        step = max(1, int(scale / 2))
+        small = _shrunk(image, step)
+        blobs = -ndi.gaussian_laplace(small, scale / step) * (scale / step) ** 2
+        peaks = climb(blobs, 5)
+        strength = blobs.ravel()[np.unique(peaks)]
+        strength = strength[strength > 0]
+        # as many blobs as would fill a twentieth of the image
+        n = max(1, int(0.05 * small.size / (np.pi * 2 * (scale / step) ** 2)))
+        answers.append(float(np.sort(strength)[-n:].mean()) if len(strength) else 0.0)
+    best = int(np.argmax(answers))
+    place = float(best)
+    if 0 < best < len(scales) - 1:
+        a, b, c = answers[best - 1 : best + 2]
+        place += 0.5 * (a - c) / (a - 2 * b + c) if a - 2 * b + c < 0 else 0.0
+    return float(2.83 * 1.4 * 2 ** (place / 2))
+
+
+def _shrunk(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """Means of blocks of ``step`` px."""
+    rows, columns = (n - n % step for n in image.shape)
+    blocks = image[:rows, :columns].reshape(rows // step, step, columns // step, step)
+    return blocks.mean(axis=(1, 3), dtype=np.float32)
+
+
+def _central(shape: tuple[int, int], side: int = 2048) -> tuple[slice, slice]:
+    rows, columns = (
+        slice(max(0, (n - side) // 2), min(n, max(0, (n - side) // 2) + side)) for n in shape
+    )
+    return rows, columns
+
+
+def _diameter_px(pixel_size_um: float | None, nucleus_diameter_um: float | None) -> float | None:
+    """Nucleus diameter in px, None if it has to be estimated."""
+    for name, value in (
+        ("pixel_size_um", pixel_size_um),
+        ("nucleus_diameter_um", nucleus_diameter_um),
+    ):
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise PixelSizeError(f"{name} must be positive, not {value}")
+    if pixel_size_um is None:
+        if nucleus_diameter_um is None:
+            return None
+        raise PixelSizeError(
+            "nucleus_diameter_um is given without pixel_size_um; give both, or neither to have "
+            "the scale estimated from the image"
+        )
+    diameter = (nucleus_diameter_um or NUCLEUS_DIAMETER_UM) / pixel_size_um
+    if not 1.5 <= diameter <= 2000:
+        raise PixelSizeError(
+            f"a nucleus would be {diameter:.3g} px across, outside 1.5 to 2000 px; check the "
+            "pixel size"
+        )
+    return diameter
+
+
+def _of_right_size(
+    strips: Iterator[tuple[tuple[slice, slice], Labels]],
+    shape: tuple[int, int],
+    pixel_size_um: float | None,
+    min_area_um2: float | None,
+    max_area_um2: float | None,
+) -> Iterator[tuple[tuple[slice, slice], Labels]]:
+    """Leave out nuclei of the wrong size and number the others anew."""
+    if pixel_size_um is None or (min_area_um2 is None and max_area_um2 is None):
+        yield from strips
+        return
+    parts = list(strips)
+    area = np.zeros(1, np.int64)
+    for _, labels in parts:
+        found = np.bincount(labels.ravel())
+        if len(found) > len(area):
+            area = np.pad(area, (0, len(found) - len(area)))
+        area[: len(found)] += found
+    size = area * pixel_size_um**2
+    keep = (size >= (min_area_um2 or 0)) & (size <= (max_area_um2 or np.inf)) & (area > 0)
+    keep[0] = False
+    number = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    for where, labels in parts:
+        yield where, number[labels]
