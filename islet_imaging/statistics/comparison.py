@@ -10,9 +10,11 @@ It fails with two batches (no power), and when batches differ in more than the c
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,7 +23,7 @@ from scipy import stats
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
 from islet_imaging.statistics.design import UNKNOWN_BATCH, text
-from islet_imaging.statistics.intervals import check_level
+from islet_imaging.statistics.intervals import batch_logits, check_counts, check_level
 from islet_imaging.statistics.summary import Summary
 
 if TYPE_CHECKING:
@@ -142,6 +144,92 @@ def compare_conditions(
     return out
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A t comparison of two conditions over batches.
+
+    Attributes
+    ----------
+    effect_pp, effect_low_pp, effect_high_pp : float
+        Difference of the mean batch fractions, percentage points, with its interval.
+    odds_ratio, odds_ratio_low, odds_ratio_high : float
+        From the mean logits; its interval holds 1 exactly when ``p`` is above ``1 - level``.
+    p : float
+        Two-sided, on logits.
+    """
+
+    effect_pp: float
+    effect_low_pp: float
+    effect_high_pp: float
+    odds_ratio: float
+    odds_ratio_low: float
+    odds_ratio_high: float
+    p: float
+
+
+def t_comparison(
+    reference_positives: ArrayLike,
+    reference_totals: ArrayLike,
+    positives: ArrayLike,
+    totals: ArrayLike,
+    *,
+    paired: bool,
+    level: float = 0.95,
+) -> Comparison:
+    """Compare the batches of two conditions by t tests on logits and on percentage points.
+
+    Parameters
+    ----------
+    reference_positives, reference_totals, positives, totals : array_like, shape (n_batches,)
+        Positive (may be fractional) and counted cells of each batch; at least two batches per
+        condition, every one with cells, in the same order of batches if ``paired``.
+    paired : bool
+        Paired t test, else Welch's.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Comparison
+
+    Examples
+    --------
+    >>> c = t_comparison([300, 410, 350], [1000] * 3, [380, 500, 460], [1000] * 3, paired=True)
+    >>> round(c.effect_pp, 1), round(c.p, 3)
+    (9.3, 0.007)
+    """
+    check_level(level)
+    k0, n0 = check_counts(reference_positives, reference_totals)
+    k1, n1 = check_counts(positives, totals)
+    a, b = len(k0), len(k1)
+    if min(a, b) < 2 or (paired and a != b):
+        raise NotEstimableError("a comparison needs two batches with cells in each condition")
+    x, y = batch_logits(k0, n0), batch_logits(k1, n1)
+    centre, se, df = _one_sample(y - x) if paired else _welch(x, y)
+    # batches that agree by chance better than counted cells can: the t test alone would divide
+    # by an SD near zero, so the difference must also exceed what counting explains
+    noise = [np.mean(1 / (k + 0.5) + 1 / (n - k + 0.5)) / len(k) for k, n in ((k0, n0), (k1, n1))]
+    counting = float(np.sqrt(sum(noise)))
+    tail = (1 + level) / 2
+    half = float(max(stats.t.ppf(tail, df) * se, stats.norm.ppf(tail) * counting))
+    p = max(
+        2 * stats.t.sf(abs(centre) / se, df) if se > 0 else 0.0,
+        2 * stats.norm.sf(abs(centre) / counting),
+    )
+    d = k1 / n1 - k0 / n0 if paired else None
+    mean, se_points, df_points = _one_sample(d) if d is not None else _welch(k0 / n0, k1 / n1)
+    half_points = float(stats.t.ppf(tail, df_points)) * se_points
+    return Comparison(
+        effect_pp=100 * mean,
+        effect_low_pp=100 * (mean - half_points),
+        effect_high_pp=100 * (mean + half_points),
+        odds_ratio=math.exp(centre),
+        odds_ratio_low=math.exp(centre - half),
+        odds_ratio_high=math.exp(centre + half),
+        p=float(p),
+    )
+
+
 def holm(p: ArrayLike) -> Array:
     """Holm's step-down correction; NaN stays NaN and is not counted.
 
@@ -234,10 +322,7 @@ def _check(table: pd.DataFrame) -> pd.DataFrame:
             "of the sample sheet (one name per differentiation)"
         )
     table = table[(table["n_cells"] > 0) & table["fraction"].notna()]
-    n, k = table["n_cells"], table["n_cells"] * table["fraction"]
-    return table.assign(
-        logit=np.log((k + 0.5) / (n - k + 0.5)), noise=1 / (k + 0.5) + 1 / (n - k + 0.5)
-    )
+    return table.assign(n_positive=table["n_cells"] * table["fraction"])
 
 
 def _compare(
@@ -261,42 +346,20 @@ def _compare(
         "n_reference": a,
         "fraction": other["fraction"].mean(),
         "fraction_reference": reference["fraction"].mean(),
+        "effect_pp": 100 * (other["fraction"].mean() - reference["fraction"].mean()),
     }
-    row["effect_pp"] = 100 * (other["fraction"].mean() - reference["fraction"].mean())
     if min(a, b) < 2:
         notes.append("fewer than two batches: no test is possible")
         return row | {"note": "; ".join(notes)}
-    x, y = reference["logit"].to_numpy(), other["logit"].to_numpy()
-    p, q = reference["fraction"].to_numpy(), other["fraction"].to_numpy()
-    counting = np.sqrt(reference["noise"].mean() / a + other["noise"].mean() / b)
-    if paired:
-        on_logits = _one_sample(y - x)
-        in_points = _one_sample(q - p)
-        permuted = sign_flip_test(y - x)
-    else:
-        on_logits = _welch(x, y)
-        in_points = _welch(p, q)
-        permuted = permutation_test(x, y)
-    centre, se, df = on_logits
-    # batches that agree by chance better than counted cells can: the t test alone would divide
-    # by an SD near zero, so the difference must also exceed what counting explains
-    t = stats.t.ppf((1 + level) / 2, df)
-    half = max(t * se, stats.norm.ppf((1 + level) / 2) * counting)
-    p_value = max(
-        2 * stats.t.sf(abs(centre) / se, df) if se > 0 else 0.0,
-        2 * stats.norm.sf(abs(centre) / counting),
-    )
-    mean, se_points, df_points = in_points
-    half_points = stats.t.ppf((1 + level) / 2, df_points) * se_points
+    counts = [
+        t[c].to_numpy(dtype=float) for t in (reference, other) for c in ("n_positive", "n_cells")
+    ]
+    row |= dataclasses.asdict(t_comparison(*counts, paired=paired, level=level))
+    x, y = batch_logits(*counts[:2]), batch_logits(*counts[2:])
+    permuted = sign_flip_test(y - x) if paired else permutation_test(x, y)
     if permuted[1] > 1 - level:
         notes.append(f"{min(a, b)} batches: the exact test cannot go below p = {permuted[1]:.2g}")
     return row | {
-        "effect_low_pp": 100 * (mean - half_points),
-        "effect_high_pp": 100 * (mean + half_points),
-        "odds_ratio": math.exp(centre),
-        "odds_ratio_low": math.exp(centre - half),
-        "odds_ratio_high": math.exp(centre + half),
-        "p": float(p_value),
         "p_permutation": permuted[0],
         "p_permutation_floor": permuted[1],
         "note": "; ".join(notes),
