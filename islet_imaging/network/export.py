@@ -44,7 +44,7 @@ CITATIONS = [
 ]
 
 
-def test_image(side_px: int = 128, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+def example_image(side_px: int = 128, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Draw a normalised picture of blurred discs, (1, 1, Y, X): the model's test input."""
     rng = np.random.default_rng(seed)
     y, x = np.indices((side_px, side_px), dtype=np.float32)
@@ -94,7 +94,7 @@ def export_nuclei_model(
     from . import architecture
 
     hashes = export_weights(net, folder)
-    image = test_image()
+    image = example_image()
     engine = OnnxEngine(folder / "weights.onnx")
     output = engine.run(image)
     with torch.no_grad():

@@ -155,7 +155,8 @@ def segment_nuclei_network(
         Scale in micrometres; nuclei are taken as 7.5 um across when only the pixel size is
         given.  With nothing given the scale is estimated from the image.
     tile : int, optional
-        Rows and columns of image px worked on at a time; changes memory, never labels.
+        Most rows and columns of image px that are read at once; changes how a slide is read,
+        never labels (the blocks that the network sees depend on the image's shape alone).
     threads : int, optional
         Blocks computed at the same time; the number of usable cores when not given.
     device : {"auto", "cpu", "cuda", "mps"}
@@ -269,10 +270,31 @@ def segment_nuclei_lazy(
             "check the pixel size"
         )
     job = _Job(
-        read, shape, WORKING_DIAMETER_PX / diameter_px, limits, engine,
+        _in_tiles(read, tile), shape, WORKING_DIAMETER_PX / diameter_px, limits, engine,
         config, workers, progress, cancelled,
     )  # fmt: skip
     yield from job.strips()
+
+
+def _in_tiles(read: Reader, tile: int | None) -> Reader:
+    """Make a reader that never asks for more than `tile` rows or columns at once."""
+    if tile is None:
+        return read
+    if tile < 1:
+        raise ValueError(f"tile must be at least 1 px, not {tile}")
+
+    def read_in_tiles(rows: slice, columns: slice) -> NDArray[np.generic]:
+        return np.block(
+            [
+                [
+                    read(slice(y, min(y + tile, rows.stop)), slice(x, min(x + tile, columns.stop)))
+                    for x in range(columns.start, columns.stop, tile)
+                ]
+                for y in range(rows.start, rows.stop, tile)
+            ]
+        )
+
+    return read_in_tiles
 
 
 class _Job:

@@ -33,6 +33,9 @@ WINDOW_PX = 384
 LADDER: tuple[float, ...] = (6.0, 9.5, 15.0, 24.0, 38.0, 60.0, 95.0)
 """Nucleus diameters in image px that are tried first."""
 
+RANGE_PX = (3.0, 300.0)
+"""Estimates stay within these diameters."""
+
 MAX_WINDOWS = 4
 
 
@@ -105,7 +108,7 @@ def estimate_diameter(
         diameter *= step
         if abs(np.log2(step)) < 0.08:
             break
-    return float(diameter)
+    return float(np.clip(diameter, *RANGE_PX))
 
 
 def _look(

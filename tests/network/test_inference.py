@@ -1,0 +1,154 @@
+"""Segmentation of whole images with the shipped network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
+from islet_imaging.network.evaluation import match_labels
+from islet_imaging.network.inference import (
+    estimate_nucleus_diameter_px,
+    make_grid,
+    nucleus_diameter_px,
+    segment_nuclei_lazy,
+    segment_nuclei_network,
+)
+
+
+def picture(shape=(300, 420), diameter=16.0, spacing=1.35, seed=0, dtype=np.uint16):
+    """Blurred discs on a noisy background, and their mask."""
+    rng = np.random.default_rng(seed)
+    truth = np.zeros(shape, np.int32)
+    y, x = np.indices(shape)
+    step = diameter * spacing
+    k = 0
+    image = np.zeros(shape)
+    for cy in np.arange(0.7 * step, shape[0] - 0.5 * step, step):
+        for cx in np.arange(0.7 * step, shape[1] - 0.5 * step, step):
+            k += 1
+            jy, jx = rng.uniform(-0.1, 0.1, 2) * diameter
+            a = diameter / 2 * rng.uniform(0.85, 1.15)
+            d = np.hypot(y - cy - jy, x - cx - jx)
+            truth[(d < a) & (truth == 0)] = k
+            image += rng.uniform(0.6, 1) / (1 + np.exp(np.clip((d - a) / (0.06 * diameter), -50, 50)))
+    image = 300 + 3000 * image + rng.normal(0, 60, shape)
+    return np.clip(image, 0, None).astype(dtype), truth
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return picture()
+
+
+def test_finds_plain_nuclei(sample):
+    dna, truth = sample
+    labels = segment_nuclei_network(dna, diameter_px=16)
+    assert labels.dtype == np.int32
+    assert labels.shape == dna.shape
+    assert match_labels(truth, labels).f1() > 0.95
+
+
+@pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 3}, {"tile": 64}, {"tile": 1000}])
+def test_labels_do_not_depend_on_how_the_work_is_cut(sample, options, monkeypatch):
+    # small blocks, so that this image has seams
+    monkeypatch.setattr("islet_imaging.network.inference.make_grid", lambda s: make_grid(s, 128))
+    dna, _ = sample
+    reference = segment_nuclei_network(dna, diameter_px=12)
+    assert np.array_equal(reference, segment_nuclei_network(dna, diameter_px=12, **options))
+
+
+def test_blocks_leave_no_seam(sample, monkeypatch):
+    dna, truth = sample
+    whole = segment_nuclei_network(dna, diameter_px=14)
+    monkeypatch.setattr("islet_imaging.network.inference.make_grid", lambda s: make_grid(s, 128))
+    cut = segment_nuclei_network(dna, diameter_px=14)
+    m = match_labels(whole, cut)
+    assert m.n_true == m.n_found
+    assert m.tp(0.7) == m.n_true
+    # each label is one piece and numbered without gaps
+    assert np.array_equal(np.unique(cut), np.arange(cut.max() + 1))
+
+
+def test_lazy_strips_make_the_same_image(sample, monkeypatch):
+    monkeypatch.setattr("islet_imaging.network.inference.make_grid", lambda s: make_grid(s, 96))
+    dna, _ = sample
+    asked = []
+
+    def read(rows, columns):
+        asked.append((rows.stop - rows.start) * (columns.stop - columns.start))
+        return dna[rows, columns]
+
+    out = np.full(dna.shape, -1, np.int32)
+    rows_seen = 0
+    for (rows, columns), part in segment_nuclei_lazy(read, dna.shape, diameter_px=16):
+        assert rows.start == rows_seen
+        rows_seen = rows.stop
+        out[rows, columns] = part
+    assert rows_seen == dna.shape[0]
+    assert np.array_equal(out, segment_nuclei_network(dna, diameter_px=16))
+
+
+def test_gain_and_offset_do_not_matter(sample):
+    dna, _ = sample
+    a = segment_nuclei_network(dna, diameter_px=16)
+    b = segment_nuclei_network(dna.astype(np.float64) * 4 + 1024, diameter_px=16)
+    m = match_labels(a, b)
+    assert m.f1(0.9) > 0.99
+
+
+@pytest.mark.parametrize("diameter", [9.0, 28.0, 50.0])
+def test_scale_is_estimated_from_the_image(diameter):
+    dna, truth = picture((360, 360), diameter)
+    assert estimate_nucleus_diameter_px(dna) == pytest.approx(diameter, rel=0.3)
+    assert match_labels(truth, segment_nuclei_network(dna)).f1() > 0.9
+
+
+@pytest.mark.parametrize("value", [0, 7, np.nan])
+def test_an_empty_image_has_no_nuclei(value):
+    dna = np.full((70, 90), value, np.float32)
+    assert segment_nuclei_network(dna, diameter_px=16).max() == 0
+    assert segment_nuclei_network(dna).max() == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (17, 5), (64, 64)])
+def test_any_shape(shape):
+    dna = np.random.default_rng(0).poisson(100, shape).astype(np.uint8)
+    for scale in ({"diameter_px": 5.0}, {"diameter_px": 40.0}, {}):
+        assert segment_nuclei_network(dna, **scale).shape == shape
+
+
+def test_scale_arguments():
+    assert nucleus_diameter_px() is None
+    assert nucleus_diameter_px(pixel_size_um=0.5) == 15.0
+    assert nucleus_diameter_px(pixel_size_um=0.5, nucleus_diameter_um=10) == 20.0
+    with pytest.raises(PixelSizeError, match="pixel_size_um"):
+        nucleus_diameter_px(nucleus_diameter_um=8)
+    with pytest.raises(PixelSizeError, match="positive"):
+        nucleus_diameter_px(pixel_size_um=0)
+    with pytest.raises(PixelSizeError, match="out of range"):
+        segment_nuclei_network(np.zeros((9, 9)), diameter_px=0.5)
+
+
+def test_progress_and_cancel(sample):
+    dna, _ = sample
+    seen = []
+    segment_nuclei_network(dna, diameter_px=16, progress=lambda i, n: seen.append((i, n)))
+    assert seen[-1][0] == seen[-1][1]
+    with pytest.raises(Cancelled):
+        segment_nuclei_network(dna, diameter_px=16, cancelled=lambda: True)
+
+
+def test_a_missing_device_is_said():
+    with pytest.raises(ModelError, match="device"):
+        segment_nuclei_network(np.zeros((32, 32)), diameter_px=16, device="tpu")
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (100, 3000), (770, 768)])
+def test_grid_covers_the_image_once(shape):
+    grid = make_grid(shape)
+    for spans, length in zip((grid.rows, grid.columns), grid.shape, strict=True):
+        assert spans[0][0] == 0
+        assert spans[-1][1] == length
+        assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(v % 16 == 0 for s in spans for v in s)
