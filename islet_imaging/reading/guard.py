@@ -47,12 +47,16 @@ class _Notes(logging.Filter):
 @contextmanager
 def guarded(path: Path | str) -> Iterator[list[str]]:
     """Turn any exception into an `ImageReadError` about ``path``; collect warnings as notes."""
-    filters = _Notes()
     loggers = [logging.getLogger(n) for n in ("tifffile", "imagecodecs")]
-    for logger in loggers:
-        logger.addFilter(filters)
+    # where guards are nested, the outer one takes the records already
+    mine = threading.get_ident()
+    outer = [f for f in loggers[0].filters if isinstance(f, _Notes) and f.thread == mine]
+    taker = outer[0] if outer else _Notes()
+    if not outer:
+        for logger in loggers:
+            logger.addFilter(taker)
     try:
-        yield filters.notes
+        yield taker.notes
     except IsletImagingError:
         raise
     except FileNotFoundError:
@@ -67,8 +71,9 @@ def guarded(path: Path | str) -> Iterator[list[str]]:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageReadError(f"{path}: cannot be read as an image: {text}. {_BAD}") from error
     finally:
-        for logger in loggers:
-            logger.removeFilter(filters)
+        if not outer:
+            for logger in loggers:
+                logger.removeFilter(taker)
 
 
 def check_file(path: Path) -> None:

@@ -52,7 +52,7 @@ _TRANSMITTED = (
 _TOKENS = (
     re.compile(r"^(?P<head>.+?)(?P<token>[ _\-.]w\d(?:[A-Za-z][\w.\-]*)?)$"),
     re.compile(r"^(?P<head>.+?)(?P<token>[ _\-.]?(?:ch|CH|Ch|channel|Channel)[ _\-]?\d{1,2})$"),
-    re.compile(r"^(?P<head>.+?)(?P<token>[ _\-.][Cc][ =]?\d{1,2})$"),
+    re.compile(r"^(?P<head>.+?)(?P<token>[ _\-.](?:[Cc][ =]?\d{1,2}|d\d))$"),
     re.compile(r"^(?P<head>.+\d)(?P<token>[dC]\d)$"),
 )
 _LEADING = re.compile(r"^(?P<token>[Cc]\d{1,2}-)(?P<head>.+)$")  # ImageJ's Split Channels: C1-title

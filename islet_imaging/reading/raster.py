@@ -117,6 +117,8 @@ def _jpeg(data: bytes, path: Path) -> tuple[int, int, int, int]:
             bits, height, width, samples = struct.unpack(">BHHB", data[at + 4 : at + 10])
             if samples == 4 or bits != 8:
                 raise ImageReadError(f"{path}: a CMYK or {bits}-bit JPEG is not supported")
+            if data.find(b"\xff\xd9", at) < 0:  # decoders fill what is missing with grey
+                raise ImageReadError(f"{path}: truncated JPEG; copy or export it again")
             return height, width, samples, bits
         at += 2 + length
     raise ImageReadError(f"{path}: truncated JPEG; copy or export it again")

@@ -11,6 +11,7 @@ bilevel and complex images, and truncated files.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ _AXES = {
 #: formats whose first series is the slide and whose others are its label and thumbnail
 _SLIDES = {"svs", "ndpi", "scn", "qpi", "bif", "philips", "avs", "indica", "ventana"}
 _LOSSY = {6, 7, 34892, 33003, 33004, 33005, 34712, 50001, 34933, 34934}
+_CUT = re.compile(r"invalid (?:page|value) offset|corrupted page list")
 #: more planes than this in one image is a damaged header or a movie
 _MAX_PLANES = 20_000
 
@@ -48,6 +50,8 @@ class TiffPlanes:
     def __init__(self, path: Path, max_gib: float) -> None:
         self.path = path
         self.max_gib = max_gib
+        #: what tifffile warned of when the file was last opened
+        self.notes: list[str] = []
         self._tif: TiffFile | None = None
         self._lock = threading.RLock()
         #: page number in the series and number behind that page, by channel and plane
@@ -66,7 +70,7 @@ class TiffPlanes:
         """The parsed file, open."""
         import tifffile
 
-        with self._lock, guarded(self.path):
+        with self._lock, guarded(self.path) as self.notes:
             if self._tif is None:
                 self._tif = tifffile.TiffFile(self.path)
             else:
@@ -121,6 +125,12 @@ def open_tiff(path: Path, *, max_gib: float) -> Source:
     planes = TiffPlanes(path, max_gib)
     with planes.opened() as tif:
         source = _describe(tif, path, planes)
+        # tifffile steps over tags and pages that lie beyond the file's end
+        if any(_CUT.search(note) for note in planes.notes):
+            raise ImageReadError(
+                f"{path}: truncated: parts of its header lie beyond its end; copy or export it "
+                "again"
+            )
         for file in _others(tif):
             file.close()
     return source
@@ -139,6 +149,18 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
     series = tif.series[0]
     key = series.keyframe
     kind = str(series.kind)
+    # where a file's own metadata does not fit its pages, tifffile falls back to the bare pages
+    fits = {
+        "OME-XML": not tif.is_ome or kind == "ome",
+        "ImageJ": not tif.is_imagej or kind in ("imagej", "ome"),
+        "shape": not tif.is_shaped or kind in ("shaped", "imagej", "ome"),
+    }
+    for says, good in fits.items():
+        if not good:
+            raise ImageReadError(
+                f"{path}: the file does not hold the planes that its {says} metadata describes; it "
+                "is damaged, incomplete, or a part of a set. Copy or export it again"
+            )
     if len(tif.series) > 1 and kind not in _SLIDES:
         listed = "; ".join(f"{s.axes} {'x'.join(map(str, s.shape))}" for s in tif.series[:6])
         raise ImageReadError(

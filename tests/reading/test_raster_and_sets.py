@@ -1,0 +1,164 @@
+"""Pictures, one file per channel, vendor formats."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from islet_imaging.errors import ImageReadError, ProtocolError
+from islet_imaging.protocol import Channel, Protocol, Reading
+from islet_imaging.reading import read_image
+from islet_imaging.reading.multifile import split_name
+from islet_imaging.reading.names import known_stain, split_token
+
+RNG = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("samples", [1, 3, 4])
+def test_png(tmp_path: Path, dtype: type, samples: int) -> None:
+    stored = RNG.integers(0, np.iinfo(dtype).max, (11, 13, samples)).astype(dtype)
+    file = tmp_path / "x.png"
+    file.write_bytes(imagecodecs.png_encode(stored if samples > 1 else stored[..., 0]))
+    image = read_image(file)
+    assert image.dtype == dtype
+    assert image.channel_names == (("red", "green", "blue") if samples > 1 else ("channel 1",))
+    assert image.pixel_size_um is None
+    for i, name in enumerate(image.channel_names):
+        np.testing.assert_array_equal(image.channel(name), stored[..., i])
+        part = image.channel(name, (slice(2, 5), slice(0, 99)))
+        np.testing.assert_array_equal(part, stored[2:5, :, i])
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_jpeg_is_lossy(tmp_path: Path, samples: int) -> None:
+    stored = np.full((16, 24, samples), 77, np.uint8)
+    file = tmp_path / "x.JPG"
+    file.write_bytes(imagecodecs.jpeg8_encode(stored if samples > 1 else stored[..., 0]))
+    image = read_image(file)
+    assert image.shape == (16, 24)
+    assert image.metadata["lossy"]
+    assert abs(int(image.channel(image.channel_names[0])[5, 5]) - 77) < 3
+
+
+def test_truncated_pictures(tmp_path: Path) -> None:
+    stored = RNG.integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    for suffix, data in (
+        ("png", imagecodecs.png_encode(stored)),
+        ("jpg", imagecodecs.jpeg8_encode(stored)),
+    ):
+        file = tmp_path / f"x.{suffix}"
+        file.write_bytes(data[: len(data) // 2])
+        with pytest.raises(ImageReadError, match=file.name):
+            read_image(file).channel("red")
+
+
+def test_suffix_does_not_decide(tmp_path: Path) -> None:
+    file = tmp_path / "really_a_png.tif"
+    file.write_bytes(imagecodecs.png_encode(np.zeros((5, 6), np.uint8)))
+    assert read_image(file).metadata["format"] == "PNG"
+
+
+def grey(file: Path, value: int, shape: tuple[int, int] = (7, 8)) -> Path:
+    tifffile.imwrite(file, np.full(shape, value, np.uint16))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("names", "tokens", "head"),
+    [
+        (["a_d0.tif", "a_d1.tif"], ("d0", "d1"), "a"),
+        (["x1d0.tif", "x1d1.tif"], ("d0", "d1"), "x1"),
+        (["i_C1.tif", "i_C2.tif"], ("C1", "C2"), "i"),
+        (["i_ch00.tif", "i_ch01.tif"], ("ch00", "ch01"), "i"),
+        (["i_w1DAPI.tif", "i_w2FITC.tif"], ("w1DAPI", "w2FITC"), "i"),
+        (["islet 3-DAPI.tif", "islet 3-INS.tif"], ("DAPI", "INS"), "islet 3"),
+        (["C1-islet.tif", "C2-islet.tif"], ("C1", "C2"), "islet"),
+        (["s_DAPI.tif", "s_488.x.tif"], None, None),
+    ],
+)
+def test_tokens(
+    tmp_path: Path, names: list[str], tokens: tuple[str, ...] | None, head: str | None
+) -> None:
+    stems = [Path(n).stem for n in names]
+    splits = [split_token(s, stems) for s in stems]
+    if tokens is None:
+        assert None in splits
+        return
+    assert [s and s[1] for s in splits] == list(tokens)
+    files = [grey(tmp_path / n, i) for i, n in enumerate(names)]
+    image = read_image(files)
+    assert image.name == head
+    assert image.channel_names == tokens
+    assert image.channel(tokens[1]).max() == 1
+
+
+def test_sets_must_match(tmp_path: Path) -> None:
+    a, b = grey(tmp_path / "a_d0.tif", 1), grey(tmp_path / "a_d1.tif", 2, (9, 9))
+    with pytest.raises(ImageReadError, match=r"a_d1.tif.*must match"):
+        read_image([a, b])
+    tifffile.imwrite(b, np.zeros((7, 8, 3), np.uint8), photometric="rgb")
+    with pytest.raises(ImageReadError, match=r"holds 3 colours.*grey"):
+        read_image([a, b])
+    same = tmp_path / "sub"
+    same.mkdir()
+    with pytest.raises(ImageReadError, match="the same channel"):
+        read_image([a, grey(same / "a_d0.tif", 3)])
+
+
+def test_a_missing_file_of_a_set(tmp_path: Path) -> None:
+    file = grey(tmp_path / "a_d0.tif", 1)
+    protocol = Protocol(
+        channels=(Channel("DAPI", "dna", source="d0"), Channel("INS", source="d1")),
+        reading=Reading(file_pattern="(?P<image>.+)_(?P<channel>d[01])[.]tif"),
+    )
+    with pytest.raises(
+        ValueError, match=r"no channel 'd1' \(the source of INS\); the file has 'd0'"
+    ):
+        read_image(file, protocol=protocol)
+
+
+def test_patterns_are_checked() -> None:
+    with pytest.raises(ProtocolError, match="needs the groups"):
+        split_name("a.tif", "(.+)")
+    with pytest.raises(ProtocolError, match="file_pattern"):
+        split_name("a.tif", "(?P<image>.+")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("DAPI", ("DAPI", "dna", "nucleus")),
+        ("Hoechst 33342", ("Hoechst", "dna", "nucleus")),
+        ("w1DAPI", ("DAPI", "dna", "nucleus")),
+        ("Insulin-AF488", ("INS", "marker", "cytoplasm")),
+        ("C-Peptide", ("CPEP", "marker", "cytoplasm")),
+        ("NKX6.1", ("NKX6.1", "marker", "nucleus")),
+        ("Nkx6-1 (Cy5)", ("NKX6.1", "marker", "nucleus")),
+        ("ki-67", ("Ki67", "marker", "nucleus")),
+        ("brightfield", ("TL", "ignore", "cytoplasm")),
+        ("insulated", None),
+        ("channel 1", None),
+        ("FITC", None),
+    ],
+)
+def test_known_stains(name: str, expected: tuple[str, str, str] | None) -> None:
+    assert known_stain(name) == expected
+
+
+def test_vendor_formats_without_bioio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bioio", None)
+    for name, magic in (
+        ("x.czi", b"ZISRAWFILE"),
+        ("x.nd2", b"\xda\xce\xbe\x0a"),
+        ("x.lif", b"\x70\0\0\0"),
+    ):
+        file = tmp_path / name
+        file.write_bytes(magic + bytes(100))
+        with pytest.raises(ImageReadError, match=r"islet-imaging\[formats\]"):
+            read_image(file)
