@@ -28,8 +28,10 @@ EMPTY_STRUCTURE = 2.0
 COMB = 0.15
 #: step across 8-pixel borders over other steps, above which a picture was JPEG
 BLOCKINESS = 1.10
-#: a straight step of this many robust sd, and of this share of the level, is a seam
-SEAM_Z, SEAM_STEP = 12.0, 0.01
+#: a straight step of this many robust standard deviations is a seam
+SEAM_Z = 6.5
+#: a marker that is this many times as nuclear as the DNA channel is the DNA channel
+SWAPPED = 0.8
 #: thickness above which widefield light of neighbouring cells dominates errors, um
 THICK_UM = 8.0
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
@@ -174,11 +176,12 @@ def _encoding(numbers: ImageNumbers, metadata: Mapping[str, Any]) -> Iterator[Fl
     suffix = str(metadata.get("suffix", "")).lower()
     compression = str(metadata.get("compression", "")).lower()
     blocky = [n for n, c in live.items() if c.blockiness > BLOCKINESS]
-    if suffix in LOSSY_SUFFIXES or "jpeg" in compression or blocky:
+    if metadata.get("lossy") or suffix in LOSSY_SUFFIXES or "jpeg" in compression or blocky:
+        stated = metadata.get("lossy") or suffix in LOSSY_SUFFIXES or "jpeg" in compression
         how = (
-            f"the file is {suffix or compression}"
-            if suffix in LOSSY_SUFFIXES or "jpeg" in compression
-            else f"8 x 8 pixel blocks show in {', '.join(blocky)}"
+            "the file's own encoding"
+            if stated
+            else f"blocks of 8 x 8 pixels show in {', '.join(blocky)}"
         )
         yield Flag(
             "lossy",
@@ -266,47 +269,45 @@ def _optics(
                         "cannot be judged.",
                         protocol.dna,
                     )
-    for name, c in numbers.channels.items():
-        if not _dead(c) and c.seam > SEAM_Z and c.seam_step > SEAM_STEP:
-            yield Flag(
-                "tile_seam",
-                "warning",
-                f"{name}: brightness jumps by {_percent(c.seam_step)} along a straight line "
-                "across the image, as between tiles. Stitch with shading correction, or set "
-                "`correction: {flat_field: auto}`.",
-                name,
-            )
+    if numbers.seam > SEAM_Z:
+        yield Flag(
+            "tile_seam",
+            "warning",
+            "Brightness jumps along a straight line from edge to edge "
+            f"({numbers.seam:.0f} times chance), as between tiles. Stitch with shading "
+            "correction, and do not compare intensities across the line.",
+        )
 
 
 def _identity(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
     dna = numbers.channels.get(protocol.dna)
     if dna is None or _dead(dna):
         return
-    own = nuclear_score(dna)
     for name in protocol.markers:
         c = numbers.channels.get(name)
         if c is None or _dead(c) or protocol.channel(name).compartment == "nucleus":
             continue
-        other = nuclear_score(c)
-        if np.isfinite(own) and np.isfinite(other) and own < 0 < other:
+        likeness = nuclear_likeness(c, dna)
+        if likeness > SWAPPED:
             yield Flag(
                 "swapped_channels",
                 "block",
-                f"{name} looks like nuclei and {protocol.dna} does not: the two channels seem "
-                "swapped. Check the channel order of the file and `source` in the protocol.",
+                f"{name} looks like nuclei and {protocol.dna} does not ({likeness:.1f} times as "
+                "nuclear): the two channels seem swapped. Check the channel order of the file "
+                "and `source` in the protocol.",
                 name,
             )
 
 
-def nuclear_score(c: ChannelNumbers) -> float:
-    """Above 0 where a channel looks like nuclei, below where it looks like cytoplasm.
+def nuclear_likeness(c: ChannelNumbers, dna: ChannelNumbers) -> float:
+    """How many times as nuclear as the DNA channel another channel looks; NaN if not known.
 
-    Nuclei are alike and evenly spread (little slow variation), bright blobs on dark (positive
-    skewness of the band of their size); the weights were chosen on phantoms
-    (``benchmarks/quality``).
+    Nuclei vary much at their own scale (bright on dark) and little beyond it (alike and evenly
+    spread); a cytoplasmic marker the other way round, since cells differ in expression.
     """
-    band, skew, slow = c.pattern
-    return 0.5 * skew + 2.0 * band - 1.5 * slow
+    if not (dna.band > 0 and c.slow > 0):
+        return float("nan")
+    return (c.band / dna.band) * (dna.slow / c.slow)
 
 
 def _cells(cells: pd.DataFrame | None, protocol: Protocol, numbers: ImageNumbers) -> Iterator[Flag]:
