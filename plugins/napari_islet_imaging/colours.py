@@ -16,6 +16,8 @@ CATEGORIES: dict[int, tuple[str, str, str]] = {
 }
 BY_CALL = {"negative": 1, "positive": 2, "unsure": 3}
 EXCLUDED = 4
+#: cells chosen in the histogram or by clicking
+SELECTED = 5
 SELECTED_COLOUR = "#ff4fd8"
 
 _STAINS = (

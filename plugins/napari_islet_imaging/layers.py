@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_islet_imaging.colours import CATEGORIES, stain_colours
+from napari_islet_imaging.colours import CATEGORIES, SELECTED, SELECTED_COLOUR, stain_colours
 
 if TYPE_CHECKING:
     import napari
@@ -81,6 +81,7 @@ def outline_colours() -> Any:
 
     table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
     table.update({value: colour for value, (_, colour, _) in CATEGORIES.items()})
+    table[SELECTED] = SELECTED_COLOUR
     return DirectLabelColormap(color_dict=table)
 
 
@@ -144,7 +145,8 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
     )
     made.append(
         (
-            opened.outlines,
+            # the layer's own copy: napari sees a change only where its array differs
+            opened.outlines.copy(),
             {
                 "name": "calls",
                 "colormap": outline_colours(),

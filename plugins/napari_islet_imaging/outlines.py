@@ -34,6 +34,53 @@ def categories_of(calls: NDArray[np.object_], excluded: NDArray[np.bool_]) -> ND
     return out
 
 
+class OutlineMap:
+    """The outline pixels of a label image, found once and coloured as often as needed.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, (Y, X)
+        Labels; 0 is background.
+    centre : ndarray of float32, (max label + 1, 2)
+        Centroid per label, px of the whole image.
+    width_px : int
+        Width of the lines; negative cells get half of it.
+    origin : (int, int)
+        Where a crop lies in the whole image.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.int32],
+        centre: NDArray[np.float32],
+        *,
+        width_px: int = 1,
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
+        thin_px = max(1, width_px // 2)
+        edge = _edge(labels)
+        thin = edge
+        for ring in range(1, width_px):
+            edge = _widen(edge) & (labels > 0)
+            thin = edge if ring < thin_px else thin
+        ys, xs = np.nonzero(edge)
+        self.where = np.ravel_multi_index((ys, xs), labels.shape)
+        self.label = labels[ys, xs]
+        angle = np.arctan2(
+            ys + origin[0] - centre[self.label, 0], xs + origin[1] - centre[self.label, 1]
+        ) / np.float32(2 * np.pi)
+        #: whether a pixel is drawn, per category; one bit each
+        self._drawn = np.full(len(ys), 1 << 2 | 1 << 5, np.uint8)
+        self._drawn |= thin[ys, xs].astype(np.uint8) << 1
+        self._drawn |= ((angle * _DASHES) % 1 < 0.62).astype(np.uint8) << 3
+        self._drawn |= ((angle * _DOTS) % 1 < 0.4).astype(np.uint8) << 4
+
+    def paint(self, out: NDArray[np.uint8], lookup: NDArray[np.uint8]) -> None:
+        """Colour the outline pixels of ``out`` by the category of each label (0: nothing)."""
+        category = lookup[self.label]
+        out.ravel()[self.where] = category * ((self._drawn >> category) & 1)
+
+
 def draw_outlines(
     labels: NDArray[np.int32],
     lookup: NDArray[np.uint8],
@@ -42,43 +89,18 @@ def draw_outlines(
     width_px: int = 1,
     origin: tuple[int, int] = (0, 0),
 ) -> NDArray[np.uint8]:
-    """Outline image of a label image or of a crop of it.
+    """Outline image of a label image or of a crop of it; see `OutlineMap`.
 
-    Parameters
-    ----------
-    labels : ndarray of int32, (Y, X)
-        Labels; 0 is background.
-    lookup : ndarray of uint8, (max label + 1,)
-        Category per label; 0 draws nothing.
-    centre : ndarray of float32, (max label + 1, 2)
-        Centroid per label, px of the whole image.
-    width_px : int
-        Width of the lines; negative cells get half of it.
-    origin : (int, int)
-        Where the crop lies in the whole image.
-
-    Returns
-    -------
-    ndarray of uint8, (Y, X)
+    Examples
+    --------
+    >>> labels = np.zeros((5, 5), np.int32)
+    >>> labels[1:4, 1:4] = 1
+    >>> lookup, centre = np.array([0, 2], np.uint8), np.full((2, 2), 2, np.float32)
+    >>> draw_outlines(labels, lookup, centre)[2].tolist()
+    [0, 2, 0, 2, 0]
     """
     out = np.zeros(labels.shape, np.uint8)
-    edge = _edge(labels)
-    for ring in range(width_px):
-        ys, xs = np.nonzero(edge)
-        label = labels[ys, xs]
-        category = lookup[label]
-        shown = category > 0
-        if ring >= max(1, width_px // 2):
-            shown &= category != 1  # negative: thin
-        angle = np.arctan2(ys + origin[0] - centre[label, 0], xs + origin[1] - centre[label, 1]) / (
-            2 * np.pi
-        )
-        dashed, dotted = category == 3, category == EXCLUDED
-        shown &= ~(dashed & ((angle * _DASHES) % 1 > 0.62))
-        shown &= ~(dotted & ((angle * _DOTS) % 1 > 0.4))
-        out[ys[shown], xs[shown]] = category[shown]
-        if ring + 1 < width_px:
-            edge = _widen(edge) & (labels > 0)
+    OutlineMap(labels, centre, width_px=width_px, origin=origin).paint(out, lookup)
     return out
 
 

@@ -65,7 +65,7 @@ def commit_painting(session: ReviewSession) -> list[int]:
     row = first["row"] or {}
     anchor = (int(first["cell"]), float(row.get("y_px", 0.0)), float(row.get("x_px", 0.0)))
     session.reshape(before, after, anchor)
-    session.redraw(sorted(old | new))
+    session.outlines_moved(region)
     return sorted(old | new)
 
 
@@ -264,10 +264,11 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
         pixel_size_um=size,
         islets=open_image.islets[wide],
         compartments={c.name: c.compartment for c in protocol.channels},
-        image=open_image.name,
         origin_px=(wide[0].start, wide[1].start),
         image_shape_px=shape,
     )
+    if "image" not in table:
+        table.insert(0, "image", open_image.name)
     codes, excluded = flag_cells(table, protocol)
     table["excluded"], table["flags"] = excluded, codes
     import pandas as pd

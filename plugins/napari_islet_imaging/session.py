@@ -19,7 +19,13 @@ from psygnal import Signal
 from islet_imaging.corrections import Edit, Journal, effective
 from islet_imaging.masks import decode_mask, encode_mask
 from islet_imaging.replay import Replay, set_call, set_excluded
-from napari_islet_imaging.outlines import categories_of, draw_outlines, grown_box, line_width_px
+from napari_islet_imaging.outlines import (
+    OutlineMap,
+    categories_of,
+    draw_outlines,
+    grown_box,
+    line_width_px,
+)
 from napari_islet_imaging.queue import QueuedCell, review_queue
 from napari_islet_imaging.tally import Tally, tally
 
@@ -104,6 +110,7 @@ class ReviewSession:
         self.journal = Journal(run.corrections)
         self.raw = {str(k): t.reset_index(drop=True) for k, t in _raw_cells(run).groupby("image")}
         self.images = run.images
+        self.summary = run.summary if (run.path / "summary.csv").is_file() else None
         self.edits = self.journal.edits()
         self.unmatched: list[Edit] = []
         self.tables: dict[str, pd.DataFrame] = {}
@@ -119,6 +126,8 @@ class ReviewSession:
         self.position = -1
         self.queue: list[QueuedCell] = []
         self._rows: dict[int, int] = {}
+        self._map: OutlineMap | None = None
+        self._agreed: dict[tuple[str, int, str], bool] | None = None
         self._tallies: dict[str, Tally] = {}
         self._recount()
         self.rebuild_queue()
@@ -156,6 +165,13 @@ class ReviewSession:
             for i, c, b in zip(sample["image"], sample["condition"], sample["batch"], strict=True)
         }
 
+    def image_flags(self, image: str) -> list[str]:
+        """What was noticed in an image, in words."""
+        for row in self.run.provenance.get("images", []):
+            if row["image"] == image:
+                return [str(f.get("message") or f.get("code")) for f in row.get("flags", [])]
+        return []
+
     def thresholds(self, image: str) -> dict[str, Threshold]:
         """Each marker's threshold in the staining run of an image."""
         from islet_imaging.positivity import Threshold
@@ -175,24 +191,30 @@ class ReviewSession:
 
     def agreement(self) -> tuple[int, int]:
         """How many calls this person made, and how many of them the tool had made as well."""
-        made = agree = 0
-        seen: set[tuple[str, int, str]] = set()
-        for edit in reversed(effective(self.edits, who=self.reviewer)):
-            key = (edit.image, edit.cell, edit.marker)
-            if edit.action != "call" or key in seen or edit.image not in self.raw:
-                continue
-            seen.add(key)
-            raw = self.raw[edit.image]
-            first = raw.loc[raw["cell"] == edit.cell, f"{edit.marker}_call"]
-            made += 1
-            agree += bool(len(first) and first.iloc[0] == edit.after)
-        return made, agree
+        if self._agreed is None:
+            self._agreed = {}
+            for edit in effective(self.edits, who=self.reviewer):
+                self._note_agreement(edit)
+        return len(self._agreed), sum(self._agreed.values())
+
+    def _note_agreement(self, edit: Edit) -> None:
+        if edit.action != "call" or self._agreed is None or edit.image not in self.raw:
+            return
+        raw = self.raw[edit.image]
+        first = raw[f"{edit.marker}_call"].to_numpy()[raw["cell"].to_numpy() == edit.cell]
+        agrees = bool(len(first) and first[0] == edit.after)
+        self._agreed[edit.image, edit.cell, edit.marker] = agrees
 
     def _recount(self, image: str | None = None) -> None:
         for name in [image] if image is not None else list(self.tables):
             self._tallies[name] = tally(self.tables[name], self.marker)
 
     # ------------------------------------------------------------ settings
+
+    def reread(self) -> None:
+        """Take the summary and the flags of images from the run again."""
+        self.summary = self.run.summary if (self.run.path / "summary.csv").is_file() else None
+        self.settings_changed.emit()
 
     def set_marker(self, marker: str) -> None:
         """Review another marker."""
@@ -205,6 +227,7 @@ class ReviewSession:
     def set_reviewer(self, name: str) -> None:
         """Keep further edits under another name."""
         self.reviewer = name.strip() or login_name()
+        self._agreed = None
         self.rebuild_queue()
         self.settings_changed.emit()
 
@@ -253,6 +276,7 @@ class ReviewSession:
             np.zeros(labels.shape, np.uint8),
         )
         self._index()
+        self._map = None
         self.focus = 0
         self.redraw()
         self.image_opened.emit(name)
@@ -325,6 +349,7 @@ class ReviewSession:
             held = bool(table["excluded"].iloc[position])
             edit = Edit(self.reviewer, self.open.name, "exclude", cell, y, x, "", held, not held)
         self.edits.append(self.journal.append(edit))
+        self._note_agreement(edit)
         if action == "call":
             set_call(table, position, self.marker, str(after), self.reviewer)
         else:
@@ -361,14 +386,15 @@ class ReviewSession:
         self.edits.append(
             self.journal.append(Edit(self.reviewer, last.image, "undo", undoes=last.id))
         )
+        self._agreed = None
         if self.open is None or self.open.name != last.image:
             self._replay_table(last.image)
             self.open_image(last.image)
         else:
-            if last.action == "shape":
-                self._paint_back(last)
             self._replay_table(last.image)
             self._index()
+            if last.action == "shape":
+                self._paint_back(last)
             changed = (
                 [int(s["cell"]) for s in [*(last.before or ()), *(last.after or ())]]
                 if (last.action == "shape")
@@ -391,6 +417,7 @@ class ReviewSession:
 
     def _paint_back(self, edit: Edit) -> None:
         assert self.open is not None
+        boxes: list[Region] = []
         for shapes, erase in ((edit.after or (), True), (edit.before or (), False)):
             for shape in shapes:
                 region, mask = decode_mask(shape["mask"])
@@ -400,6 +427,8 @@ class ReviewSession:
                 else:
                     part[mask] = int(shape["cell"])
                 self.open.committed[region] = part
+                boxes.append(region)
+        self.outlines_moved(grown_box(boxes, self.open.labels.shape, 2))
 
     def _after_edit(self, cells: list[int]) -> None:
         assert self.open is not None
@@ -430,26 +459,61 @@ class ReviewSession:
     def redraw(
         self, cells: list[int] | None = None, categories: NDArray[np.uint8] | None = None
     ) -> None:
-        """Draw all outlines again, or those around some cells."""
+        """Draw all outlines again, or those around some cells.
+
+        Parameters
+        ----------
+        cells : list of int, optional
+            Only around these.
+        categories : ndarray of uint8, optional
+            To show instead of the calls, one per row of the open image's table.
+        """
         if self.open is None:
             return
         height, width = shape = self.open.labels.shape
-        region = (slice(0, height), slice(0, width)) if cells is None else self.region_of(cells)
+        line = line_width_px(self.open.pixel_size_um)
+        category, centre = self.lookup(categories)
+        if cells is None:
+            if self._map is None:
+                self.open.outlines[...] = 0
+                self._map = OutlineMap(self.open.labels, centre, width_px=line)
+            self._map.paint(self.open.outlines, category)
+            self.outlines_changed.emit((slice(0, height), slice(0, width)))
+            return
+        region = self.region_of(cells)
         if region is None:
             return
-        line = line_width_px(self.open.pixel_size_um)
         # drawn with a margin, so that no outline ends at the edge of the region
         wide = grown_box([region], shape, line + 1)
-        category, centre = self.lookup(categories)
-        y0, x0 = wide[0].start, wide[1].start
         drawn = draw_outlines(
-            self.open.labels[wide], category, centre, width_px=line, origin=(y0, x0)
+            self.open.labels[wide],
+            category,
+            centre,
+            width_px=line,
+            origin=(wide[0].start, wide[1].start),
         )
         inner = tuple(
             slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, wide, strict=True)
         )
         self.open.outlines[region] = drawn[inner]
         self.outlines_changed.emit(region)
+
+    def outlines_moved(self, region: Region) -> None:
+        """Nuclei changed shape in a region: draw it again from the label image."""
+        if self.open is None:
+            return
+        self._map = None
+        category, centre = self.lookup()
+        line = line_width_px(self.open.pixel_size_um)
+        wide = grown_box([region], self.open.labels.shape, line + 1)
+        self.open.outlines[wide] = draw_outlines(
+            self.open.labels[wide],
+            category,
+            centre,
+            width_px=line,
+            origin=(wide[0].start, wide[1].start),
+        )
+        self.outlines_changed.emit(wide)
 
     def region_of(self, cells: list[int]) -> Region | None:
         """A box that holds some cells of the open image with a margin."""

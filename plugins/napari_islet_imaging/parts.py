@@ -1,0 +1,166 @@
+"""Small parts that several widgets share: legend, cell picking, tidy disconnection.
+
+The idea: whatever a widget connects to, it notes in one list, and the list is emptied when the
+widget goes; so a widget can be closed and opened as often as one likes.
+It fails if a callback is connected around that list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtGui import QColor, QPainter, QPen
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_islet_imaging.colours import CATEGORIES
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_islet_imaging.session import ReviewSession
+
+_STYLES = {
+    "solid": (Qt.PenStyle.SolidLine, 3.0),
+    "thin": (Qt.PenStyle.SolidLine, 1.5),
+    "dashed": (Qt.PenStyle.DashLine, 3.0),
+    "dotted": (Qt.PenStyle.DotLine, 3.0),
+}
+
+
+class Connections:
+    """What a widget is connected to, so that it can let go of all of it."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], Any]] = []
+
+    def add(self, signal: Any, callback: Callable[..., Any]) -> None:
+        """Connect, and remember how to disconnect."""
+        signal.connect(callback)
+        self._undo.append(lambda: signal.disconnect(callback))
+
+    def later(self, undo: Callable[[], Any]) -> None:
+        """Remember something else to be undone."""
+        self._undo.append(undo)
+
+    def clear(self, *_: Any) -> None:
+        """Let go of everything."""
+        for undo in self._undo:
+            try:
+                undo()
+            except (RuntimeError, TypeError, ValueError, KeyError):
+                # the other side is gone already, which is what was wanted
+                continue
+        self._undo.clear()
+
+
+class Swatch(QWidget):
+    """A nucleus outlined as in the image."""
+
+    def __init__(self, colour: str, style: str) -> None:
+        super().__init__()
+        self._colour, self._style = colour, style
+        self.setFixedSize(20, 18)
+
+    def paintEvent(self, event) -> None:
+        """Paint the ring."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        # the same dark ground as the image, whatever the theme
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor("#101018"))
+        painter.drawRoundedRect(QRectF(0, 0, 20, 18), 3, 3)
+        line, width = _STYLES[self._style]
+        pen = QPen(QColor(self._colour), width * 0.8)
+        pen.setStyle(line)
+        if self._style == "dashed":
+            pen.setDashPattern([2.0, 1.5])
+        elif self._style == "dotted":
+            pen.setDashPattern([0.8, 1.4])
+        painter.setPen(pen)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawEllipse(QPointF(10, 9), 6.0, 6.0)
+        painter.end()
+
+
+class Legend(QWidget):
+    """What the outlines mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for name, colour, style in CATEGORIES.values():
+            layout.addWidget(Swatch(colour, style))
+            layout.addWidget(QLabel(name))
+        layout.addStretch()
+
+
+def wrapped(text: str = "", *, name: str = "") -> QLabel:
+    """A label that breaks lines and can be selected."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+    if name:
+        label.setObjectName(name)
+    return label
+
+
+class Panel(QWidget):
+    """A dock widget with a scrolling column, and connections that end with it."""
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.connections = Connections()
+        # a plain object's method: it outlives the widget for as long as Qt needs it
+        self.destroyed.connect(self.connections.clear)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer.addWidget(self._scroll)
+        inside = QWidget()
+        self.column = QVBoxLayout(inside)
+        self.column.setContentsMargins(8, 8, 8, 8)
+        self.column.setSpacing(6)
+        self._scroll.setWidget(inside)
+        self.setMinimumWidth(330)
+
+    def closeEvent(self, event) -> None:
+        """Let go of the viewer and the session."""
+        self.connections.clear()
+        super().closeEvent(event)
+
+
+def pick_with_clicks(
+    viewer: napari.Viewer,
+    connections: Connections,
+    session: Callable[[], ReviewSession | None],
+    picked: Callable[[int, bool], None],
+) -> None:
+    """Call ``picked(cell, shift)`` for clicks on the image that are not strokes of a brush."""
+
+    def on_click(viewer: napari.Viewer, event: Any) -> Any:
+        here = session()
+        active = viewer.layers.selection.active
+        mode = str(getattr(active, "mode", "pan_zoom"))
+        if here is None or here.open is None or mode != "pan_zoom" or event.button != 1:
+            return
+        start = tuple(event.pos) if hasattr(event, "pos") else ()
+        yield
+        while event.type == "mouse_move":
+            yield
+        if start and sum(abs(a - b) for a, b in zip(start, event.pos, strict=True)) > 4:
+            return
+        size = here.open.pixel_size_um or 1.0
+        y, x = (float(v) / size for v in event.position[-2:])
+        picked(here.cell_at(y, x), "Shift" in [str(m) for m in event.modifiers])
+
+    viewer.mouse_drag_callbacks.append(on_click)
+    connections.later(lambda: viewer.mouse_drag_callbacks.remove(on_click))

@@ -1,0 +1,334 @@
+"""Review: go through the cells that matter most, one key each, nothing lost.
+
+The idea: the widget shows the queue, hands keys and buttons to the session, and shows what the
+session says; the session writes every edit to the journal before anything changes on the screen.
+It fails to take a key while a text field has the focus: there, letters are letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QShortcut,
+    QVBoxLayout,
+)
+
+from islet_imaging.errors import IsletImagingError
+from napari_islet_imaging import words
+from napari_islet_imaging.edit_tools import EditTools
+from napari_islet_imaging.hand_over import HandOver
+from napari_islet_imaging.layers import find_session
+from napari_islet_imaging.parts import Legend, Panel, pick_with_clicks, wrapped
+from napari_islet_imaging.session_view import SessionView
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_islet_imaging.session import ReviewSession
+
+#: action -> key; none of them is a key of napari's
+KEYS = {
+    "positive": "J",
+    "negative": "K",
+    "unsure": "U",
+    "exclude": "Q",
+    "undo": "W",
+    "next": "N",
+    "previous": "G",
+    "outlines": "H",
+}
+
+
+class ReviewWidget(Panel):
+    """The review queue of a run.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The window.
+    session : ReviewSession, optional
+        The session; by default the one whose layers are in the viewer.
+    """
+
+    def __init__(self, viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
+        super().__init__(viewer)
+        self.session: ReviewSession | None = None
+        self.view: SessionView | None = None
+        self._build()
+        self._bind_keys()
+        pick_with_clicks(viewer, self.connections, lambda: self.session, self._picked)
+        found = session or find_session(viewer)
+        if found is not None:
+            self.attach(found)
+        else:
+            self.connections.add(viewer.layers.events.inserted, self._look_for_session)
+        self.refresh()
+
+    # ------------------------------------------------------------ building
+
+    def _build(self) -> None:
+        self.open_button = QPushButton("Open a run folder…")
+        self.open_button.clicked.connect(self._choose_run)
+        self.column.addWidget(self.open_button)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.image_box = QComboBox()
+        self.image_box.activated.connect(self._choose_image)
+        self.marker_box = QComboBox()
+        self.marker_box.activated.connect(self._choose_marker)
+        self.reviewer_edit = QLineEdit()
+        self.reviewer_edit.editingFinished.connect(self._name_reviewer)
+        self.blinded_box = QCheckBox("Blinded: hide file and condition, shuffle")
+        self.blinded_box.toggled.connect(self._blind)
+        form.addRow("Image", self.image_box)
+        form.addRow("Marker", self.marker_box)
+        form.addRow("Reviewer", self.reviewer_edit)
+        self.column.addLayout(form)
+        self.column.addWidget(self.blinded_box)
+        self.column.addWidget(Legend())
+        self.headline = wrapped(name="headline")
+        self.column.addWidget(self.headline)
+
+        queue = QGroupBox("Queue")
+        inside = QVBoxLayout(queue)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(True)
+        inside.addWidget(self.progress)
+        self.cell_label = wrapped(name="cell")
+        self.cell_label.setMinimumHeight(76)
+        self.cell_label.setAlignment(Qt.AlignmentFlag.AlignTop)
+        inside.addWidget(self.cell_label)
+        inside.addLayout(self._buttons())
+        self.agreement_label = wrapped(name="agreement")
+        inside.addWidget(self.agreement_label)
+        self.column.addWidget(queue)
+
+        self.tools = EditTools(self)
+        self.column.addWidget(self.tools)
+        self.hand_over = HandOver(self)
+        self.column.addWidget(self.hand_over)
+        self.message = wrapped(name="message")
+        self.column.addWidget(self.message)
+        self.column.addStretch()
+
+    def _buttons(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setSpacing(4)
+        places = {
+            "positive": ("Positive", 0, 0),
+            "negative": ("Negative", 0, 1),
+            "unsure": ("Unsure", 0, 2),
+            "exclude": ("Exclude", 1, 0),
+            "undo": ("Undo", 1, 1),
+            "next": ("Skip", 1, 2),
+            "previous": ("Back", 2, 0),
+            "outlines": ("Hide lines", 2, 1),
+        }
+        self.buttons: dict[str, QPushButton] = {}
+        for action, (text, row, column) in places.items():
+            button = QPushButton(f"{text}  [{KEYS[action]}]")
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.clicked.connect(self._caller(action))
+            grid.addWidget(button, row, column)
+            self.buttons[action] = button
+        return grid
+
+    def _caller(self, action: str) -> Callable[..., None]:
+        return lambda *_: self.act(action)
+
+    def _bind_keys(self) -> None:
+        """The same keys on the image and on this widget."""
+        for action, key in KEYS.items():
+            shortcut = QShortcut(QKeySequence(key), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(self._caller(action))
+            self.viewer.bind_key(key, self._viewer_caller(action), overwrite=True)
+            self.connections.later(self._unbinder(key))
+
+    def _viewer_caller(self, action: str) -> Callable[[object], None]:
+        return lambda _viewer: self.act(action)
+
+    def _unbinder(self, key: str) -> Callable[[], object]:
+        viewer = self.viewer
+        return lambda: viewer.bind_key(key, None, overwrite=True)
+
+    # ------------------------------------------------------------ the session
+
+    def attach(self, session: ReviewSession) -> None:
+        """Review this session."""
+        self.session = session
+        self.view = SessionView(self.viewer, session, self.connections)
+        for signal in (session.image_opened, session.cells_changed, session.settings_changed):
+            self.connections.add(signal, self._refresh_later)
+        self.connections.add(session.focus_changed, self._show_cell)
+        self.tools.attach(session)
+        self.open_button.setVisible(False)
+        self.refresh()
+
+    def start(self, image: str | None = None) -> None:
+        """Show an image, or the first cell of the queue."""
+        if self.session is None or self.view is None:
+            return
+        if image is not None:
+            self.session.open_image(image)
+        elif self.session.open is None and not self.session.queue and self.session.image_names:
+            self.session.open_image(self.session.image_names[0])
+        else:
+            self.act("next")
+        self.view.show()
+        self.refresh()
+
+    def _look_for_session(self, *_: object) -> None:
+        if self.session is None:
+            found = find_session(self.viewer)
+            if found is not None:
+                self.attach(found)
+
+    def _choose_run(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A run folder")
+        if folder:
+            self.open_run(Path(folder))
+
+    def open_run(self, folder: Path) -> None:
+        """Open a run folder and start at the first cell of its queue."""
+        from islet_imaging.run import Run
+        from napari_islet_imaging.session import ReviewSession
+
+        try:
+            self.attach(ReviewSession(Run.open(folder)))
+            self.start()
+        except IsletImagingError as error:
+            self.say(str(error))
+
+    # ------------------------------------------------------------ actions
+
+    def act(self, action: str) -> None:
+        """Do what a key or a button asks for."""
+        session = self.session
+        if session is None:
+            return
+        self.say("")
+        try:
+            if action in ("positive", "negative", "unsure"):
+                if session.call(action) is None:
+                    self.say("No cell in focus: press N for the next one, or click a cell.")
+                else:
+                    self._next()
+            elif action == "exclude":
+                edit = session.exclude()
+                if edit is not None and edit.after:
+                    self._next()
+            elif action == "undo":
+                undone = session.undo()
+                self.say(words.of_undo(undone))
+                self._centre()
+            elif action == "next":
+                self._next()
+            elif action == "previous":
+                if session.step(-1) is not None:
+                    self._centre()
+            elif action == "outlines":
+                calls = self.view.layer("calls") if self.view else None
+                if calls is not None:
+                    calls.visible = not calls.visible
+        except IsletImagingError as error:
+            self.say(str(error))
+
+    def _next(self) -> None:
+        assert self.session is not None
+        if self.session.step() is None:
+            self.say("The queue is done: nothing unsure or flagged is left.")
+        else:
+            self._centre()
+
+    def _centre(self) -> None:
+        if self.view is not None:
+            self.view.centre_on_focus()
+
+    def _picked(self, cell: int, shift: bool) -> None:
+        if self.session is None:
+            return
+        if shift:
+            self.tools.toggle(cell)
+        else:
+            self.session.set_focus(cell)
+
+    def _choose_image(self, index: int) -> None:
+        if self.session is not None:
+            try:
+                self.session.open_image(self.session.image_names[index])
+            except IsletImagingError as error:
+                self.say(str(error))
+
+    def _choose_marker(self, index: int) -> None:
+        if self.session is not None:
+            self.session.set_marker(self.marker_box.itemText(index))
+
+    def _name_reviewer(self) -> None:
+        if self.session is not None and self.reviewer_edit.text() != self.session.reviewer:
+            self.session.set_reviewer(self.reviewer_edit.text())
+
+    def _blind(self, blinded: bool) -> None:
+        if self.session is not None and blinded != self.session.blinded:
+            opened = self.session.open.name if self.session.open else None
+            self.session.set_blinded(blinded)
+            if opened is not None:
+                self.session.open_image(opened)
+
+    # ------------------------------------------------------------ showing
+
+    def say(self, text: str) -> None:
+        """Show a message to the reviewer."""
+        self.message.setText(text)
+
+    def _refresh_later(self, *_: object) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the state of the session."""
+        session = self.session
+        for widget in (self.image_box, self.marker_box, self.blinded_box, *self.buttons.values()):
+            widget.setEnabled(session is not None)
+        if session is None:
+            self.headline.setText("Open a run folder, or score an image first.")
+            return
+        names = [session.shown_name(n) for n in session.image_names]
+        if [self.image_box.itemText(i) for i in range(self.image_box.count())] != names:
+            self.image_box.clear()
+            self.image_box.addItems(names)
+        if session.open is not None:
+            self.image_box.setCurrentText(session.shown_name(session.open.name))
+        if self.marker_box.count() != len(session.protocol.markers):
+            self.marker_box.clear()
+            self.marker_box.addItems(list(session.protocol.markers))
+        self.marker_box.setCurrentText(session.marker)
+        if not self.reviewer_edit.hasFocus():
+            self.reviewer_edit.setText(session.reviewer)
+        self.blinded_box.setChecked(session.blinded)
+        self.headline.setText(words.headline(session))
+        self.agreement_label.setText(words.agreement(session))
+        self._show_cell()
+
+    def _show_cell(self, *_: object) -> None:
+        session = self.session
+        if session is None:
+            return
+        total = len(session.queue)
+        self.progress.setMaximum(max(total, 1))
+        self.progress.setValue(session.position + 1)
+        self.progress.setFormat(f"{session.position + 1} of {total}" if total else "queue is empty")
+        self.cell_label.setText(words.cell(session))

@@ -1,0 +1,157 @@
+"""Sentences the widgets show.
+
+The idea: one place turns numbers into words, so that the same thing is said the same way
+everywhere, and can be read in a test.  It fails if a widget makes up a sentence with a number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from islet_imaging.corrections import effective
+
+if TYPE_CHECKING:
+    from islet_imaging.corrections import Edit
+    from napari_islet_imaging.session import ReviewSession
+
+FLAGS = {
+    "border": "cut by the image's border",
+    "pyknotic": "nucleus looks dying (small and bright)",
+    "saturated": "brighter than the camera could record",
+    "autofluorescent": "bright in several channels: autofluorescence?",
+    "out_of_focus": "out of focus",
+    "by_hand": "excluded by hand",
+    "painted_out": "painted out",
+}
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction as a percentage."""
+    return "no cells" if not np.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
+
+
+def headline(session: ReviewSession) -> str:
+    """The answer as it stands, for the open image and for the run."""
+    from napari_islet_imaging.tally import tally
+
+    lines = []
+    marker = session.marker
+    if session.open is not None:
+        here = session.tally(session.open.name)
+        raw = tally(session.raw[session.open.name], marker)
+        line = (
+            f"<b>{marker}+ {percent(here.fraction)}</b> of {here.n:,} cells in this image "
+            f"({here.n_positive:,} positive, {here.n_negative:,} negative, {here.n_unsure:,} unsure)"
+        )
+        if (raw.n, raw.n_positive, raw.n_unsure) != (here.n, here.n_positive, here.n_unsure):
+            line += f"<br>before corrections {percent(raw.fraction)}"
+        lines.append(line)
+    whole = session.tally()
+    if len(session.tables) > 1:
+        lines.append(f"all images: {percent(whole.fraction)} of {whole.n:,} cells")
+    if not session.blinded:
+        lines += intervals(session)
+        lines += image_flags(session)
+    return "<br>".join(lines)
+
+
+def intervals(session: ReviewSession) -> list[str]:
+    """The run's own headline with its interval, as last written."""
+    table = session.summary
+    if table is None:
+        return []
+    lines = []
+    rows = table[table["marker"] == session.marker] if "marker" in table else table.iloc[:0]
+    for row in rows.itertuples():
+        name = row.condition or "all samples"
+        line = f"{name}: {percent(row.fraction)}"
+        if np.isfinite(row.ci_low) and np.isfinite(row.ci_high):
+            line += f" (95 % interval {100 * row.ci_low:.1f} to {100 * row.ci_high:.1f} %)"
+        line += f", {row.n_batches} batch" + ("es" if row.n_batches != 1 else "")
+        lines.append(line)
+    return ["<i>in the tables: </i>" + "; ".join(lines)] if lines else []
+
+
+def image_flags(session: ReviewSession) -> list[str]:
+    """What was noticed in the open image, in the library's own words."""
+    if session.open is None:
+        return []
+    found = session.image_flags(session.open.name)
+    return ["⚑ " + "; ".join(found)] if found else []
+
+
+def cell(session: ReviewSession) -> str:
+    """The cell in focus."""
+    row = session.row(session.focus) if session.focus else None
+    if row is None:
+        return "No cell in focus. Press N, or click a cell in the image."
+    marker = session.marker
+    call = str(row[f"{marker}_call"])
+    text = f"<b>cell {session.focus}: {call}</b>, p = {row[f'{marker}_probability']:.2f}"
+    if row["excluded"]:
+        text = f"<b>cell {session.focus}: excluded</b>"
+    reason = str(row.get(f"{marker}_reason", ""))
+    if reason:
+        text += f"<br>{reason}"
+    flags = [FLAGS.get(f, f) for f in str(row["flags"]).split(";") if f]
+    if flags:
+        text += "<br>⚑ " + "; ".join(flags)
+    if 0 <= session.position < len(session.queue):
+        entry = session.queue[session.position]
+        if session.open is not None and (entry.image, entry.cell) == (
+            session.open.name,
+            session.focus,
+        ):
+            text += f"<br>may change the answer by {entry.gain:.3f} points"
+    return text
+
+
+def agreement(session: ReviewSession) -> str:
+    """How far the reviewer and the tool agree, and who else has looked."""
+    made, agree = session.agreement()
+    text = "No calls of yours yet."
+    if made:
+        text = f"You agree with the first call on {agree} of {made} cells ({percent(agree / made, 0)})."
+    others = sorted({e.who for e in session.edits} - {session.reviewer})
+    if others and not session.blinded:
+        text += f" Also reviewed by {', '.join(others)}."
+    if session.unmatched:
+        text += f" {len(session.unmatched)} earlier edits found no nucleus at their place."
+    return text
+
+
+def compared(session: ReviewSession) -> str:
+    """Every pair of reviewers of the run, compared."""
+    from itertools import combinations
+
+    from islet_imaging.reviews import reviewer_agreement
+
+    people = sorted({e.who for e in effective(session.edits)})
+    if len(people) < 2:
+        return "Only one person has reviewed this run so far."
+    lines = []
+    for a, b in combinations(people, 2):
+        found = reviewer_agreement(session.edits, a, b)
+        if not found.n_both:
+            lines.append(f"{a} and {b}: no cell in common")
+            continue
+        kappa = f", kappa {found.kappa:.2f}" if np.isfinite(found.kappa) else ""
+        lines.append(
+            f"{a} and {b}: agree on {found.n_agree} of {found.n_both} "
+            f"({percent(found.fraction, 0)}{kappa})"
+        )
+    return "<br>".join(lines)
+
+
+def of_undo(edit: Edit | None) -> str:
+    """What an undo took back."""
+    if edit is None:
+        return "There is nothing of yours to undo."
+    what = {
+        "call": f"the call {edit.after}",
+        "exclude": "the exclusion" if edit.after else "the inclusion",
+        "shape": "the change of outlines",
+    }[edit.action]
+    return f"Took back {what} of cell {edit.cell}. The journal keeps both."
