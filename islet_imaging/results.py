@@ -13,7 +13,7 @@ import dataclasses
 import json
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +163,8 @@ def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledR
     )
 
 
-def _ordered(columns: Sequence[str]) -> list[str]:
+def _ordered(columns: Iterable[str]) -> list[str]:
+    columns = list(columns)
     first = [c for c in _FIRST_COLUMNS if c in columns]
     last = [c for c in _LAST_COLUMNS if c in columns]
     middle = [c for c in columns if c not in first and c not in last]

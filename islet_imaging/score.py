@@ -9,7 +9,6 @@ It fails, with an error that names the image, when the pixel size or a channel i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -183,8 +182,8 @@ def measure_image(
         pixel_size_um=size,
         islets=islets,
         compartments={c.name: c.compartment for c in protocol.channels},
-        image=image.name,
     )
+    table.insert(0, "image", image.name)
     codes, excluded = flag_cells(table, protocol)
     table["excluded"] = excluded
     table["flags"] = codes
@@ -195,8 +194,8 @@ def measure_image(
     flags = check_image(
         raw, protocol=protocol, metadata=facts, cells=table, pixel_size_um=size, numbers=numbers
     )
-    touching = neighbour_pairs(cells)
-    islet_table = islets_table(islets, nuclei=nuclei, pixel_size_um=size)
+    cell_a, cell_b, border_px = neighbour_pairs(cells)
+    islet_table = islets_table(nuclei, islets, pixel_size_um=size)
     islet_table.insert(0, "image", image.name)
     import pandas as pd
 
@@ -206,7 +205,7 @@ def measure_image(
         nuclei=nuclei,
         islets=islets,
         cells=table,
-        pairs=pd.DataFrame(dataclasses.asdict(touching)),
+        pairs=pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border_px}),
         islet_table=islet_table,
         flags=flags,
         numbers=numbers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,23 +83,23 @@ def score(
 
 def tell_result(run: Run) -> None:
     """Print the headline, what failed and where the report is."""
-    for row in run.summary.itertuples():
-        where = f"{row.condition}: " if row.condition else ""
-        if row.fraction != row.fraction:
-            say(f"{where}{row.marker} not estimable. {row.note}")
+    for row in run.summary.to_dict("records"):
+        where = f"{row['condition']}: " if row["condition"] else ""
+        if math.isnan(row["fraction"]):
+            say(f"{where}{row['marker']} not estimable. {row['note']}")
             continue
         interval = ""
-        if row.ci_low == row.ci_low:
-            interval = f" [{100 * row.ci_low:.1f} to {100 * row.ci_high:.1f}]"
+        if not math.isnan(row["ci_low"]):
+            interval = f" [{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f}]"
         say(
-            f"{where}{row.marker} {100 * row.fraction:.1f} %{interval}  "
-            f"({row.n_batches} batches, {row.n_islets} islets, {row.n_cells} cells; "
-            f"{row.interval}) {row.note}".rstrip()
+            f"{where}{row['marker']} {100 * row['fraction']:.1f} %{interval}  "
+            f"({row['n_batches']} batches, {row['n_islets']} islets, {row['n_cells']} cells; "
+            f"{row['interval']}) {row['note']}".rstrip()
         )
     images = run.images
     failed = images[images["status"] == "failed"]
-    for row in failed.itertuples():
-        typer.echo(f"failed: {row.image}: {row.message}", err=True)
+    for row in failed.to_dict("records"):
+        typer.echo(f"failed: {row['image']}: {row['message']}", err=True)
     say(f"{len(images) - len(failed)} of {len(images)} images scored.")
     say(f"Report: {run.path / 'report.html'}")
 

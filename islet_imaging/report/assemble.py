@@ -162,8 +162,8 @@ def _corrections(
         "by": {str(k): int(v) for k, v in people.value_counts().items()},
         "not_found": len(called.unmatched),
         "raw": {
-            f"{c} {m}".strip(): [float(v), float(after.get((c, m), float("nan")))]
-            for (c, m), v in before.items()
+            " ".join(key).strip(): [float(fraction), float(after.get(key, float("nan")))]
+            for key, fraction in before.to_dict().items()
         },
     }
 

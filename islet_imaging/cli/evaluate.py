@@ -1,0 +1,39 @@
+"""`islet-imaging evaluate`: a run's calls against counts that people made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from islet_imaging.cli.app import app, say
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    manual: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV of labels (image, cell, label, rater) or counts "
+            "(image, islet, rater, and fraction, or n_positive and n_cells)."
+        ),
+    ],
+    marker: Annotated[str, typer.Option(help="The marker that was counted.")] = "INS",
+) -> None:
+    """Print agreement of a run with manual counts: bias, limits, concordance, kappa."""
+    import pandas as pd
+
+    from islet_imaging.errors import IsletImagingError
+    from islet_imaging.run import Run
+    from islet_imaging.statistics import compare_with_manual
+
+    try:
+        table = pd.read_csv(manual)
+    except (OSError, ValueError) as error:
+        raise IsletImagingError(f"{manual}: not a readable CSV: {error}") from error
+    found = compare_with_manual(Run.open(run).cells, table, marker=marker)
+    for name, part in vars(found).items():
+        if isinstance(part, pd.DataFrame) and len(part):
+            say(f"{name}\n{part.to_string(index=False)}\n")
