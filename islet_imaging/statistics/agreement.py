@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
-from islet_imaging.statistics.intervals import check_level
+from islet_imaging.statistics.intervals import check_level, t_quantile, z_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,8 +168,8 @@ def bland_altman(
             se_df = _satterthwaite(c / n0, 1 / n - c / n0, ms_between, within, m, within_df)
     total = between + within
     bias = float(d.mean())
-    half = stats.t.ppf((1 + level) / 2, se_df) * np.sqrt(se2)
-    z = stats.norm.ppf(0.975)
+    half = t_quantile(level, se_df) * np.sqrt(se2)
+    z = z_quantile(0.95)
     spread = z * np.sqrt(total)
     # MOVER: the outer limit adds, in squares, what mean and SD may be off by
     largest = z * np.sqrt(total * df / stats.chi2.ppf((1 - level) / 2, df)) - spread
@@ -224,7 +224,7 @@ def concordance(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> 
         + 2 * c**3 * (1 - c) * u2 / (r * (1 - c**2) ** 2)
         - c**4 * u2**2 / (2 * r**2 * (1 - c**2) ** 2)
     ) / (n - 2)
-    half = stats.norm.ppf((1 + level) / 2) * np.sqrt(max(float(variance), 0.0))
+    half = z_quantile(level) * np.sqrt(max(float(variance), 0.0))
     return Coefficient(
         c, float(np.tanh(np.arctanh(c) - half)), float(np.tanh(np.arctanh(c) + half)), n
     )

@@ -19,11 +19,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
 from islet_imaging.statistics.design import UNKNOWN_BATCH, text
-from islet_imaging.statistics.intervals import batch_logits, check_counts, check_level
+from islet_imaging.statistics.intervals import (
+    batch_logits,
+    check_counts,
+    check_level,
+    t_quantile,
+    z_quantile,
+)
 from islet_imaging.statistics.summary import Summary
 
 if TYPE_CHECKING:
@@ -210,15 +216,14 @@ def t_comparison(
     # by an SD near zero, so the difference must also exceed what counting explains
     noise = [np.mean(1 / (k + 0.5) + 1 / (n - k + 0.5)) / len(k) for k, n in ((k0, n0), (k1, n1))]
     counting = float(np.sqrt(sum(noise)))
-    tail = (1 + level) / 2
-    half = float(max(stats.t.ppf(tail, df) * se, stats.norm.ppf(tail) * counting))
+    half = max(t_quantile(level, df) * se, z_quantile(level) * counting)
     p = max(
-        2 * stats.t.sf(abs(centre) / se, df) if se > 0 else 0.0,
-        2 * stats.norm.sf(abs(centre) / counting),
+        2 * special.stdtr(df, -abs(centre) / se) if se > 0 else 0.0,
+        2 * special.ndtr(-abs(centre) / counting),
     )
     d = k1 / n1 - k0 / n0 if paired else None
     mean, se_points, df_points = _one_sample(d) if d is not None else _welch(k0 / n0, k1 / n1)
-    half_points = float(stats.t.ppf(tail, df_points)) * se_points
+    half_points = t_quantile(level, df_points) * se_points
     return Comparison(
         effect_pp=100 * mean,
         effect_low_pp=100 * (mean - half_points),

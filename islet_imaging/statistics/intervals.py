@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.statistics.rare import clopper_pearson
@@ -74,6 +74,16 @@ def check_level(level: float) -> None:
     """Refuse a confidence level that is no level, such as 95 for 95 %."""
     if not 0.5 <= level < 1:
         raise IsletImagingError(f"level is {level}: a confidence level is between 0.5 and 1")
+
+
+def t_quantile(level: float, df: float) -> float:
+    """Factor of a two-sided t interval; ``scipy.stats`` gives the same some fifty times slower."""
+    return float(special.stdtrit(df, (1 + level) / 2))
+
+
+def z_quantile(level: float) -> float:
+    """Factor of a two-sided normal interval."""
+    return float(special.ndtri((1 + level) / 2))
 
 
 def batch_logits(positives: ArrayLike, totals: ArrayLike) -> Array:
@@ -140,9 +150,9 @@ def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     slope = mean * (1 - mean)
     on_logits = special.logit(p).std(ddof=1)
     by_delta = p.std(ddof=1) / slope
-    half = stats.t.ppf((1 + level) / 2, b - 1) * (on_logits + by_delta) / 2 / np.sqrt(b)
+    half = t_quantile(level, b - 1) * (on_logits + by_delta) / 2 / np.sqrt(b)
     counting = np.sqrt(np.mean(p * (1 - p) / n) / b) / slope
-    half = max(half, stats.norm.ppf((1 + level) / 2) * counting)
+    half = max(half, z_quantile(level) * counting)
     return _around(fraction, mean, half, b)
 
 
@@ -192,10 +202,10 @@ def islet_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     left = special.logit((k.sum() - k + 0.5) / (n.sum() - n + 1))
     se = np.sqrt((m - 1) / m * np.sum((left - left.mean()) ** 2))
     effective = n.sum() ** 2 / np.sum(n**2)
-    half = stats.t.ppf((1 + level) / 2, max(effective - 1, 1)) * se
+    half = t_quantile(level, max(effective - 1, 1)) * se
     centre = (k.sum() + 0.5) / (n.sum() + 1)
     counting = 1 / np.sqrt(centre * (1 - centre) * n.sum())
-    half = max(half, stats.norm.ppf((1 + level) / 2) * counting)
+    half = max(half, z_quantile(level) * counting)
     return _around(fraction, centre, half, m)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
 from islet_imaging.statistics.counting import read_calls
@@ -27,6 +27,8 @@ from islet_imaging.statistics.intervals import (
     batch_interval,
     check_counts,
     check_level,
+    t_quantile,
+    z_quantile,
 )
 
 if TYPE_CHECKING:
@@ -288,7 +290,7 @@ def lang_reiczigel(
     if len(n) == 0:
         raise NotEstimableError("no cell was counted")
     fraction = float(correct_fraction(k[0] / n[0], rates.sensitivity, rates.specificity))
-    z = stats.norm.ppf((1 + level) / 2)
+    z = z_quantile(level)
     size = n[0] + z**2
     p = (k[0] + z**2 / 2) / size
     pos, neg = rates.n_positive + 2, rates.n_negative + 2
@@ -396,7 +398,7 @@ def _draw_interval(i: Interval, level: float, draws: int, rng: np.random.Generat
     """Draws of a mean whose t interval on the logit scale is ``i``."""
     tiny = 1e-9
     low, high = special.logit(np.clip([i.low, i.high], tiny, 1 - tiny))
-    t = stats.t.ppf((1 + level) / 2, i.n - 1)
+    t = t_quantile(level, i.n - 1)
     centre = float(special.logit(np.clip(i.fraction, tiny, 1 - tiny)))
     drawn = rng.standard_t(i.n - 1, draws)
     scale = np.where(drawn < 0, centre - low, high - centre) / t

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
-from islet_imaging.statistics.intervals import check_level
+from islet_imaging.statistics.intervals import check_level, z_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> 
         table[i, 1 - i] * (columns[i] + rows[1 - i]) ** 2 for i in (0, 1)
     )
     variance = (agree + differ - (kappa - chance * (1 - kappa)) ** 2) / (n * (1 - chance) ** 2)
-    half = stats.norm.ppf((1 + level) / 2) * np.sqrt(max(variance, 0.0))
+    half = z_quantile(level) * np.sqrt(max(variance, 0.0))
     low, high = max(kappa - half, -1.0), min(kappa + half, 1.0)
     return Kappa(float(kappa), float(low), float(high), seen, n)
 

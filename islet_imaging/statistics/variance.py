@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 #: grid of the batch effect, in SDs; the step is far below the width of any batch's likelihood
-_GRID = np.linspace(-6, 6, 161)
+_GRID = np.linspace(-5, 5, 101)
 _LARGEST_SD = 4.0
 _LARGEST_RHO = 0.98
 _SMALLEST_RHO = 1e-5
@@ -209,31 +209,40 @@ def _fit(
 ) -> tuple[float, float, float, float]:
     """Maximum likelihood of (mean, sd, rho); the edges sd = 0 and rho = 0 are models of their own.
 
-    An optimiser that walks towards an edge creeps; fitting the four models and taking the best
-    likelihood is exact there.  The sum over models stays small: three parameters at most.
+    An optimiser that walks towards an edge creeps, so where the full model ends near one the
+    smaller models are fitted too, and the best likelihood is taken.
     """
-    start = float(special.logit((k.sum() + 0.5) / (n.sum() + 1)))
-    best = (start, 0.0, 0.0, -np.inf)
-    for with_sd in (False, True) if several else (False,):
-        for with_rho in (False, True):
-
-            def unpack(
-                x: Array, s: bool = with_sd, r: bool = with_rho
-            ) -> tuple[float, float, float]:
-                sd = float(np.exp(x[1])) if s else 0.0
-                rho = float(special.expit(x[-1])) if r else 0.0
-                return float(x[0]), sd, rho
-
-            def cost(x: Array) -> float:
-                return -_log_likelihood(*unpack(x), k, n, group)
-
-            x0 = [start, *([np.log(0.4)] if with_sd else []), *([-2.5] if with_rho else [])]
-            bounds = [(-15.0, 15.0)]
-            bounds += [(np.log(1e-3), np.log(_LARGEST_SD))] if with_sd else []
-            edges = float(special.logit(2 * _SMALLEST_RHO)), float(special.logit(_LARGEST_RHO))
-            bounds += [edges] if with_rho else []
-            found = optimize.minimize(cost, x0, method="L-BFGS-B", bounds=bounds)
-            # a parameter more must earn more than rounding
-            if -found.fun > best[3] + 1e-6:
-                best = (*unpack(found.x), float(-found.fun))
+    best = _fit_model(k, n, group, several, True)
+    if best[1] < 0.02 or best[2] < 0.001:
+        for model in ((False, True), (True, False), (False, False)):
+            if model[0] and not several:
+                continue
+            found = _fit_model(k, n, group, *model)
+            # the smaller model wins unless the larger earns more than rounding
+            if found[3] > best[3] - 1e-6:
+                best = found
     return best
+
+
+def _fit_model(
+    k: Array, n: Array, group: NDArray[np.intp], with_sd: bool, with_rho: bool
+) -> tuple[float, float, float, float]:
+    start = float(special.logit((k.sum() + 0.5) / (n.sum() + 1)))
+
+    def unpack(x: Array) -> tuple[float, float, float]:
+        sd = float(np.exp(x[1])) if with_sd else 0.0
+        rho = float(special.expit(x[-1])) if with_rho else 0.0
+        return float(x[0]), sd, rho
+
+    x0, bounds = [start], [(-15.0, 15.0)]
+    if with_sd:
+        x0.append(np.log(0.4))
+        bounds.append((np.log(1e-3), np.log(_LARGEST_SD)))
+    if with_rho:
+        x0.append(-2.5)
+        edges = special.logit([2 * _SMALLEST_RHO, _LARGEST_RHO])
+        bounds.append((float(edges[0]), float(edges[1])))
+    found = optimize.minimize(
+        lambda x: -_log_likelihood(*unpack(x), k, n, group), x0, method="L-BFGS-B", bounds=bounds
+    )
+    return (*unpack(found.x), float(-found.fun))

@@ -1,0 +1,109 @@
+"""Prove the statistics by simulation: ``python benchmarks/statistics/run.py [--runs 4000]``.
+
+Writes one CSV per table and ``results.md`` into ``benchmarks/statistics/results``.  The numbers in
+``docs/statistics.md`` are copied from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import comparing
+import coverage
+import errors_of_calls
+import pandas as pd
+import reproduce
+
+RESULTS = Path(__file__).parent / "results"
+SEED = 20240
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=4000, help="simulated experiments per row")
+    parser.add_argument("--only", nargs="*", help="names of tables to make")
+    arguments = parser.parse_args()
+    runs = arguments.runs
+    few = max(runs // 8, 20)
+    tables: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
+        "reproduce": ("Planning and bias tables", reproduce.reproduce),
+        "coverage_batches": (
+            "Coverage of nominal 95 % intervals over batches (target 93 to 97 %)",
+            lambda: coverage.over_batches(SEED, runs),
+        ),
+        "coverage_bootstraps": (
+            "The same beside percentile bootstraps (typical world, 43 %)",
+            lambda: coverage.bootstraps(SEED, runs),
+        ),
+        "coverage_one_batch": (
+            "Coverage of the interval within one batch, over its islets",
+            lambda: coverage.within_one_batch(SEED, runs),
+        ),
+        "null": (
+            "False positives of comparisons at the 5 % level, no difference (target 3 to 7 %)",
+            lambda: comparing.under_the_null(SEED, runs),
+        ),
+        "units": (
+            "False positives when cells, islets or batches are n (43 %, unpaired)",
+            lambda: comparing.units(SEED, runs),
+        ),
+        "power": (
+            "Power, and coverage of the effect in percentage points",
+            lambda: comparing.with_an_effect(SEED, runs // 2),
+        ),
+        "misclassification": (
+            "Correction for wrong calls, error rates from 300 + 300 labelled cells",
+            lambda: errors_of_calls.correction(SEED, few),
+        ),
+        "misclassification_cells": (
+            "Lang and Reiczigel: 500 independent cells, Se 0.9, Sp 0.95, 200 labels each",
+            lambda: errors_of_calls.independent_cells(SEED, runs),
+        ),
+        "quantification": (
+            "Counting calls, mean probability and EM (calibrated at 40 % positive, AUC 0.98)",
+            lambda: errors_of_calls.quantification(SEED),
+        ),
+        "raters": (
+            "Planted bias of raters, 60 islets of 4 batches",
+            lambda: errors_of_calls.raters(SEED, runs // 2),
+        ),
+        "consensus": (
+            "Consensus of three raters of unequal skill",
+            lambda: errors_of_calls.consensus(SEED, max(runs // 20, 10)),
+        ),
+        "variance": (
+            "Variance components recovered: median (10th to 90th percentile)",
+            lambda: errors_of_calls.variances(SEED, max(runs // 20, 10)),
+        ),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    for name, (_, make) in tables.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        start = time.perf_counter()
+        make().round(4).to_csv(RESULTS / f"{name}.csv", index=False)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+    parts = [
+        "# Statistics, proven by simulation\n\nMade by `python benchmarks/statistics/run.py`.\n"
+    ]
+    for name, (title, _) in tables.items():
+        path = RESULTS / f"{name}.csv"
+        if path.exists():
+            parts.append(f"## {title}\n\n{markdown(pd.read_csv(path))}\n")
+    (RESULTS / "results.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, numbers with three digits."""
+    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + " --- |" * table.shape[1]]
+    for row in table.itertuples(index=False):
+        cells = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
