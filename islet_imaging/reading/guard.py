@@ -25,6 +25,19 @@ MAX_COMPRESSION = 2000
 #: below this a decoded image is harmless whatever its compression
 SMALL_BYTES = 32 * 2**20
 
+#: those that readers write to; a filter acts on its own logger only, so each is named
+_LOGGERS = (
+    "tifffile",
+    "imagecodecs",
+    "bioio.bio_image",
+    "bioio.plugins",
+    "bioio_czi.channels",
+    "bioio_czi.pylibczirw_reader.reader",
+    "bioio_czi.aicspylibczi_reader.reader",
+    "bioio_lif.reader",
+    "bioio_nd2.reader",
+    "nd2",
+)
 _BAD = "The file may be damaged or incomplete; export it again from the microscope's software"
 
 
@@ -47,7 +60,7 @@ class _Notes(logging.Filter):
 @contextmanager
 def guarded(path: Path | str) -> Iterator[list[str]]:
     """Turn any exception into an `ImageReadError` about ``path``; collect warnings as notes."""
-    loggers = [logging.getLogger(n) for n in ("tifffile", "imagecodecs")]
+    loggers = [logging.getLogger(n) for n in _LOGGERS]
     # where guards are nested, the outer one takes the records already
     mine = threading.get_ident()
     outer = [f for f in loggers[0].filters if isinstance(f, _Notes) and f.thread == mine]

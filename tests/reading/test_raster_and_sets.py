@@ -162,3 +162,71 @@ def test_vendor_formats_without_bioio(tmp_path: Path, monkeypatch: pytest.Monkey
         file.write_bytes(magic + bytes(100))
         with pytest.raises(ImageReadError, match=r"islet-imaging\[formats\]"):
             read_image(file)
+
+
+class FakeBioImage:
+    """What bioio gives, with the sizes and scenes that a test sets."""
+
+    scenes: tuple[str, ...] = ("Image:0",)
+    sizes: dict[str, int] = {"T": 1, "C": 2, "Z": 3, "Y": 5, "X": 6}  # noqa: RUF012
+    channel_names: list[str] = ["DAPI", "INS"]  # noqa: RUF012
+    stored = RNG.integers(0, 999, (1, 2, 3, 5, 6)).astype(np.uint16)
+
+    def __init__(self, path: Path) -> None:
+        from types import SimpleNamespace
+
+        self.dims = SimpleNamespace(**self.sizes)
+        self.physical_pixel_sizes = SimpleNamespace(Z=1.0, Y=0.2, X=0.2)
+        self.dtype = self.stored.dtype
+
+    def get_image_dask_data(self, order: str, **at: int) -> object:
+        from types import SimpleNamespace
+
+        plane = self.stored[at["T"], at["C"], at["Z"]]
+        return SimpleNamespace(compute=lambda scheduler: plane)
+
+
+def test_vendor_formats_through_bioio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    monkeypatch.setitem(sys.modules, "bioio", SimpleNamespace(BioImage=FakeBioImage))
+    file = tmp_path / "x.czi"
+    file.write_bytes(b"ZISRAWFILE" + bytes(100))
+    image = read_image(file, channel_names={"insulin": "INS"}, projection="max")
+    assert image.pixel_size_um == 0.2
+    assert image.sources["pixel_size_um"] == "CZI"
+    expected = FakeBioImage.stored[0, 1].max(axis=0)
+    np.testing.assert_array_equal(image.channel("insulin"), expected)
+    monkeypatch.setattr(FakeBioImage, "sizes", {**FakeBioImage.sizes, "T": 4})
+    with pytest.raises(ImageReadError, match="4 time points"):
+        read_image(file)
+    monkeypatch.setattr(FakeBioImage, "scenes", ("a", "b"))
+    with pytest.raises(ImageReadError, match=r"2 scenes \(a, b\)"):
+        read_image(file)
+
+
+def test_a_real_czi(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("bioio_czi", reason="needs the formats extra")
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="needs pylibCZIrw to write a CZI file")
+    stored = RNG.integers(0, 4000, (2, 3, 40, 50)).astype(np.uint16)
+    file = tmp_path / "real.czi"
+    with czi.create_czi(str(file)) as writer:
+        for c in range(2):
+            for z in range(3):
+                place = {"C": c, "Z": z, "T": 0}
+                writer.write(data=np.ascontiguousarray(stored[c, z][..., None]), plane=place)
+        writer.write_metadata(
+            document_name="islet",
+            channel_names={0: "DAPI", 1: "INS"},
+            scale_x=0.2e-6,
+            scale_y=0.2e-6,
+            scale_z=1e-6,
+        )
+    image = read_image(file, projection="max")
+    assert image.channel_names == ("DAPI", "INS")
+    assert image.pixel_size_um == pytest.approx(0.2)
+    np.testing.assert_array_equal(image.channel("INS"), stored[1].max(axis=0))
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(ImageReadError, match=r"real\.czi"):
+        read_image(file)
+    assert capfd.readouterr().err == ""
