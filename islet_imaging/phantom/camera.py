@@ -74,9 +74,11 @@ def expose(
     if p.rescale_8bit:
         return _abuse(p, np.clip(counts, 0, 4095 if p.bits == 12 else 65535))
     if p.bits == 8:
-        return np.clip(np.rint(counts / 16.0), 0, 255).astype(np.uint8)
+        low: NDArray[np.uint8] = np.clip(np.rint(counts / 16.0), 0, 255).astype(np.uint8)
+        return low
     top = 4095 if p.bits == 12 else 65535
-    return np.clip(np.rint(counts), 0, top).astype(np.uint16)
+    full: NDArray[np.uint16] = np.clip(np.rint(counts), 0, top).astype(np.uint16)
+    return full
 
 
 def _abuse(p: PhantomParameters, counts: Stack) -> NDArray[np.uint8]:

@@ -99,9 +99,7 @@ def express(rng: np.random.Generator, p: PhantomParameters, cells: Cells) -> Exp
     dna_on |= p.control == "unstained"
     dna = np.exp(p.dna_cv * rng.standard_normal(n)) * float(dna_on)
     dna *= np.where(pyknotic, rng.uniform(1.5, 3.0, n), np.where(mitotic, 1.9, 1.0))
-    return Expression(
-        kind, expressed, level, stain, dim & insulin, uptake, pyknotic, mitotic, dna
-    )
+    return Expression(kind, expressed, level, stain, dim & insulin, uptake, pyknotic, mitotic, dna)
 
 
 def _stained(control: str, marker: str) -> tuple[float, float]:
@@ -115,9 +113,7 @@ def _stained(control: str, marker: str) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def _types(
-    rng: np.random.Generator, p: PhantomParameters, cells: Cells
-) -> NDArray[np.str_]:
+def _types(rng: np.random.Generator, p: PhantomParameters, cells: Cells) -> NDArray[np.str_]:
     kind = np.where(cells.stroma, "stroma", "exocrine").astype("<U8")
     for label in range(1, int(cells.islet.max(initial=0)) + 1):
         member = np.flatnonzero(cells.islet == label)

@@ -29,7 +29,7 @@ class RingLight:
     def __init__(
         self,
         rings: NDArray[np.int32],
-        labels: NDArray[np.int64],
+        labels: NDArray[np.int32],
         centres_px: NDArray[np.float64],
         n_cells: int,
         grid: Grid,
@@ -43,7 +43,7 @@ class RingLight:
         self._top = np.rint(centres_px[:, 0]).astype(np.int64) - half
         self._left = np.rint(centres_px[:, 1]).astype(np.int64) - half
         masks = np.zeros((len(labels), self._size, self._size), np.float32)
-        flat, row, where = self._locate(rings)
+        _, row, where = self._locate(rings)
         np.add.at(masks.reshape(len(labels), -1), (row, where), 1.0)
         self._ring_px = np.maximum(masks.sum(axis=(1, 2)), 1.0)
         self._spectra = scipy.fft.rfft2(masks)
@@ -91,4 +91,5 @@ class RingLight:
         """Mean own light per ring pixel, in the units of the emission summed over planes."""
         if channel not in self._own:
             return np.zeros(len(self._ring_px))
-        return self._own[channel] / self._ring_px
+        mean: NDArray[np.float64] = self._own[channel] / self._ring_px
+        return mean

@@ -81,6 +81,15 @@ def _gaussian(frequency: NDArray[np.float32], sigma_um: float) -> NDArray[np.flo
     return result
 
 
+def gaussian_transfer(
+    shape: tuple[int, int], pixel_um: float, sigma_um: float
+) -> NDArray[np.float32]:
+    """Transfer function of a Gaussian blur."""
+    fy = np.fft.fftfreq(shape[0], pixel_um).astype(np.float32)[:, None]
+    fx = np.fft.rfftfreq(shape[1], pixel_um).astype(np.float32)[None, :]
+    return _gaussian(fy, sigma_um) * _gaussian(fx, sigma_um)
+
+
 def halo_transfer(shape: tuple[int, int], pixel_um: float, length_um: float) -> Transfer:
     """Transfer function of an exponential fall-off in the plane, 1/e at `length_um`."""
     fy = np.fft.fftfreq(shape[0], pixel_um)[:, None]

@@ -255,9 +255,26 @@ def _nucleus_shape(
         distance = _superquadric(rng, local, blob)
     else:
         distance = np.sqrt(_ellipsoid(local, blob.axes, blob.rotation, blob.bend))
+        distance /= _lobes(rng, p.nucleus_irregularity, local)
     thickness = np.float32(float(np.cbrt(blob.axes.prod())) / edge_um)
     soft: NDArray[np.float32] = np.clip((1.0 - distance) * thickness + 0.5, 0.0, 1.0)
     return soft
+
+
+def _lobes(
+    rng: np.random.Generator,
+    size: float,
+    local: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """Factor on the radius by direction in the plane: a few low harmonics, mean 1."""
+    amplitude = size * rng.normal(0, 1, 4) / np.arange(2, 6) * 2.0
+    phase = rng.uniform(0, 2 * np.pi, 4)
+    angle = np.arctan2(local[1], local[2])
+    factor = np.ones_like(angle)
+    for k in range(4):
+        factor += np.float32(amplitude[k]) * np.cos((k + 2) * angle + np.float32(phase[k]))
+    result: NDArray[np.float32] = np.clip(factor, 0.6, 1.4)
+    return result
 
 
 def _superquadric(
@@ -269,8 +286,7 @@ def _superquadric(
     z, y, x = local
     power = float(rng.uniform(1.6, 3.4))
     turned = [
-        (blob.rotation[0, k] * z + blob.rotation[1, k] * y + blob.rotation[2, k] * x)
-        / blob.axes[k]
+        (blob.rotation[0, k] * z + blob.rotation[1, k] * y + blob.rotation[2, k] * x) / blob.axes[k]
         for k in range(3)
     ]
     total = sum(np.abs(part) ** power for part in turned)
@@ -279,7 +295,8 @@ def _superquadric(
     lobes = int(rng.integers(2, 5))
     size = float(rng.uniform(0.0, 0.12))
     bumps = 1.0 + size * np.cos(lobes * angle + rng.uniform(0, 6.3)) * np.cos(1.5 * turned[2])
-    return (distance / bumps).astype(np.float32)
+    shaped: NDArray[np.float32] = (distance / bumps).astype(np.float32)
+    return shaped
 
 
 def _cut_lumens(body: NDArray[np.int32], grid: Grid, lumens: NDArray[np.float64]) -> None:

@@ -55,7 +55,7 @@ class PhantomParameters:
     roughness: float = 0.06
     fused_fraction: float = 0.1
     equatorial: bool = False
-    cell_density_per_1000um3: float = 0.95
+    cell_density_per_1000um3: float = 1.1  # of the whole; the rim holds fewer centres
     min_distance_um: float = 7.6
     tissue_density_per_1000um3: float = 0.85
     stroma_fraction: float = 0.15  # tissue: share of elongated nuclei (fibroblasts, vessels)
@@ -66,10 +66,12 @@ class PhantomParameters:
     nucleus_diameter_um: float = 7.5
     nucleus_cv: float = 0.12
     nucleus_axis_ratio: float = 1.45
+    nucleus_irregularity: float = 0.05  # lobes and corners of the outline, share of the radius
     beta_nucleus_scale: float = 0.97
     chromatin_contrast: float = 0.35
     chromatin_um: float = 0.6
     dna_cv: float = 0.16
+    dna_background: float = 0.06  # of cytoplasm in the DNA channel, share of a nucleus
     mitotic_fraction: float = 0.01
     pyknotic_fraction: float = 0.02
 
@@ -104,6 +106,7 @@ class PhantomParameters:
     background: float = 0.01
     halo: float = 0.04  # secreted marker around the cells, share of the light
     halo_um: float = 15.0
+    pooling: float = 0.1  # marker that gathers in the clefts and capillaries between cells
     penetration_um: float = 0.0  # antibody reaches in as exp(-depth/this); 0: everywhere
 
     # dirt
@@ -201,6 +204,7 @@ class PhantomParameters:
         unknown = sorted(set(changes) - names)
         if unknown:
             raise IsletImagingError(
-                f"phantom: unknown parameter {', '.join(unknown)}; known: {', '.join(sorted(names))}"
+                f"phantom: unknown parameter {', '.join(unknown)}; "
+                f"known: {', '.join(sorted(names))}"
             )
         return replace(self, **changes)

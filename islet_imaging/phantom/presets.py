@@ -13,7 +13,7 @@ from islet_imaging.phantom.parameters import PhantomParameters
 PRESETS: dict[str, PhantomParameters] = {
     "easy_confocal": PhantomParameters(
         pixel_size_um=0.20, n_islets=2, islet_diameter_um=110.0, section_um=4.0,
-        modality="confocal", numerical_aperture=0.8, haze=0.0, halo=0.01, defocus_um=0.0,
+        modality="confocal", numerical_aperture=0.8, haze=0.0, halo=0.01, pooling=0.02,
         specks_per_mm2=20.0, debris_per_mm2=5.0, dim_fraction=0.05, bleed_dna=0.0,
         bleed_next=0.005, bleed_back=0.0, photons=900.0, dna_photons=1200.0, vignetting=0.03,
         nonspecific_level=0.015, nuclear_ratio=0.06,
@@ -25,7 +25,7 @@ PRESETS: dict[str, PhantomParameters] = {
     ),
     "cryo10um_widefield": PhantomParameters(
         pixel_size_um=0.32, n_islets=3, section_um=10.0, numerical_aperture=0.5, haze=0.25,
-        haze_um=15.0, halo=0.10, halo_um=20.0, defocus_um=1.0, autofluorescence=0.02,
+        haze_um=15.0, halo=0.10, halo_um=20.0, pooling=0.2, defocus_um=1.0, autofluorescence=0.02,
         nonspecific_level=0.02, specks_per_mm2=150.0, bleed_dna=0.03, bleed_next=0.04,
         vignetting=0.15, nuclear_ratio=0.15,
     ),

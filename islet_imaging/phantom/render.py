@@ -15,19 +15,25 @@ from typing import Any
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from islet_imaging.image import IsletImage
 from islet_imaging.phantom.camera import bleed_matrix, expose, flat_field, units_per_light
 from islet_imaging.phantom.dirt import make_dirt
 from islet_imaging.phantom.expression import Expression, express
 from islet_imaging.phantom.light import RingLight
-from islet_imaging.phantom.optics import Lens, halo_transfer, make_lens, plane_depths_um
+from islet_imaging.phantom.optics import (
+    Lens,
+    gaussian_transfer,
+    halo_transfer,
+    make_lens,
+    plane_depths_um,
+)
 from islet_imaging.phantom.paint import Grid, Painted, paint
 from islet_imaging.phantom.parameters import DNA, NUCLEAR, PhantomParameters
 from islet_imaging.phantom.presets import get_preset
 from islet_imaging.phantom.scene import Cells, make_scene
 from islet_imaging.phantom.tables import cell_table, islet_table, nucleus_visibility
+from islet_imaging.phantom.texture import borders, clefts, noise, textures, tissue_glow
 from islet_imaging.phantom.truth import VISIBLE_FRACTION, Phantom, PhantomTruth
 
 MARGIN_UM = 10.0
@@ -99,8 +105,10 @@ def phantom(
         visibility >= VISIBLE_FRACTION, scene.lumens,
     )  # fmt: skip
     dirt = make_dirt(dirt_rng, p, grid, scene.lumens)
-    rings = ring_labels(painted.nuclei, grid.pixel_um)
-    light, cell_light, ring_light = _render(texture_rng, p, grid, painted, drawn, dirt, lenses, rings)
+    rings = ring_labels(painted.nuclei, grid.pixel_um) if p.measure_light else None
+    light, cell_light, ring_light = _render(
+        texture_rng, p, grid, painted, drawn, dirt, lenses, rings
+    )
 
     units = units_per_light(p)
     clean = np.stack([grid.crop(light[c], p.shape) * units[k] for k, c in enumerate(p.channels)])
@@ -109,9 +117,9 @@ def phantom(
     flat = flat_field(p)
     array = expose(camera_rng, p, clean, bleed, flat)
 
-    table = cell_table(p, grid, cells, drawn, painted, rings, visibility, first, half_depth)
+    table = cell_table(p, grid, cells, drawn, painted, visibility, first, half_depth)
     for k, channel in enumerate(p.channels):
-        if p.measure_light and channel in cell_light:
+        if rings is not None and ring_light is not None and channel in cell_light:
             _add_light(table, channel, painted, rings, ring_light, cell_light[channel], units[k])
     nuclei = _crop_labels(grid, painted.nuclei, p.shape)
     bodies, islets = _seen_from_above(p, grid, painted, cells, depths)
@@ -171,17 +179,6 @@ def ring_labels(nuclei: NDArray[np.int32], pixel_um: float) -> NDArray[np.int32]
     return grown
 
 
-def _noise(
-    rng: np.random.Generator, shape: tuple[int, int], sigma_px: float
-) -> NDArray[np.float32]:
-    """Smooth noise of mean 0 and SD 1."""
-    field = rng.standard_normal(shape, dtype=np.float32)
-    smooth: NDArray[np.float32] = gaussian_filter(field, sigma_px, mode="wrap", truncate=3.0)
-    smooth -= smooth.mean()
-    smooth /= max(float(smooth.std()), 1e-6)
-    return smooth
-
-
 def _render(
     rng: np.random.Generator,
     p: PhantomParameters,
@@ -190,31 +187,35 @@ def _render(
     cells: Expression,
     dirt: dict[str, NDArray[np.float32]],
     lenses: dict[str, Lens],
-    rings: NDArray[np.int32],
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]], RingLight]:
+    rings: NDArray[np.int32] | None,
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]], RingLight | None]:
     """Light per channel; light of the cells' stain alone; own light per ring."""
     first = lenses[p.channels[0]]
     thickness = max(float(first.weight(grid.depth_um).sum()), 1e-6)
-    labels = np.unique(rings)
-    labels = labels[labels > 0].astype(np.int64)
-    centres = _centres(painted.nuclei, labels)
-    ring_light = RingLight(rings, labels, centres, len(cells.dna), grid)
+    ring_light = None
+    if rings is not None:
+        labels = np.unique(rings)[1:] if rings.any() else np.zeros(0, np.int32)
+        centres = _centres(painted.nuclei, labels)
+        ring_light = RingLight(rings, labels, centres, len(cells.dna), grid)
     half = (grid.shape[0], grid.shape[1] // 2 + 1)
     stain = {c: np.zeros(half, np.complex64) for c in p.channels}
     other = {c: np.zeros(half, np.complex64) for c in p.channels}
     table = {c: _lookup(cells.dna if c == DNA else cells.stain[c]) for c in p.channels}
-    ghost = _lookup(_tissue_glow(rng, p, cells))
+    glow_of = {c: p.dna_background if c == DNA else p.autofluorescence for c in p.channels}
+    shared = noise(rng, grid.shape, max(0.5 * p.chromatin_um / grid.pixel_um, 0.6))
+    patches = 1.0 + 0.25 * noise(rng, grid.shape, 2.5 / grid.pixel_um)
+    ghost = _lookup(tissue_glow(rng, cells))
     gap = np.float32(min(0.9, 0.5 * p.gap_um / grid.pixel_um))
     focus = int(np.argmin(np.abs(grid.depth_um - first.focus_um)))
 
     for k, z in enumerate(grid.depth_um):
         body, nucleus = painted.body[k], painted.nucleus[k]
-        granules, chromatin = _textures(rng, p, grid)
-        inner = 1.0 - _borders(body) * gap
+        granules, chromatin = textures(rng, p, grid, shared)
+        inner = 1.0 - borders(body) * gap
         shape_of = {"cytoplasm": granules * painted.tilt[k] * inner, "nucleus": chromatin}
         shape_of["cytoplasm"] *= 1.0 - np.float32(1.0 - p.nuclear_ratio) * nucleus
         shape_of["nucleus"] *= nucleus
-        glow = ghost[body] * (1.0 + 0.4 * nucleus)
+        glow = ghost[body] * (1.0 + 0.4 * nucleus) * patches
         glow_spectrum = scipy.fft.rfft2(glow)
         emissions: dict[str, NDArray[np.float32]] = {}
         for channel in p.channels:
@@ -222,22 +223,26 @@ def _render(
             emission = table[channel][body] * shape_of[place] * np.float32(1 / thickness)
             transfer = lenses[channel].transfer(float(z), grid.shape, grid.pixel_um)
             stain[channel] += scipy.fft.rfft2(emission) * transfer
-            amount = 0.4 if channel == DNA else 1.0
-            other[channel] += glow_spectrum * transfer * np.float32(amount / thickness)
+            other[channel] += glow_spectrum * transfer * np.float32(glow_of[channel] / thickness)
             if k == focus:
                 sharp = transfer / max(float(lenses[channel].weight(np.array([z]))[0]), 1e-6)
                 other[channel] += scipy.fft.rfft2(dirt[channel]) * sharp
             if channel != DNA:
                 emissions[channel] = emission
-        if p.measure_light:
+        if ring_light is not None:
             ring_light.add_plane(body, emissions, lenses, float(z))
 
     light, cell_light = {}, {}
     halo = p.halo * halo_transfer(grid.shape, grid.pixel_um, p.halo_um)
+    network = clefts(rng, p, grid, painted.nucleus)
+    near = gaussian_transfer(grid.shape, grid.pixel_um, 4.0)
     for channel in p.channels:
-        if channel != DNA and channel not in NUCLEAR and p.halo > 0:
+        secreted = channel != DNA and channel not in NUCLEAR
+        if secreted and p.halo > 0:
             stain[channel] *= 1.0 + halo
-        own = scipy.fft.irfft2(stain[channel], s=grid.shape, overwrite_x=True)
+        own = scipy.fft.irfft2(stain[channel], s=grid.shape)
+        if secreted and p.pooling > 0:
+            own += network * scipy.fft.irfft2(stain[channel] * near, s=grid.shape)
         rest = scipy.fft.irfft2(other[channel], s=grid.shape, overwrite_x=True)
         if channel != DNA:
             cell_light[channel] = own
@@ -249,48 +254,7 @@ def _lookup(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.concatenate([[0.0], values]).astype(np.float32)
 
 
-def _tissue_glow(
-    rng: np.random.Generator, p: PhantomParameters, cells: Expression
-) -> NDArray[np.float64]:
-    """Autofluorescence of each cell; dead cells glow more."""
-    n = len(cells.dna)
-    glow = p.autofluorescence * np.exp(0.25 * rng.standard_normal(n))
-    result: NDArray[np.float64] = glow * np.where(cells.pyknotic, rng.uniform(1.5, 4.0, n), 1.0)
-    return result
-
-
-def _textures(
-    rng: np.random.Generator, p: PhantomParameters, grid: Grid
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Granules of the cytoplasm (mean 1) and chromatin (mean 1) of one plane."""
-    fine = _noise(rng, grid.shape, max(0.5 * p.granule_um / grid.pixel_um, 0.5))
-    coarse = _noise(rng, grid.shape, max(0.5 * p.chromatin_um / grid.pixel_um, 0.6))
-    contrast = np.float32(p.granule_contrast)
-    if p.texture == "heldout":
-        # vesicles and voids: a gamma-like field instead of a log-normal one
-        granules = (0.35 + np.abs(fine + 0.5 * coarse)) ** 2
-        granules = 1.0 + contrast * (granules / granules.mean() - 1.0)
-        ridges = np.abs(np.roll(coarse, (57, 131), (0, 1)))
-        chromatin = 1.0 + np.float32(p.chromatin_contrast) * (0.8 - ridges)
-    else:
-        granules = np.exp(contrast * fine - 0.5 * contrast * contrast)
-        foci = np.maximum(np.roll(coarse, (71, 173), (0, 1)) - 1.2, 0.0)
-        chromatin = 1.0 + np.float32(p.chromatin_contrast) * (0.5 * coarse + foci - 0.06)
-    return np.maximum(granules, 0.0), np.maximum(chromatin, 0.05)
-
-
-def _borders(body: NDArray[np.int32]) -> NDArray[np.float32]:
-    """1 where the next pixel belongs to another cell."""
-    edge = np.zeros(body.shape, np.float32)
-    down, right = body[1:] != body[:-1], body[:, 1:] != body[:, :-1]
-    edge[1:][down] = 1
-    edge[:-1][down] = 1
-    edge[:, 1:][right] = 1
-    edge[:, :-1][right] = 1
-    return edge
-
-
-def _centres(nuclei: NDArray[np.int32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _centres(nuclei: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.float64]:
     """Centroids (y, x) in px of the padded grid."""
     flat = nuclei.ravel()
     where = np.flatnonzero(flat)

@@ -110,9 +110,7 @@ def hard_core_points(
             break
         candidates = rng.uniform(low, high, size=(max(8, int(1.3 * missing)), 3))
         if len(accepted):
-            distance, _ = cKDTree(accepted).query(
-                candidates, distance_upper_bound=min_distance_um
-            )
+            distance, _ = cKDTree(accepted).query(candidates, distance_upper_bound=min_distance_um)
             candidates = candidates[~np.isfinite(distance)]
         pairs = cKDTree(candidates).query_pairs(min_distance_um, output_type="ndarray")
         keep = np.ones(len(candidates), dtype=bool)
@@ -249,7 +247,7 @@ def _aggregate_points(
             return np.zeros((0, 3))
     return hard_core_points(
         rng,
-        lambda points: aggregate.depth(points) > 2.5,
+        lambda points: aggregate.depth(points) > 2.0,
         low,
         high,
         p.cell_density_per_1000um3 / 1000,

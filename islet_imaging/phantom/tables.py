@@ -75,7 +75,6 @@ def cell_table(
     cells: Cells,
     expression: Expression,
     painted: Painted,
-    rings: NDArray[np.int32],
     visibility: NDArray[np.float64],
     lens: Lens,
     half_depth: float,
