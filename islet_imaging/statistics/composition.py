@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from islet_imaging.positivity.phenotype import hormone_of
 from islet_imaging.statistics.counting import read_calls
 from islet_imaging.statistics.design import UNKNOWN_BATCH
 from islet_imaging.statistics.intervals import batch_interval, islet_interval
@@ -40,6 +39,9 @@ def hormone_number(cells: pd.DataFrame) -> pd.Series:
     ['monohormonal', 'unsure']
     """
     import pandas as pd
+
+    # here, so that planning and comparing need nothing of the imaging steps
+    from islet_imaging.positivity.phenotype import hormone_of
 
     markers = [c.removesuffix("_call") for c in cells.columns if str(c).endswith("_call")]
     groups: dict[str, list[str]] = {}
