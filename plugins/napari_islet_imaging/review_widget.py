@@ -33,7 +33,7 @@ from napari_islet_imaging.edit_tools import EditTools
 from napari_islet_imaging.hand_over import HandOver
 from napari_islet_imaging.layers import find_session
 from napari_islet_imaging.parts import Legend, Panel, pick_with_clicks, wrapped
-from napari_islet_imaging.session_view import SessionView
+from napari_islet_imaging.session_view import SessionView, view_of
 
 if TYPE_CHECKING:
     import napari
@@ -171,7 +171,7 @@ class ReviewWidget(Panel):
     def attach(self, session: ReviewSession) -> None:
         """Review this session."""
         self.session = session
-        self.view = SessionView(self.viewer, session, self.connections)
+        self.view = view_of(self.viewer, session)
         for signal in (session.image_opened, session.cells_changed, session.settings_changed):
             self.connections.add(signal, self._refresh_later)
         self.connections.add(session.focus_changed, self._show_cell)

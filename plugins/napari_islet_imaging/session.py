@@ -125,6 +125,8 @@ class ReviewSession:
         self.focus = 0
         self.position = -1
         self.queue: list[QueuedCell] = []
+        #: what shows the session in a viewer, if anything does
+        self.view: Any = None
         self._rows: dict[int, int] = {}
         self._map: OutlineMap | None = None
         self._agreed: dict[tuple[str, int, str], bool] | None = None
@@ -180,6 +182,23 @@ class ReviewSession:
         batch = str(images.loc[images["image"] == image, "batch"].iloc[0])
         stored = self.protocol.fitted.get(batch, {})
         return {m: Threshold.from_dict(dict(t)) for m, t in stored.items()}
+
+    def control_values(self, column: str) -> NDArray[np.float64] | None:
+        """A feature of the negative controls of the open image's staining run, None without any."""
+        images = self.images
+        if self.open is None or "role" not in images:
+            return None
+        batch = images.loc[images["image"] == self.open.name, "batch"].iloc[0]
+        controls = images[images["role"] == "negative_control"]
+        # as in scoring: the batch's own controls, else those that name no batch
+        own = controls[controls["batch"] == batch]
+        own = own if len(own) else controls[controls["batch"] == ""]
+        values = [
+            self.tables[n].loc[~self.tables[n]["excluded"].astype(bool), column].to_numpy(float)
+            for n in own["image"]
+            if n in self.tables and n != self.open.name
+        ]
+        return np.concatenate(values) if values else None
 
     def tally(self, image: str | None = None) -> Tally:
         """Counts of one image, or of all samples."""

@@ -16,7 +16,6 @@ from napari_islet_imaging import layers as make
 if TYPE_CHECKING:
     import napari
 
-    from napari_islet_imaging.parts import Connections
     from napari_islet_imaging.session import ReviewSession
 
 Region = tuple[slice, slice]
@@ -26,8 +25,17 @@ _PATCH_PX = 250_000
 FOCUS = "cell in focus"
 
 
+def view_of(viewer: napari.Viewer, session: ReviewSession) -> SessionView:
+    """The one view of a session in a viewer, made where there is none yet."""
+    view = session.view
+    if isinstance(view, SessionView) and view.viewer is viewer:
+        return view
+    session.view = SessionView(viewer, session)
+    return session.view
+
+
 class SessionView:
-    """One session shown in one viewer.
+    """One session shown in one viewer; it lives as long as the session.
 
     Parameters
     ----------
@@ -35,19 +43,15 @@ class SessionView:
         The window.
     session : ReviewSession
         What to show.
-    connections : Connections
-        Where the connections to the session are noted.
     """
 
-    def __init__(
-        self, viewer: napari.Viewer, session: ReviewSession, connections: Connections
-    ) -> None:
+    def __init__(self, viewer: napari.Viewer, session: ReviewSession) -> None:
         self.viewer = viewer
         self.session = session
-        connections.add(session.image_opened, self._on_image)
-        connections.add(session.outlines_changed, self._on_outlines)
-        connections.add(session.cells_changed, self._on_cells)
-        connections.add(session.focus_changed, self._on_focus)
+        session.image_opened.connect(self._on_image)
+        session.outlines_changed.connect(self._on_outlines)
+        session.cells_changed.connect(self._on_cells)
+        session.focus_changed.connect(self._on_focus)
 
     # ------------------------------------------------------------ layers
 

@@ -43,7 +43,8 @@ def headline(session: ReviewSession) -> str:
         raw = tally(session.raw[session.open.name], marker)
         line = (
             f"<b>{marker}+ {percent(here.fraction)}</b> of {here.n:,} cells in this image "
-            f"({here.n_positive:,} positive, {here.n_negative:,} negative, {here.n_unsure:,} unsure)"
+            f"({here.n_positive:,} positive, {here.n_negative:,} negative, "
+            f"{here.n_unsure:,} unsure)"
         )
         if (raw.n, raw.n_positive, raw.n_unsure) != (here.n, here.n_positive, here.n_unsure):
             line += f"<br>before corrections {percent(raw.fraction)}"
@@ -113,7 +114,8 @@ def agreement(session: ReviewSession) -> str:
     made, agree = session.agreement()
     text = "No calls of yours yet."
     if made:
-        text = f"You agree with the first call on {agree} of {made} cells ({percent(agree / made, 0)})."
+        share = percent(agree / made, 0)
+        text = f"You agree with the first call on {agree} of {made} cells ({share})."
     others = sorted({e.who for e in session.edits} - {session.reviewer})
     if others and not session.blinded:
         text += f" Also reviewed by {', '.join(others)}."
