@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,13 +166,13 @@ def _grey(image: NDArray[np.generic]) -> NDArray[np.generic]:
     return image[..., :3].max(axis=-1) if image.ndim == 3 else image
 
 
-def load_folder(folder: Path) -> list[Sample]:
-    """Read a user's folder: ``images/NAME.tif`` with ``masks/NAME.tif``.
+def folder_pairs(folder: Path) -> Iterator[tuple[Path, NDArray[np.generic], IntArray]]:
+    """Read a user's folder: each ``images/NAME.tif`` with its ``masks/NAME.tif``.
 
     Raises
     ------
     ImageReadError
-        When a folder is missing or an image has no mask.
+        When there is no image, or an image has no mask or one of another shape.
     """
     import tifffile
 
@@ -182,17 +182,27 @@ def load_folder(folder: Path) -> list[Sample]:
             f"{folder}: no images/*.tif found; put DNA images in images/ and label images "
             "of the same name in masks/"
         )
-    samples = []
     for path in images:
         mask = folder / "masks" / path.name
         if not mask.exists():
             raise ImageReadError(f"{path}: its mask {mask} is missing")
-        samples.append(
-            make_sample(
-                tifffile.imread(path), tifffile.imread(mask), name=path.name, group=path.parts[-3]
+        image, labels = _grey(tifffile.imread(path)), tifffile.imread(mask)
+        if image.shape != labels.shape:
+            raise ImageReadError(
+                f"{path}: image {image.shape} and mask {labels.shape} differ in shape; "
+                "a mask must have one label per pixel of its image"
             )
-        )
-    return samples
+        yield path, image, labels.astype(np.int32)
+
+
+def load_folder(folder: Path, only: Iterable[str] | None = None) -> list[Sample]:
+    """Read a user's folder, or the images of these file names, as samples."""
+    wanted = None if only is None else set(only)
+    return [
+        make_sample(image, labels, name=path.name, group=folder.name)
+        for path, image, labels in folder_pairs(folder)
+        if wanted is None or path.name in wanted
+    ]
 
 
 @dataclass

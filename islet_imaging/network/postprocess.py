@@ -52,12 +52,12 @@ class PostprocessConfig:
     """
 
     foreground: float = 0.5
-    follow: int = 2
+    follow: int = 1
     smooth_px: float = 1.0
     min_distance_px: int = 2
     min_votes: float = 0.6
     min_area: float = 0.06
-    min_confidence: float = 0.6
+    min_confidence: float = 0.7
 
 
 @dataclass(frozen=True)

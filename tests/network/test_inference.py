@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,9 @@ def picture(shape=(300, 420), diameter=16.0, spacing=1.35, seed=0, dtype=np.uint
             a = diameter / 2 * rng.uniform(0.85, 1.15)
             d = np.hypot(y - cy - jy, x - cx - jx)
             truth[(d < a) & (truth == 0)] = k
-            image += rng.uniform(0.6, 1) / (1 + np.exp(np.clip((d - a) / (0.06 * diameter), -50, 50)))
+            image += rng.uniform(0.6, 1) / (
+                1 + np.exp(np.clip((d - a) / (0.06 * diameter), -50, 50))
+            )
     image = 300 + 3000 * image + rng.normal(0, 60, shape)
     return np.clip(image, 0, None).astype(dtype), truth
 
@@ -59,7 +63,7 @@ def test_labels_do_not_depend_on_how_the_work_is_cut(sample, options, monkeypatc
 
 
 def test_blocks_leave_no_seam(sample, monkeypatch):
-    dna, truth = sample
+    dna, _ = sample
     whole = segment_nuclei_network(dna, diameter_px=14)
     monkeypatch.setattr("islet_imaging.network.inference.make_grid", lambda s: make_grid(s, 128))
     cut = segment_nuclei_network(dna, diameter_px=14)
@@ -150,5 +154,5 @@ def test_grid_covers_the_image_once(shape):
     for spans, length in zip((grid.rows, grid.columns), grid.shape, strict=True):
         assert spans[0][0] == 0
         assert spans[-1][1] == length
-        assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in pairwise(spans))
         assert all(v % 16 == 0 for s in spans for v in s)

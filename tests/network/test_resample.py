@@ -12,7 +12,9 @@ from islet_imaging.network.resample import input_range, resample_region, resampl
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.floats(0.2, 3.0), st.integers(0, 2**32 - 1), st.tuples(st.integers(20, 60), st.integers(20, 60))
+    st.floats(0.2, 3.0),
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(20, 60), st.integers(20, 60)),
 )
 def test_regions_equal_the_whole(zoom, seed, shape):
     rng = np.random.default_rng(seed)
