@@ -1,0 +1,5 @@
+"""``python -m islet_imaging`` is the command line."""
+
+from islet_imaging.cli import main
+
+main()
