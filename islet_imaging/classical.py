@@ -3,8 +3,9 @@
 The idea, all at a working scale where a nucleus is 16 px across:
 
 1. The maxima of the negative Laplacian of Gaussian are blobs; every pixel climbs to one of them.
-2. Each blob has its own threshold, half-way between its peak and the local background, so haze and
-   uneven islets do no harm; blobs far dimmer than their surroundings' brightest are ghosts.
+2. Each blob has its own threshold, about half-way between its peak and its own dark pixels, so haze
+   and uneven islets do no harm; blobs far dimmer than the brightest nearby, or without an edge, are
+   ghosts out of focus.
 3. The distance to the mask's edge, helped by the blobs, cuts what touches at its necks; every pixel
    climbs again, and pieces without a real neck between them are put together.
 4. The outline is drawn at full resolution where the image crosses the threshold.
@@ -50,9 +51,14 @@ class ClassicalConfig:
     blob : float
         Width of the Laplacian of Gaussian.
     cut : float
-        A nucleus ends at this fraction of the way from background to its peak.
+        A nucleus ends at this fraction of the way from its foot to its peak.
+    foot_quantile, foot_weight : float
+        A blob's foot: this quantile of its pixels above the background, times the weight, since
+        in packed tissue even the darkest pixels of a blob are half nucleus.
     ghost : float
-        A blob dimmer than this fraction of the brightest within 4 diameters is out of focus.
+        A blob lower than this fraction of the brightest within 4 diameters is out of focus.
+    sharp : float
+        So is a blob whose scale-normalised Laplacian is less than this fraction of its peak.
     faint : float
         A blob dimmer than this fraction of the image's bright nuclei is none.
     noise : float
@@ -65,13 +71,16 @@ class ClassicalConfig:
 
     blob: float = 0.28
     cut: float = 0.45
+    foot_quantile: float = 0.15
+    foot_weight: float = 0.5
     ghost: float = 0.3
+    sharp: float = 0.2
     faint: float = 0.1
     noise: float = 4.0
     shape_smoothing: float = 0.06
     fine_blob: float = 0.25
     fine_weight: float = 0.5
-    neck: float = 0.1
+    neck: float = 0.07
 
 
 @dataclass(frozen=True)
@@ -246,32 +255,49 @@ def _segment(
     smooth = ndi.gaussian_filter(x, unit / 16)
     above = smooth - _background(smooth, unit, top)
     peak = ndi.gaussian_filter(above, 0.1 * unit)
-    blobs = -ndi.gaussian_laplace(above, cfg.blob * unit)
-    root = climb(blobs)
-    level = peak.ravel()[root].reshape(x.shape)
+    blobs = ndi.gaussian_laplace(above, cfg.blob * unit)
+    blobs *= np.float32(-((cfg.blob * unit) ** 2))
+    tops, blob = _compact(climb(blobs), x.shape)
+    level = peak.ravel()[tops]
+    foot = group_quantiles(above.ravel(), blob.ravel(), len(tops), [cfg.foot_quantile])[0]
+    foot = np.float32(cfg.foot_weight) * np.maximum(foot, 0).astype(np.float32)
     # the brightest nearby, of things as large as a nucleus
-    block = max(2, round(unit / 4))
-    brightest = _brightest(ndi.gaussian_filter(above, 0.19 * unit), block, 16, top)
-    least = max(cfg.noise * grey.noise, cfg.faint * grey.bright)
-    real = (level > least) & (level > cfg.ghost * brightest.ravel()[root].reshape(x.shape))
-    field = above - np.float32(cfg.cut) * level
-    mask = real & (field > 0)
+    brightest = _brightest(
+        ndi.gaussian_filter(above, 0.19 * unit), max(2, round(unit / 4)), 16, top
+    )
+    least = np.float32(max(cfg.noise * grey.noise, cfg.faint * grey.bright))
+    real = (level > least) & (level - foot > cfg.ghost * brightest.ravel()[tops])
+    real &= blobs.ravel()[tops] > cfg.sharp * level
+    cut = np.where(real, foot + np.float32(cfg.cut) * (level - foot), np.float32(np.inf))
+    mask = above > cut[blob]
     mask = ndi.binary_opening(mask)
     mask = _without_holes(mask, 0.3 * unit**2)
     if not mask.any():
         return nothing
     depth = np.minimum(ndi.distance_transform_edt(mask), unit).astype(np.float32)
     shape = ndi.gaussian_filter(depth, cfg.shape_smoothing * unit) * np.float32(2 / unit)
+    level = np.maximum(level, least)[blob]
     fine = ndi.gaussian_laplace(above, cfg.fine_blob * unit)
-    fine *= np.float32((cfg.fine_blob * unit) ** 2) / np.maximum(level, np.float32(least))
+    fine *= np.float32((cfg.fine_blob * unit) ** 2) / level
     shape -= np.float32(cfg.fine_weight) * fine
     shape[~mask] = -1e3 + shape[~mask]
     basin = climb(shape).reshape(x.shape)
     basin = _join(basin, shape, mask, cfg.neck)
     mask = _largest_parts(basin, mask)
-    inside = np.float32(0.25 * cfg.cut) * np.maximum(level, np.float32(least))
-    field = np.where(mask, np.maximum(field, inside), np.minimum(field, -inside))
+    # where the mask was mended, the field must follow it
+    inside = np.float32(0.25 * cfg.cut) * level
+    field = above - np.minimum(cut, np.float32(1e30))[blob]
+    field = np.where(mask, np.maximum(field, inside), np.clip(field, -4 * level, -inside))
     return field.astype(np.float32, copy=False), basin
+
+
+def _compact(root: Labels, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], Labels]:
+    """The maxima that pixels climb to, and the number of each pixel's own."""
+    reached = np.zeros(root.size, bool)
+    reached[root] = True
+    number = np.cumsum(reached, dtype=np.int32)
+    number -= 1
+    return np.flatnonzero(reached), number[root].reshape(shape)
 
 
 def climb(height: Floats, doublings: int = 6) -> Labels:
