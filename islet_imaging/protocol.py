@@ -145,7 +145,7 @@ class Positivity:
     """How a marker's calls are made."""
 
     method: Literal[
-        "auto", "network", "control", "control_mixture", "mixture", "otsu", "manual"
+        "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
     ] = "auto"
     #: the feature that thresholds act on; None takes ring_p25 or, in nuclei, nucleus_mean
     feature: str | None = None
@@ -197,6 +197,10 @@ class Quality:
     border_fraction: float = 0.3
     pyknotic_fraction: float = 0.1
     autofluorescent_fraction: float = 0.05
+    #: spots that glow in several dyes at once, per mm2
+    specks_per_mm2: float = 1600.0
+    #: light of one dye in another's channel, as a share, above which bleed-through is suspected
+    bleed_through: float = 0.1
 
 
 @dataclass(frozen=True)

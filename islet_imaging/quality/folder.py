@@ -69,6 +69,7 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
         found += _geometry(members, name)
         found += _settings(members, protocol)
         found += _levels(members, protocol)
+        found += _dna_bleed(members, protocol)
         found += _illumination(members, name, protocol)
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
 
@@ -254,6 +255,24 @@ def _levels(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Flag]
                 marker,
                 name,
             )
+
+
+def _dna_bleed(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Flag]:
+    """Where nothing was stained, light that follows the DNA dye comes from it."""
+    for row in members:
+        if row.get("role") != "negative_control":
+            continue
+        for target, slope in row["numbers"].bleed.get(protocol.dna, {}).items():
+            if slope > protocol.quality.bleed_through:
+                yield Flag(
+                    "bleed_through",
+                    "warning",
+                    f"{row['image']}: {100 * slope:.0f} % of the light of {protocol.dna} seems to "
+                    f"reach {target} in a negative control. Take single-stain controls and set "
+                    "`correction: {bleed_through: controls}`.",
+                    target,
+                    str(row["image"]),
+                )
 
 
 def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:

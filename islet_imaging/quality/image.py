@@ -32,6 +32,10 @@ BLOCKINESS = 1.10
 SEAM_Z = 6.5
 #: a marker that is this many times as nuclear as the DNA channel is the DNA channel
 SWAPPED = 0.8
+#: variation at the scale of nuclei that any nuclear stain shows; unstained channels show less
+NUCLEAR_BAND = 0.3
+#: variation between cells that a stained marker shows; glow alone shows less
+STAINED_SLOW = 0.38
 #: thickness above which widefield light of neighbouring cells dominates errors, um
 THICK_UM = 8.0
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
@@ -88,13 +92,17 @@ def check_image(
     if numbers is None:
         bits = metadata.get("significant_bits")
         numbers = measure_quality(
-            used, dna=protocol.dna, pixel_size_um=pixel_size_um, bits=int(bits) if bits else None
+            used,
+            dna=protocol.dna,
+            pixel_size_um=pixel_size_um,
+            bits=int(bits) if bits else None,
         )
     found = [
         *_values(numbers, protocol),
         *_encoding(numbers, metadata),
         *_optics(numbers, protocol, metadata),
         *_identity(numbers, protocol),
+        *_shared_light(numbers, protocol),
         *_cells(cells, protocol, numbers),
         *_domain(out_of_domain),
     ]
@@ -288,7 +296,7 @@ def _identity(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
         if c is None or _dead(c) or protocol.channel(name).compartment == "nucleus":
             continue
         likeness = nuclear_likeness(c, dna)
-        if likeness > SWAPPED:
+        if likeness > SWAPPED and c.band > NUCLEAR_BAND:
             yield Flag(
                 "swapped_channels",
                 "block",
@@ -308,6 +316,33 @@ def nuclear_likeness(c: ChannelNumbers, dna: ChannelNumbers) -> float:
     if not (dna.band > 0 and c.slow > 0):
         return float("nan")
     return (c.band / dna.band) * (dna.slow / c.slow)
+
+
+def _shared_light(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
+    limits = protocol.quality
+    if numbers.specks is not None and numbers.specks > limits.specks_per_mm2:
+        yield Flag(
+            "autofluorescence",
+            "warning",
+            f"{numbers.specks:.0f} small spots per mm2 glow in all hormone channels at once (limit "
+            f"{limits.specks_per_mm2:.0f}): lipofuscin or red cells rather than hormone. Look at "
+            "double-positive cells before believing them; quench, or take an unstained channel.",
+        )
+    for source, targets in numbers.bleed.items():
+        # nuclei lie where tissue, and so haze, is dense; only a control can tell (folder)
+        if source == protocol.dna or not numbers.channels[source].slow > STAINED_SLOW:
+            continue
+        for target, slope in targets.items():
+            if slope > limits.bleed_through:
+                yield Flag(
+                    "bleed_through",
+                    "warning",
+                    f"{_percent(slope)} of the light of {source} seems to reach {target} (limit "
+                    f"{_percent(limits.bleed_through)}): even the dimmest {target} values rise "
+                    f"with {source}. Take single-stain controls and set `correction: "
+                    "{bleed_through: controls}`.",
+                    target,
+                )
 
 
 def _cells(cells: pd.DataFrame | None, protocol: Protocol, numbers: ImageNumbers) -> Iterator[Flag]:

@@ -11,7 +11,7 @@ image without a usable DNA channel gets its numbers over the whole frame.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,6 +74,10 @@ class ImageNumbers:
     sharpness_tiles: Float | None
     #: robust z of the sharpest straight step from edge to edge, all channels together
     seam: float
+    #: spots per mm2 that glow in all markers of different dyes
+    specks: float | None
+    #: ``{source: {target: slope}}``, how far the floor of one channel follows another
+    bleed: Mapping[str, Mapping[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and scalars, ready for JSON."""
@@ -151,6 +155,10 @@ def measure_quality(
     if pixel_size_um is not None:
         sharp, tiles = texture.sharpness(planes[dna], pixel_size_um, tissue)
     live = [p for p in planes.values() if p.size and p.max() > p.min()]
+    apart = independent_markers(list(planes))
+    specks = None
+    if pixel_size_um is not None:
+        specks = texture.glowing_specks({n: [planes[n], *binned[n]] for n in apart}, pixel_size_um)
     shape = planes[dna].shape
     return ImageNumbers(
         channels={
@@ -163,7 +171,37 @@ def measure_quality(
         sharpness=sharp,
         sharpness_tiles=tiles,
         seam=pixels.seam([pixels.line_steps(p) for p in live]),
+        specks=specks,
+        bleed={
+            source: {
+                target: texture.shared_floor(binned[source][-1], binned[target][-1], tissue)
+                for target in apart
+                if target != source
+            }
+            for source in dict.fromkeys([dna, *apart])
+        },
     )
+
+
+def independent_markers(names: Sequence[str]) -> list[str]:
+    """One channel per hormone: cells that make two are rare, so what channels share is not cells.
+
+    Insulin and C-peptide are one hormone.  Channels that are no hormone are left out: nobody can
+    tell their bleed-through from cells that have both.
+
+    Examples
+    --------
+    >>> independent_markers(["DAPI", "INS", "C-peptide", "GCG", "NKX6.1"])
+    ['INS', 'GCG']
+    """
+    from islet_imaging.positivity.phenotype import hormone_of
+
+    found: dict[str, str] = {}
+    for name in names:
+        hormone = hormone_of(name)
+        if hormone is not None:
+            found.setdefault("insulin" if hormone == "c-peptide" else hormone, name)
+    return list(found.values())
 
 
 def _channel(

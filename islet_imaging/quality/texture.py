@@ -7,6 +7,7 @@ It fails without a pixel size, and with pixels too large to hold the finer scale
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,65 @@ def sharpness(
         out[r, c] = max(float(f), 1e-9 * float(abs(b))) / b if b > 0 else np.nan
     good = out[np.isfinite(out)]
     return (float(np.median(good)) if good.size else None), out
+
+
+def glowing_specks(levels: Mapping[str, list[Float]], pixel_size_um: float) -> float | None:
+    """Small bright spots per mm2 that lie at the same place in all of some channels.
+
+    A spot stands far above the spread of the channel's own fine structure, in dim surroundings, on
+    a copy with pixels of about 0.6 um.
+
+    Parameters
+    ----------
+    levels : mapping of str to list of ndarray
+        Marker channels of different dyes, each as stored and binned.
+    pixel_size_um : float
+        Edge of a stored pixel, um.
+
+    Returns
+    -------
+    float or None
+        None with fewer than two channels, or pixels too coarse to show specks.
+    """
+    if len(levels) < 2 or pixel_size_um > 1.0:
+        return None
+    some = next(iter(levels.values()))
+    k = int(np.argmin([abs(np.log(pixel_size_um * 2**i / 0.6)) for i in range(len(some))]))
+    pixel = pixel_size_um * 2**k
+    together: NDArray[np.bool_] | None = None
+    for channel in levels.values():
+        plane = np.asarray(channel[k], dtype=np.float32)
+        around = ndimage.uniform_filter(plane, 2 * round(5.0 / pixel) + 1)
+        fine = plane - around
+        sample = fine[::3, ::3]
+        spread = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
+        low, high = np.percentile(plane[::3, ::3], [1, 99])
+        reach = float(high - low)
+        # granules lie in bright cells, lipofuscin anywhere: only dim surroundings are judged
+        spot = (fine > max(6 * spread, 0.15 * reach)) & (around < low + 0.25 * reach)
+        together = spot if together is None else together & spot
+    assert together is not None
+    return float(ndimage.label(together)[1] / (together.size * (pixel / 1000) ** 2))
+
+
+def shared_floor(source: Float, target: Float, tissue: NDArray[np.bool_]) -> float:
+    """How much of a source channel seems to be in the lowest values of a target channel.
+
+    Among tissue blocks bright in the source, the 10th percentile of the target is compared with
+    that among dim ones: light that bleeds lifts all of them, other cells lift only some.
+
+    Returns
+    -------
+    float
+        Slope, target counts per source count; NaN where the source shows no contrast.
+    """
+    a, b = source[tissue], target[tissue]
+    if a.size < 200:
+        return float("nan")
+    dim, bright = np.percentile(a, [30, 92])
+    low, high = a <= dim, a >= bright
+    rise = float(a[high].mean() - a[low].mean())
+    noise = float(np.percentile(a, 30) - np.percentile(a, 5))
+    if rise <= max(4 * noise, 1e-6):
+        return float("nan")
+    return float(np.percentile(b[high], 10) - np.percentile(b[low], 10)) / rise
