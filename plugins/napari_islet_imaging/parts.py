@@ -138,6 +138,11 @@ class Panel(QWidget):
         super().closeEvent(event)
 
 
+def dock_beside(viewer: napari.Viewer, widget: QWidget, name: str) -> None:
+    """Dock a widget on the right, as a tab over the one that is there."""
+    viewer.window.add_dock_widget(widget, name=name, area="right", tabify=True)
+
+
 def pick_with_clicks(
     viewer: napari.Viewer,
     connections: Connections,

@@ -238,9 +238,11 @@ def remeasure(
 
 def measure_region(session: ReviewSession, open_image: OpenImage, region: Region) -> pd.DataFrame:
     """Measure and call all cells whose nuclei lie in a region, as in the whole image."""
+    import pandas as pd
+
     from islet_imaging.cells import grow_cells
     from islet_imaging.correct import correct_image
-    from islet_imaging.measure import measure_cells, measure_halo_px
+    from islet_imaging.measure import measure_cells, measure_halo_px, neighbour_pairs
     from islet_imaging.quality import flag_cells
     from islet_imaging.score import call_image
 
@@ -251,7 +253,10 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     wide = grown_box([region], shape, measure_halo_px(size))
     used = [c.name for c in protocol.channels if c.role != "ignore"]
     raw = {name: np.asarray(open_image.image.channel(name, wide)) for name in used}
-    channels, _ = correct_image(raw, protocol.correction, pixel_size_um=size)
+    flat = {name: field[wide] for name, field in session.flat_fields().items()}
+    channels, _ = correct_image(
+        raw, protocol.correction, pixel_size_um=size, flat_fields=flat or None
+    )
     nuclei = open_image.labels[wide]
     grown = grow_cells(
         nuclei, ring_um=protocol.cells.ring_um, gap_um=protocol.cells.gap_um, pixel_size_um=size
@@ -267,10 +272,8 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
         origin_px=(wide[0].start, wide[1].start),
         image_shape_px=shape,
     )
-    if "image" not in table:
-        table.insert(0, "image", open_image.name)
-    codes, excluded = flag_cells(table, protocol)
-    table["excluded"], table["flags"] = excluded, codes
-    import pandas as pd
-
-    return call_image(table, pd.DataFrame(), session.thresholds(open_image.name), protocol)
+    table.insert(0, "image", open_image.name)
+    table["flags"], table["excluded"] = flag_cells(table, protocol)
+    cell_a, cell_b, border = neighbour_pairs(grown)
+    pairs = pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border})
+    return call_image(table, pairs, session.thresholds(open_image.name), protocol)

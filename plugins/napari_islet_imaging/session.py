@@ -174,6 +174,14 @@ class ReviewSession:
                 return [str(f.get("message") or f.get("code")) for f in row.get("flags", [])]
         return []
 
+    def flat_fields(self) -> dict[str, NDArray[np.float32]]:
+        """Relative illumination per channel, where the run was corrected for it."""
+        path = self.run.path / ".work" / "flat_fields.npz"
+        if not path.is_file():
+            return {}
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
     def thresholds(self, image: str) -> dict[str, Threshold]:
         """Each marker's threshold in the staining run of an image."""
         from islet_imaging.positivity import Threshold
