@@ -299,9 +299,7 @@ class ScoreWidget(Panel):
 
         if self.session is not None:
             widget = ReviewWidget(self.viewer, self.session)
-            self.viewer.window.add_dock_widget(
-                widget, name="Review cells", area="right", tabify=True
-            )
+            dock_beside(self.viewer, widget, "Review cells")
             widget.start()
 
 
