@@ -246,7 +246,7 @@ def test_no_cells_at_all() -> None:
     assert len(s.images) == len(sheet)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), denominator=st.sampled_from(["all", "islets", "GCG"]))
 def test_bounds_hold_at_every_level(seed: int, denominator: str) -> None:
     rng = np.random.default_rng(seed)
