@@ -44,7 +44,7 @@ class RingLight:
         self._left = np.rint(centres_px[:, 1]).astype(np.int64) - half
         masks = np.zeros((len(labels), self._size, self._size), np.float32)
         _, row, where = self._locate(rings)
-        np.add.at(masks.reshape(len(labels), -1), (row, where), 1.0)
+        np.add.at(masks.reshape(len(labels), self._size**2), (row, where), 1.0)
         self._ring_px = np.maximum(masks.sum(axis=(1, 2)), 1.0)
         self._spectra = scipy.fft.rfft2(masks)
         self._plane_um = grid.plane_um
