@@ -1,0 +1,100 @@
+"""Nuclei: the table of accuracy on human masks and phantoms, ours and peers, one command.
+
+    python benchmarks/nuclei/run.py                      # ours on every set
+    python benchmarks/nuclei/run.py --methods all        # and every peer, each in its own venv
+
+Writes ``results/accuracy.csv`` (a row per method, scale told or not, set) and
+``results/accuracy.md``.  Rows of methods and sets that are not run again are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from methods import PEER_METHODS, run_ours, run_peer
+
+from islet_imaging.network.evaluation import summarise_matchings
+from islet_imaging.network.nuclei_evaluation import cases, image_sets, match_case
+from islet_imaging.phantom import PRESETS
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+COLUMNS = ["f1", "f1_pooled", "ap50", "ap70", "ap90", "ap_mean", "pq", "count_bias"]
+
+
+def main() -> None:
+    default = Path(os.environ.get("ISLET_IMAGING_DATA", HERE.parents[1] / ".." / "shared" / "data"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", default="network,classical")
+    parser.add_argument("--sets", default="all")
+    parser.add_argument("--modes", default="known,auto")
+    parser.add_argument("--model", default="islet-nuclei", help="name or folder of the network")
+    parser.add_argument("--as", dest="label", help="name of the network's rows in the table")
+    parser.add_argument("--data", type=Path, default=default)
+    parser.add_argument(
+        "--venvs", type=Path, default=Path(tempfile.gettempdir()) / "islet-imaging-peers"
+    )
+    args = parser.parse_args()
+    every = [*image_sets(), *(f"phantom_{p}" for p in PRESETS)]
+    sets = every if args.sets == "all" else args.sets.split(",")
+    methods = args.methods.split(",")
+    if args.methods == "all":
+        methods = ["network", "classical", *(m for m in PEER_METHODS if m != "stardist")]
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in sets:
+            images = list(cases(name, args.data))
+            folder = Path(scratch) / name
+            folder.mkdir()
+            listed = []
+            for i, case in enumerate(images):
+                np.save(folder / f"{i}.npy", case[1])
+                listed.append({"id": str(i), "name": case[0], "diameter_px": case[4]})
+            (folder / "cases.json").write_text(json.dumps(listed))
+            for method in methods:
+                for mode in args.modes.split(","):
+                    out = folder / method / mode
+                    if method in PEER_METHODS:
+                        run_peer(method, folder, mode, out, args.venvs)
+                    else:
+                        run_ours(method, folder, mode, out, args.model)
+                    found = [np.load(out / f"{i}.npy") for i in range(len(images))]
+                    scores = summarise_matchings(
+                        [match_case(c, f) for c, f in zip(images, found, strict=True)]
+                    )
+                    label = args.label if method == "network" and args.label else method
+                    row = {"method": label, "scale": mode, "set": name, **scores}
+                    rows.append(row)
+                    print(label, mode, name, {k: round(scores[k], 3) for k in COLUMNS}, flush=True)
+            write(rows)
+
+
+def write(rows: list[dict[str, object]]) -> None:
+    """Merge new rows into the table and draw it as Markdown."""
+    path = RESULTS / "accuracy.csv"
+    RESULTS.mkdir(exist_ok=True)
+    table = pd.DataFrame(rows)
+    if path.exists():
+        table = pd.concat([pd.read_csv(path), table])
+    keys = ["method", "scale", "set"]
+    table = table.drop_duplicates(keys, keep="last").sort_values(["set", "scale", "method"])
+    table.round(4).to_csv(path, index=False)
+    lines = ["| set | scale | method | images | nuclei | " + " | ".join(COLUMNS) + " |"]
+    lines.append("|" + "---|" * (5 + len(COLUMNS)))
+    for row in table.to_dict("records"):
+        numbers = " | ".join(f"{row[c]:.3f}" for c in COLUMNS)
+        lines.append(
+            f"| {row['set']} | {row['scale']} | {row['method']} | {row['images']:.0f} | "
+            f"{row['nuclei']:.0f} | {numbers} |"
+        )
+    (RESULTS / "accuracy.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
