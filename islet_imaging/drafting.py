@@ -227,6 +227,8 @@ def draft_protocol(folder: str | Path) -> Draft:
         "",
         *_reading(sources, pattern, questions),
         "",
+        *_nuclei(labels),
+        "",
         "# for the warnings and the methods text; files seldom say",
         "acquisition:",
         "  modality: unknown  # widefield, confocal, light_sheet or scanner",
@@ -302,6 +304,22 @@ def _channels(labels: tuple[str, ...], questions: list[str]) -> list[str]:
         if row["name"] != row["label"] or not row["known"]:  # stays right when renamed
             out.append(f"    source: {_quoted(row['label'])}")
     return out
+
+
+#: markers of dividing or dying cells, whose condensed nuclei must be counted
+_CONDENSED = {"Ki67", "H3", "EdU", "CASP3", "TUNEL"}
+
+
+def _nuclei(labels: tuple[str, ...]) -> list[str]:
+    """YAML lines of the nuclei section: whether condensed nuclei count."""
+    stains = {known[0] for label in labels if (known := known_stain(label))}
+    condensed = bool(stains & _CONDENSED)
+    return [
+        "nuclei:",
+        "  # small bright nuclei (dying cells) count in no fraction and are counted beside;",
+        "  # false for markers of dividing or dying cells (Ki67, PH3, cleaved caspase 3)",
+        f"  exclude_pyknotic: {'false' if condensed else 'true'}",
+    ]
 
 
 def _title(source: Source) -> list[str]:

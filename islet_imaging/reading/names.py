@@ -35,7 +35,7 @@ NUCLEUS = {
     "OCT4": ("oct4", "pou5f1"),
     "FOXA2": ("foxa2",), "GATA4": ("gata4",), "GATA6": ("gata6",), "ARX": ("arx",),
     "PAX6": ("pax6",), "PAX4": ("pax4",), "HNF1B": ("hnf1b",), "HNF4A": ("hnf4a",),
-    "EdU": ("edu",),
+    "EdU": ("edu",), "CASP3": ("casp3", "caspase3", "clcasp3", "cc3"), "TUNEL": ("tunel",),
 }  # fmt: skip
 _TRANSMITTED = (
     "tl",
