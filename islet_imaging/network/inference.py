@@ -410,8 +410,9 @@ class _Job:
     ) -> tuple[tuple[int, int], list[tuple[tuple[int, int], IntArray]], int]:
         """Find the nuclei whose centres lie in a row of blocks and draw them."""
         core = (self.grid.rows[i][0] // 2, self.grid.rows[i][1] // 2)
-        y0 = max(0, core[0] - MARGIN_PX)
-        y1 = min(self.grid.shape[0] // 2, core[1] + MARGIN_PX)
+        above = self.grid.rows[max(0, i - 1)][0] // 2
+        below = self.grid.rows[min(len(self.grid.rows) - 1, i + 1)][1] // 2
+        y0, y1 = max(above, core[0] - MARGIN_PX), min(below, core[1] + MARGIN_PX)
         parts = []
         for j in (i - 1, i, i + 1):
             if j in fields:

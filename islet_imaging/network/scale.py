@@ -37,6 +37,7 @@ RANGE_PX = (3.0, 300.0)
 """Estimates stay within these diameters."""
 
 MAX_WINDOWS = 4
+"""Windows looked at in the fixed-point iteration; half as many on the ladder."""
 
 
 def estimate_nucleus_diameter_px(
@@ -87,7 +88,7 @@ def estimate_diameter(
     """
     limits = limits or grey_limits(read, shape)
     ladder = [d for d in LADDER if d < min(shape)] or [LADDER[0]]
-    tried = [(d, *_look(read, shape, engine, limits, d)) for d in ladder]
+    tried = [(d, *_look(read, shape, engine, limits, d, MAX_WINDOWS // 2)) for d in ladder]
     best, evidence = WORKING_DIAMETER_PX, 0.0
     for diameter, found, strength in tried:
         if not np.isfinite(found):
@@ -101,7 +102,7 @@ def estimate_diameter(
         return WORKING_DIAMETER_PX
     diameter = best
     for _ in range(3):
-        found, _ = _look(read, shape, engine, limits, diameter)
+        found, _ = _look(read, shape, engine, limits, diameter, MAX_WINDOWS)
         if not np.isfinite(found):
             break
         step = float(np.clip(found / diameter, 0.5, 2.0))
@@ -117,12 +118,13 @@ def _look(
     engine: Engine,
     limits: tuple[float, float],
     diameter: float,
+    windows: int,
 ) -> tuple[float, float]:
     """Median diameter (image px) found at one zoom, and how much sure foreground there is."""
     zoom = WORKING_DIAMETER_PX / diameter
     areas: list[NDArray[np.float64]] = []
     strength, seen = 0.0, 0
-    for rows, columns in _windows(shape, zoom):
+    for rows, columns in _windows(shape, zoom)[:windows]:
         r = input_range(*rows, zoom, shape[0])
         c = input_range(*columns, zoom, shape[1])
         part = np.asarray(read(slice(*r), slice(*c)))
@@ -164,4 +166,8 @@ def _windows(shape: tuple[int, int], zoom: float) -> list[tuple[tuple[int, int],
         free = n - side
         at = [free // 2] if count == 1 else [free // 4, (3 * free) // 4]
         spans.append([(max(0, a), max(0, a) + side) for a in at])
-    return [(r, c) for r in spans[0] for c in spans[1]][:MAX_WINDOWS]
+    # corner to corner first, so that the first two are far apart
+    return sorted(
+        ((r, c) for r in spans[0] for c in spans[1]),
+        key=lambda w: (spans[0].index(w[0]) + spans[1].index(w[1])) % 2,
+    )
