@@ -87,7 +87,7 @@ class CellsWidget(Panel):
         self.headline.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.column.addWidget(self.headline)
         row = QHBoxLayout()
-        self.reset_button = QPushButton("Back to the run's threshold")
+        self.reset_button = QPushButton("Reset threshold")
         self.reset_button.clicked.connect(self.reset)
         self.save_button = QPushButton("Save as protocol…")
         self.save_button.clicked.connect(self._choose_file)
@@ -198,7 +198,7 @@ class CellsWidget(Panel):
             fitted = session.thresholds(session.open.name).get(session.marker)
             why = fitted.reason if fitted is not None and not fitted.estimable else ""
             self.headline.setText(
-                f"No threshold for this feature. {why} Shift-drag to select a range of cells."
+                f"No threshold for this feature. {why} Drag to select a range of cells."
                 if why
                 else "Calls do not rest on this feature; drag a range to see its cells."
             )

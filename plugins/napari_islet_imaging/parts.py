@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPen
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_islet_imaging.colours import CATEGORIES
 
@@ -89,13 +89,14 @@ class Legend(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        layout = QHBoxLayout(self)
+        layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for name, colour, style in CATEGORIES.values():
-            layout.addWidget(Swatch(colour, style))
-            layout.addWidget(QLabel(name))
-        layout.addStretch()
+        for k, (name, colour, style) in enumerate(CATEGORIES.values()):
+            layout.addWidget(Swatch(colour, style), k // 2, 2 * (k % 2))
+            layout.addWidget(QLabel(name), k // 2, 2 * (k % 2) + 1)
+        layout.setColumnStretch(1, 1)
+        layout.setColumnStretch(3, 1)
 
 
 def wrapped(text: str = "", *, name: str = "") -> QLabel:
@@ -131,6 +132,13 @@ class Panel(QWidget):
         self.column.setSpacing(6)
         self._scroll.setWidget(inside)
         self.setMinimumWidth(330)
+
+    def showEvent(self, event) -> None:
+        """Be as wide as the content: nothing scrolls sideways."""
+        inside = self._scroll.widget()
+        bar = self._scroll.verticalScrollBar().sizeHint().width()
+        self._scroll.setMinimumWidth(inside.minimumSizeHint().width() + bar)
+        super().showEvent(event)
 
     def closeEvent(self, event) -> None:
         """Let go of the viewer and the session."""

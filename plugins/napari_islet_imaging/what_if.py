@@ -1,14 +1,13 @@
 """Calls at another threshold, without scoring again.
 
-The idea: a threshold's probabilities are a curve on one column of the table; moving the threshold
-moves the curve, and the calls of all cells follow by a comparison.  The numbers are those of
-`islet_imaging.positivity`, whose `Threshold` is used with another value.
+The idea: a threshold is where the odds of being positive are even; moving it adds the same amount
+to the log odds of every cell, so at the fitted value the calls are those of the run, and elsewhere
+they follow by one subtraction, whatever made the probabilities.
 It fails to foresee what a refit of spill-over would do: that is left as it was.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,23 +73,33 @@ class ThresholdView:
         self.counted = ~table["excluded"].to_numpy(bool)
         self.column = column
         own = threshold is not None and column in (f"{marker}_own", threshold.feature)
-        self.threshold = threshold if own else None
+        self.threshold = threshold if own and threshold and threshold.estimable else None
         self._low, self._high = unsure_low, unsure_high
+        probability = table[f"{marker}_probability"].to_numpy(float)
+        if self.threshold is not None:
+            # what people said of a cell does not move with the threshold; what its level says does
+            people = table["corrected_by"].to_numpy() != ""
+            probability = np.where(people, self.threshold.probability(self.values), probability)
+        self._odds = _log_odds(probability)
 
     @property
     def value(self) -> float | None:
         """Where the fitted threshold lies on this column."""
         return None if self.threshold is None else self.threshold.value
 
-    def probability(self, cut: float, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability of being positive of some values, were the threshold at ``cut``."""
+    def probability(self, cut: float) -> NDArray[np.float64]:
+        """Probability of each cell of being positive, were the threshold at ``cut``."""
         if self.threshold is None:
-            return (values > cut).astype(float)
-        return np.asarray(dataclasses.replace(self.threshold, value=cut).probability(values))
+            return (self.values > cut).astype(float)
+        return 1 / (1 + np.exp(-(self._odds - self._shift(cut))))
+
+    def _shift(self, cut: float) -> float:
+        assert self.threshold is not None
+        return float(_log_odds(self.threshold.probability(np.array([cut])))[0])
 
     def at(self, cut: float) -> WhatIf:
         """Calls of every cell, were the threshold at ``cut``."""
-        probability = np.nan_to_num(self.probability(cut, self.values), nan=0.5)
+        probability = np.nan_to_num(self.probability(cut), nan=0.5)
         calls = np.full(len(probability), "unsure", object)
         calls[probability <= self._low] = "negative"
         calls[probability >= self._high] = "positive"
@@ -114,6 +123,12 @@ class ThresholdView:
         if not finite.size:
             return None
         grid = np.linspace(*np.percentile(finite, [0.0, 100.0]), 4000)
-        probability = self.probability(cut, grid)
+        odds = _log_odds(self.threshold.probability(grid)) - self._shift(cut)
+        probability = 1 / (1 + np.exp(-odds))
         inside = grid[(probability > self._low) & (probability < self._high)]
         return (float(inside[0]), float(inside[-1])) if inside.size else None
+
+
+def _log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    safe = np.clip(np.nan_to_num(probability, nan=0.5), 1e-12, 1 - 1e-12)
+    return np.log(safe / (1 - safe))
