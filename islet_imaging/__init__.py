@@ -38,7 +38,32 @@ _WHERE = {
     "summarise": "statistics",
 }
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605
+__all__ = [
+    "Channel",
+    "IsletImage",
+    "IsletImagingError",
+    "Protocol",
+    "Run",
+    "Threshold",
+    "call_cells",
+    "compare_conditions",
+    "compare_with_manual",
+    "correct_image",
+    "export",
+    "fit_threshold",
+    "grow_cells",
+    "islet_equivalents",
+    "load_model",
+    "measure_cells",
+    "phantom",
+    "read_image",
+    "resummarise",
+    "score_folder",
+    "score_image",
+    "segment_islets",
+    "segment_nuclei",
+    "summarise",
+]
 
 if TYPE_CHECKING:
     from islet_imaging.batch import score_folder

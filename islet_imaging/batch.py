@@ -323,7 +323,11 @@ def score_folder(
         raise IsletImagingError(
             f"{folder}: no images found; TIFF, PNG, JPEG, and with the formats extra CZI, LIF and "
             "ND2 are looked for, in sub-folders too"
-            + (f"; files must match {pattern!r}" if (pattern := protocol.reading.file_pattern) else "")
+            + (
+                f"; files must match {pattern!r}"
+                if (pattern := protocol.reading.file_pattern)
+                else ""
+            )
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -495,10 +499,10 @@ def _image_rows(sheet: SampleSheet, outcomes: Mapping[str, Outcome]) -> list[Ima
                 tuple(str(p) for p in s.paths),
             )
         )
-    for p in sheet.problems:
-        rows.append(
-            ImageRow(p.image, p.condition, p.batch, p.role, "failed", p.message, (), {}, {}, ())
-        )
+    rows += [
+        ImageRow(p.image, p.condition, p.batch, p.role, "failed", p.message, (), {}, {}, ())
+        for p in sheet.problems
+    ]
     return sorted(rows, key=lambda r: r.image)
 
 

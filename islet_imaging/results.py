@@ -39,6 +39,8 @@ BATCHES = (
 )
 #: what makes a threshold of the staining run invalid for an image
 STOPS = ("exposure_mismatch",)
+#: what says nothing of a picture with one dye only
+OF_SAMPLES = ("few_cells", "swapped_channels", "partly_out_of_focus", "empty_channel")
 
 _FIRST_COLUMNS = ("image", "islet", "cell", "y_px", "x_px", "y_um", "x_um", "nucleus_area_um2")
 _LAST_COLUMNS = ("phenotype", "excluded", "flags")
@@ -87,7 +89,9 @@ def _load(run: Path, image: str, name: str) -> pd.DataFrame:
 # ---------------------------------------------------------------- thresholds and calls
 
 
-def fit_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> dict[str, dict[str, Threshold]]:
+def fit_run(
+    run: Path, rows: Sequence[ImageRow], protocol: Protocol
+) -> dict[str, dict[str, Threshold]]:
     """Fit the thresholds of every staining run (= batch), or take those the protocol states.
 
     Parameters
@@ -137,7 +141,10 @@ def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledR
     thresholds = fit_run(run, rows, protocol)
     parts = [
         call_image(
-            _load(run, r.image, "cells"), _load(run, r.image, "pairs"), thresholds[r.batch], protocol
+            _load(run, r.image, "cells"),
+            _load(run, r.image, "pairs"),
+            thresholds[r.batch],
+            protocol,
         )
         for r in rows
         if r.status == "scored"
@@ -238,7 +245,9 @@ def sheet_table(rows: Sequence[ImageRow]) -> pd.DataFrame:
     )
 
 
-def _summaries(called: CalledRun, rows: Sequence[ImageRow]) -> tuple[Summary | None, Summary | None]:
+def _summaries(
+    called: CalledRun, rows: Sequence[ImageRow]
+) -> tuple[Summary | None, Summary | None]:
     from islet_imaging.statistics import summarise
 
     if not len(called.corrected):
@@ -349,9 +358,7 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     return Run.open(run)
 
 
-def check_rows(
-    rows: Sequence[ImageRow], protocol: Protocol
-) -> tuple[list[ImageRow], list[Flag]]:
+def check_rows(rows: Sequence[ImageRow], protocol: Protocol) -> tuple[list[ImageRow], list[Flag]]:
     """Hold the images against each other; those that must not be pooled become failed.
 
     Parameters
@@ -394,8 +401,13 @@ def check_rows(
         stop = [f for f in own if f.code in STOPS and f.severity == "block"]
         if stop:
             row = dataclasses.replace(row, status="failed", message=stop[0].message)
-        checked.append(dataclasses.replace(row, flags=(*row.flags, *own)))
+        flags = [f for f in (*row.flags, *own) if not (_single(row) and f.code in OF_SAMPLES)]
+        checked.append(dataclasses.replace(row, flags=tuple(flags)))
     return checked, by_image.get(None, [])
+
+
+def _single(row: ImageRow) -> bool:
+    return row.role.startswith("single_stain") or row.extra.get("control_kind") == "unstained"
 
 
 def _columns(names: str) -> pd.DataFrame:

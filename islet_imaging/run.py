@@ -29,7 +29,8 @@ LabelKind = Literal["nuclei", "islets"]
 
 #: columns that hold words even where every one looks like a number
 TEXT_COLUMNS = (
-    "condition", "batch", "image", "role", "marker", "status", "message", "flags", "interval", "note",
+    "condition", "batch", "image", "role", "marker", "status", "message", "flags", "interval",
+    "note",
 )  # fmt: skip
 
 TABLES = ("summary", "batches", "images", "islets", "cells")

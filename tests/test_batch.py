@@ -89,8 +89,15 @@ def test_fractions_are_near_the_truth(run: Run) -> None:
 
 
 def test_the_run_folder_is_as_designed(run: Run) -> None:
-    for name in ("summary.csv", "batches.csv", "images.csv", "islets.csv", "cells.csv",
-                 "cells.parquet", "report.html", "protocol.yaml", "provenance.json", "run.log"):  # fmt: skip
+    names = [f"{t}.csv" for t in TABLES]
+    for name in [
+        *names,
+        "cells.parquet",
+        "report.html",
+        "protocol.yaml",
+        "provenance.json",
+        "run.log",
+    ]:
         assert (run.path / name).is_file(), name
     cells = run.cells
     assert list(cells.columns[:8]) == [

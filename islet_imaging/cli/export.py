@@ -16,9 +16,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
     format: Annotated[  # the word users know
         str,
-        typer.Option(
-            "--format", "-f", help="geojson (QuPath), roi (ImageJ), anndata or ome-zarr."
-        ),
+        typer.Option("--format", "-f", help="geojson (QuPath), roi (ImageJ), anndata or ome-zarr."),
     ] = "geojson",
 ) -> None:
     """Export outlines, calls and measurements of every image of a run."""

@@ -33,7 +33,4 @@ def init(
     for question in draft.questions:
         say(f"to settle in protocol.yaml: {question}")
     say("Edit both: channel roles, condition, batch and role of every file. Then:")
-    say(
-        f"  islet-imaging score {folder} --out RUN "
-        f"--samples {targets[1]} --protocol {targets[0]}"
-    )
+    say(f"  islet-imaging score {folder} --out RUN --samples {targets[1]} --protocol {targets[0]}")

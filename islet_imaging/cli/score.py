@@ -40,9 +40,7 @@ def score(
         str | None,
         typer.Option(help="Address of a dask scheduler (tcp://...) that sees the same files."),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or mps, for the networks.")
-    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps, for the networks.")] = "auto",
 ) -> None:
     """Score a folder: % positive per islet, image, batch and condition, with a report.
 
@@ -83,6 +81,7 @@ def score(
 
 def tell_result(run: Run) -> None:
     """Print the headline, what failed and where the report is."""
+    notes: list[str] = []
     for row in run.summary.to_dict("records"):
         where = f"{row['condition']}: " if row["condition"] else ""
         if math.isnan(row["fraction"]):
@@ -91,11 +90,20 @@ def tell_result(run: Run) -> None:
         interval = ""
         if not math.isnan(row["ci_low"]):
             interval = f" [{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f}]"
+        numbers = [
+            (row["n_batches"], "batch", "es"),
+            (row["n_islets"], "islet", "s"),
+            (row["n_cells"], "cell", "s"),
+        ]
+        counted = [f"{n} {word}{'' if n == 1 else end}" for n, word, end in numbers if n]
         say(
             f"{where}{row['marker']} {100 * row['fraction']:.1f} %{interval}  "
-            f"({row['n_batches']} batches, {row['n_islets']} islets, {row['n_cells']} cells; "
-            f"{row['interval']}) {row['note']}".rstrip()
+            f"({', '.join(counted)}; {row['interval']})"
         )
+        notes += [f"  {note}" for note in row["note"].split("; ") if note]
+    # several markers of a condition share most of their notes
+    for note in dict.fromkeys(notes):
+        say(note)
     images = run.images
     failed = images[images["status"] == "failed"]
     for row in failed.to_dict("records"):

@@ -147,9 +147,7 @@ def _thresholds(rows: Sequence[ImageRow], called: CalledRun) -> list[dict[str, A
     return found
 
 
-def _corrections(
-    called: CalledRun, summary: Summary | None, raw: Summary | None
-) -> dict[str, Any]:
+def _corrections(called: CalledRun, summary: Summary | None, raw: Summary | None) -> dict[str, Any]:
     if called.corrected is called.raw or summary is None or raw is None:
         return {}
     changed = called.corrected["corrected_by"].fillna("").astype(str)
@@ -213,9 +211,7 @@ def read_row(row: ImageRow, protocol: Any) -> Any:
     return read_image([Path(f) for f in row.files], protocol=protocol, name=row.image)
 
 
-def _choose(
-    islets: pd.DataFrame, of: Mapping[str, ImageRow], marker: str
-) -> list[tuple[str, int]]:
+def _choose(islets: pd.DataFrame, of: Mapping[str, ImageRow], marker: str) -> list[tuple[str, int]]:
     """The islets shown: the median one of each batch in turn, then images without islets."""
     table = islets.copy()
     chosen: list[tuple[str, int]] = []
