@@ -1,7 +1,7 @@
 """From levels to calls: probability, call and reason for every cell.
 
-The idea: one marker of one staining run is fitted once (`fit_marker`: spill-over, then threshold,
-all on the level that is the cell's own), and every image of the run is called with that fit
+The idea: one marker of one staining run is fitted once (`fit_marker`: levels, spill-over, cut, all
+on the level that is the cell's own), and every image of the run is called with that fit
 (`call_marker`), so that an image without a single positive cell is called by what its neighbours on
 the slide have shown.  A call is `unsure` between two probabilities; the reason says in a few words
 what decided.
@@ -10,18 +10,16 @@ It fails, by design towards `unsure`, where no threshold is estimable.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.errors import ProtocolError
-from islet_imaging.positivity.levels import usable
-from islet_imaging.positivity.mixture import robust_negative
-from islet_imaging.positivity.spillover import estimate_spill, neighbour_graph, own_level
-from islet_imaging.positivity.threshold import Method, Threshold, fit_threshold
+from islet_imaging.positivity.fitting import fit_cells
+from islet_imaging.positivity.levels import level_of
+from islet_imaging.positivity.spillover import neighbourhood, own_level
+from islet_imaging.positivity.threshold import Threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,96 +36,9 @@ DARK_PROBABILITY = 0.1
 SATURATED = 0.2
 
 
-def fit_marker(
-    samples: Sequence[pd.DataFrame],
-    controls: Sequence[pd.DataFrame],
-    marker: str,
-    protocol: Protocol,
-) -> Threshold:
-    """Fit one marker over one staining run.
-
-    Parameters
-    ----------
-    samples : sequence of DataFrame
-        Cells tables of the run's sample images.
-    controls : sequence of DataFrame
-        Cells tables of its negative controls; may be empty.
-    marker : str
-        Channel name.
-    protocol : Protocol
-        Names the feature, the method and its limits.
-
-    Returns
-    -------
-    Threshold
-        Of the column ``<marker>_own``; perhaps "not estimable".
-
-    Raises
-    ------
-    ProtocolError
-        If a control method is asked for and there are no controls, or the feature is missing.
-    """
-    import pandas as pd
-
-    how = protocol.calling(marker)
-    column = protocol.feature(marker)
-    cells = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame()
-    control = pd.concat(controls, ignore_index=True) if controls else None
-    if cells.empty:
-        raise ProtocolError(f"{marker}: the staining run has no cells to fit on")
-    control_levels = usable(control, column) if control is not None and len(control) else None
-    if control_levels is not None and control_levels.size < 10:
-        control_levels = None
-    images = None
-    if control is not None and control_levels is not None and "image" in control.columns:
-        images = _kept(control, column)["image"].to_numpy().astype(str)
-    spill, zero = 0.0, 0.0
-    if how.spillover:
-        zero, noise = _dark(cells, column, control_levels)
-        graph = neighbour_graph(cells)
-        level = cells[column].to_numpy(dtype=np.float64)
-        spill = estimate_spill(level, graph, zero=zero, noise=noise)
-        cells = cells.assign(**{f"{marker}_own": own_level(level, graph, zero=zero, spill=spill)})
-    else:
-        cells = cells.assign(**{f"{marker}_own": cells[column]})
-    own = usable(cells, f"{marker}_own")
-    method: Method = "auto" if how.method == "network" else how.method
-    fitted = fit_threshold(
-        own,
-        control=control_levels,
-        control_images=images,
-        method=method,
-        feature=f"{marker}_own",
-        value=how.threshold,
-        quantile=how.quantile,
-        min_control_cells=how.min_control_cells,
-        min_control_images=how.min_control_images,
-    )
-    return dataclasses.replace(fitted, measured=column, spill=spill, spill_zero=zero)
-
-
-def _kept(cells: pd.DataFrame, column: str) -> pd.DataFrame:
-    keep = np.isfinite(cells[column].to_numpy(dtype=np.float64))
-    if "excluded" in cells.columns:
-        keep &= ~cells["excluded"].to_numpy(dtype=bool)
-    kept: pd.DataFrame = cells.loc[keep]
-    return kept
-
-
-def _dark(cells: pd.DataFrame, column: str, control: Floats | None) -> tuple[float, float]:
-    """Level and spread of cells without stain: of the controls, else the samples' lower end."""
-    if control is not None:
-        return robust_negative(control)
-    x = usable(cells, column)
-    if x.size == 0:
-        return 0.0, 1.0
-    low, up = np.percentile(x, [2, 10])
-    return float(low), float(max(up - low, 1e-6 * max(abs(low), 1e-6)))
-
-
 def call_marker(
     cells: pd.DataFrame,
-    pairs: pd.DataFrame,
+    pairs: pd.DataFrame | None,
     marker: str,
     threshold: Threshold,
     protocol: Protocol,
@@ -138,8 +49,8 @@ def call_marker(
     ----------
     cells : DataFrame
         Measured cells.
-    pairs : DataFrame
-        Touching cells of the image; distances between nuclei serve instead for now.
+    pairs : DataFrame or None
+        Touching cells of the image; the distances between nuclei serve instead.
     marker : str
         Channel name.
     threshold : Threshold
@@ -205,27 +116,35 @@ def call_cells(
         raise ProtocolError(
             f"the cells table has no column {column!r}, which the threshold of {marker} acts on"
         )
-    level = cells[column].to_numpy(dtype=np.float64)
-    own = level
-    if threshold.spill > 0:
-        own = own_level(
-            level, neighbour_graph(cells), zero=threshold.spill_zero, spill=threshold.spill
+    if threshold.per_image and len(cells):
+        # images of this run cannot be compared: each is read by its own levels
+        threshold = fit_cells(
+            cells, column, feature=threshold.feature, method="levels", bootstrap=0
         )
+    level = level_of(cells, column)
+    spill = (threshold.spill_near, threshold.spill_far)
+    own = level
+    if max(spill) > 0 and len(cells):
+        zero = threshold.spill_zero
+        own = zero + own_level(level - zero, neighbourhood(cells), spill)
     if threshold.estimable:
-        probability = threshold.probability(own)
+        probability = threshold.probability(own, level - own)
     else:
         probability = _without_cut(cells, marker, own)
-    sure_negative = probability <= unsure_low
-    sure_positive = probability >= unsure_high
-    call = np.select([sure_negative, sure_positive], ["negative", "positive"], "unsure")
-    reason = _reasons(cells, marker, threshold, level, own, call)
     lost = ~np.isfinite(level)
+    probability = np.where(lost, 0.5, probability)
+    call = np.select(
+        [probability <= unsure_low, probability >= unsure_high], ["negative", "positive"], "unsure"
+    )
+    reason = _reasons(cells, marker, threshold, level, own, call)
+    reason[lost] = "not measured"
+    call = np.where(lost, "unsure", call)
     return cells.assign(
         **{
             f"{marker}_own": own,
-            f"{marker}_probability": np.where(lost, 0.5, probability),
-            f"{marker}_call": np.where(lost, "unsure", call).astype(object),
-            f"{marker}_reason": np.where(lost, "not measured", reason).astype(object),
+            f"{marker}_probability": probability,
+            f"{marker}_call": call.astype(object),
+            f"{marker}_reason": reason,
         }
     )
 
@@ -254,8 +173,7 @@ def _reasons(
             call == "negative", "dark, but no threshold estimable", "no threshold estimable"
         ).astype(object)
         return reason
-    cut = threshold.value
-    lit = (level > cut) & (own <= cut)
+    lit = (level > threshold.value) & (own <= threshold.value)
     reason = np.select(
         [
             (call == "negative") & lit,

@@ -1,11 +1,11 @@
 """Levels of a stain in one staining run: what dark, negative and positive mean in counts.
 
-The idea: background, negative cells and, where there are any, positive cells have each a level that
-belongs to the run (antibody lot, exposure, day), not to the image.  They are read once from all its
-images, controls first, and used to normalise features for the classifier and the network, so that
-neither gain, camera offset nor bit depth matters.
-It fails where no cell of the run is positive: the positive level is then None, and whoever needs it
-must do without.
+The idea: the level of cells without stain, its spread, the level of positive cells and the spill
+between neighbours belong to the run (antibody lot, exposure, day), not to the image.  They are
+read once from all its images, the dark ones from controls where controls can be compared, and they
+normalise all that is said of a cell, so that gain, camera offset and bit depth do not matter.
+It fails where images were each scaled for display: that is noticed (`comparable`), and levels are
+then read image by image.
 """
 
 from __future__ import annotations
@@ -20,12 +20,26 @@ from numpy.typing import NDArray
 
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.mixture import robust_negative
-from islet_imaging.positivity.threshold import fit_threshold
+from islet_imaging.positivity.spillover import (
+    Neighbourhood,
+    estimate_spill,
+    neighbourhood,
+    own_level,
+    positive_level,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
+
+#: fewer control cells than this say nothing
+MIN_CONTROL = 15
+#: backgrounds that differ between images by more than this share of the positive level, and
+#: controls that are brighter than the darker samples by this many of their scales, were not
+#: photographed alike
+UNLIKE = 0.35
+BRIGHTER = 4.0
 
 
 @dataclass(frozen=True)
@@ -34,29 +48,38 @@ class StainLevels:
 
     Parameters
     ----------
-    marker : str
-        Channel name.
-    feature : str
-        The column the cell levels are of.
-    background : float
-        Median local background.
-    negative : float
-        Median of negative cells.
-    negative_scale : float
-        Right-hand spread of negative cells.
+    column : str
+        The column of the cells table that the levels are of.
+    zero : float
+        Level of a cell without stain.
+    scale : float
+        Right-hand spread of such cells.
     positive : float or None
-        Centre of the positive population; None where none is separable.
+        Median own level of positive cells above ``zero``; None where there are hardly any.
+    near, far : float
+        Spill-over (see :mod:`islet_imaging.positivity.spillover`).
     source : str
-        "controls" or "samples": where the negative level is from.
+        "controls" or "samples": where ``zero`` and ``scale`` are from.
+    comparable : bool
+        Whether the images seem to be photographed alike.
+    note : str
+        What was noticed, in words.
     """
 
-    marker: str
-    feature: str
-    background: float
-    negative: float
-    negative_scale: float
+    column: str
+    zero: float
+    scale: float
     positive: float | None
+    near: float
+    far: float
     source: str
+    comparable: bool = True
+    note: str = ""
+
+    def own(self, level: Floats, around: Neighbourhood) -> Floats:
+        """Own level of each cell, in units of the feature: ``level`` less neighbours' light."""
+        out: Floats = self.zero + own_level(level - self.zero, around, (self.near, self.far))
+        return out
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -71,25 +94,65 @@ class StainLevels:
             raise ProtocolError(f"stain levels: {error}") from None
 
 
+def level_of(cells: pd.DataFrame, column: str) -> Floats:
+    """A column of levels; a cell squeezed out of its ring is given its nucleus's level.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Cells table.
+    column : str
+        ``<marker>_<feature>``.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    ProtocolError
+        If the table has no such column.
+    """
+    if column not in cells.columns:
+        raise ProtocolError(f"the cells table has no column {column!r}; check `positivity.feature`")
+    x: Floats = cells[column].to_numpy(dtype=np.float64)
+    for feature in ("_ring_", "_sector_"):
+        spare = f"{column.split(feature)[0]}_nucleus_mean"
+        if feature in column and spare in cells.columns:
+            x = np.where(np.isfinite(x), x, cells[spare].to_numpy(dtype=np.float64))
+    return x
+
+
+def counted(cells: pd.DataFrame) -> NDArray[np.bool_]:
+    """Cells that are not excluded."""
+    if "excluded" in cells.columns:
+        return ~cells["excluded"].to_numpy(dtype=bool)
+    return np.ones(len(cells), dtype=bool)
+
+
 def stain_levels(
     cells: pd.DataFrame,
-    marker: str,
+    column: str,
     *,
     control: pd.DataFrame | None = None,
-    feature: str = "ring_p25",
+    spillover: bool = True,
+    around: Neighbourhood | None = None,
 ) -> StainLevels:
     """Read the levels of a marker from the cells of one staining run.
 
     Parameters
     ----------
     cells : DataFrame
-        Cells of all sample images of the run; excluded cells are left out.
-    marker : str
-        Channel name.
+        Cells of all sample images of the run.  Excluded cells give light to others and are
+        otherwise left out.
+    column : str
+        Column of the marker's feature.
     control : DataFrame, optional
         Cells of its negative controls.
-    feature : str
-        Feature without the marker's name.
+    spillover : bool
+        Whether to fit spill-over; else it is zero.
+    around : Neighbourhood, optional
+        Of ``cells``, where it is known already.
 
     Returns
     -------
@@ -98,60 +161,94 @@ def stain_levels(
     Raises
     ------
     ProtocolError
-        If the table has no such feature.
+        If the table has no such column, or no measured cell.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rng = np.random.default_rng(0)
+    >>> dark = pd.DataFrame({"INS_ring_p25": rng.normal(150, 10, 300)})
+    >>> both = dark.copy()
+    >>> both.loc[:99, "INS_ring_p25"] += 800
+    >>> at = pd.DataFrame(rng.uniform(0, 900, (300, 2)), columns=["y_um", "x_um"])
+    >>> found = stain_levels(both.join(at), "INS_ring_p25", control=dark)
+    >>> round(found.zero, -1), round(found.positive, -2)
+    (150.0, 800.0)
     """
-    column = f"{marker}_{feature}"
-    x = usable(cells, column)
-    c = usable(control, column) if control is not None and len(control) else None
-    has_control = c is not None and c.size >= 10
-    # controls are held while the sample may move: the mixture says whether positives are separate
-    fitted = fit_threshold(
-        x,
-        control=c if has_control else None,
-        method="auto",
-        feature=column,
-        bootstrap=0,
-    )
-    negative, scale = fitted.negative_location, fitted.negative_scale
-    if has_control and c is not None:
-        negative, scale = robust_negative(c)
-    name = f"{marker}_background"
-    source = control if has_control and control is not None else cells
-    background = negative
-    if name in source.columns:
-        values = source[name].to_numpy(dtype=np.float64)
+    level, keep = level_of(cells, column), counted(cells)
+    usable = np.isfinite(level) & keep
+    if not usable.any():
+        raise ProtocolError(f"no cell has a value in {column!r}")
+    around = neighbourhood(cells) if around is None and spillover else around
+    dark = None
+    if control is not None:
+        values = level_of(control, column)[counted(control)]
         values = values[np.isfinite(values)]
-        background = float(np.median(values)) if values.size else negative
+        if values.size >= MIN_CONTROL:
+            dark = robust_negative(values)
+    note = ""
+    if dark is not None:
+        quarter = float(np.percentile(level[usable], 25))
+        if dark[0] > quarter + BRIGHTER * dark[1]:
+            dark = None
+            note = "the controls are brighter than the samples' dark cells: not comparable"
+    if dark is not None:
+        zero, scale = dark
+        near, far, positive = _solve(level - zero, usable, around, scale)
+    else:
+        zero, scale, near, far, positive = _without_control(level, usable, around)
+    apart = _unlike(cells, column, positive)
     return StainLevels(
-        marker=marker,
-        feature=feature,
-        background=background,
-        negative=negative,
-        negative_scale=scale,
-        positive=fitted.positive_location,
-        source="controls" if has_control else "samples",
+        column=column,
+        zero=zero,
+        scale=scale,
+        positive=positive,
+        near=near,
+        far=far,
+        source="samples" if dark is None else "controls",
+        comparable=not note and not apart,
+        note=note or apart,
     )
 
 
-def usable(cells: pd.DataFrame, column: str) -> Floats:
-    """Finite values of a column over cells that are not excluded.
+def _solve(
+    above: Floats, usable: NDArray[np.bool_], around: Neighbourhood | None, scale: float
+) -> tuple[float, float, float | None]:
+    spill, own = (0.0, 0.0), above
+    if around is not None:
+        spill = estimate_spill(above, around, scale)
+        own = own_level(above, around, spill)
+    return (*spill, positive_level(own[usable], scale))
 
-    Parameters
-    ----------
-    cells : DataFrame
-        Cells table.
-    column : str
-        Its column.
 
-    Returns
-    -------
-    ndarray of float64
-    """
-    if column not in cells.columns:
-        raise ProtocolError(f"the cells table has no column {column!r}; check `positivity.feature`")
-    x = cells[column].to_numpy(dtype=np.float64)
-    keep = np.isfinite(x)
-    if "excluded" in cells.columns:
-        keep &= ~cells["excluded"].to_numpy(dtype=bool)
-    kept: Floats = x[keep]
-    return kept
+def _without_control(
+    level: Floats, usable: NDArray[np.bool_], around: Neighbourhood | None
+) -> tuple[float, float, float, float, float | None]:
+    """Dark levels from the samples' lower end, then from the cells that are found dark."""
+    low, up = np.percentile(level[usable], [3, 15])
+    zero, scale = float(low), float(max(up - low, 1e-3 * max(abs(low), 1e-3)))
+    near, far, positive = _solve(level - zero, usable, around, scale)
+    for _ in range(2):
+        if positive is None:
+            break
+        above = level - zero
+        own = above if around is None else own_level(above, around, (near, far))
+        negative = own[usable & (own < 0.12 * positive)]
+        if negative.size < 20:
+            break
+        shift, spread = robust_negative(negative)
+        zero, scale = zero + shift, max(spread, 0.2 * scale)
+        near, far, positive = _solve(level - zero, usable, around, scale)
+    return zero, scale, near, far, positive
+
+
+def _unlike(cells: pd.DataFrame, column: str, positive: float | None) -> str:
+    """In words, if the images' backgrounds differ too much for one camera setting; else ""."""
+    marker = column.split("_ring_")[0].split("_sector_")[0].split("_nucleus_")[0]
+    name = f"{marker}_background"
+    if positive is None or name not in cells.columns or "image" not in cells.columns:
+        return ""
+    each = cells.groupby("image", sort=True)[name].median().dropna()
+    if len(each) > 1 and each.max() - each.min() > UNLIKE * positive:
+        return "backgrounds differ between images: display-scaled or of different exposure"
+    return ""

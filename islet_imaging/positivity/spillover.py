@@ -1,17 +1,22 @@
-"""Light that a cell's ring owes to its neighbours.
+"""Light that a cell owes to its neighbours, near and far.
 
 The idea: in a section thicker than a cell, or behind soft optics, the ring round a negative nucleus
-next to a positive cell is not dark, and no secondary-only control shows it because a control has no
-positive neighbours.  Each cell's level is taken as ``level = own + spill * sum_j K(d_ij) * own_j``
-with a kernel K of the distance between nuclei; ``own`` is solved for by fixed-point iteration on a
-sparse graph, never below the zero level.  ``spill`` is one number per staining run and marker, read
-from the lower envelope of level against exposure: the darkest cells among bright neighbours.
-It fails where every cell of every image is positive (no dark cells to read the spill from; it is
-then held to a small, bounded value) and for light from cells whose nucleus is outside the section.
+among positive cells is not dark, and no secondary-only control shows it, because a control has no
+positive neighbours.  Each level is taken as
+
+    level_i = own_i + sum_j (near * exp(-(d_ij / 7 um)^2) + far * exp(-d_ij / 15 um)) * own_j
+
+with d the distance between nuclei: the first term for cells that touch or overlap, the second for
+haze and secreted marker.  `own` is solved for on a sparse graph, never feeding negative light back.
+`near` and `far` are two numbers of a staining run and marker, fitted without knowing which cells
+are positive: clearly bright cells give light, the others show what arrives.
+It fails where every cell is positive (nobody shows what arrives; the numbers are bounded), and for
+light from cells whose nucleus is outside the section.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,23 +28,43 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-#: width of the kernel and its reach, um
-KERNEL_UM = 6.0
-REACH_UM = 18.0
+NEAR_UM = 7.0
+FAR_UM = 15.0
+REACH_UM = 36.0
 #: what the median nearest neighbour is taken for where a table has no micrometres
 SPACING_UM = 8.5
-MAX_SPILL = 0.25
-#: the darkest share of exposed cells that spill is read from
-ENVELOPE = 0.1
+#: bounds of the two shares
+MOST = (0.3, 0.08)
+#: cells above this many scales of the negatives may be positive
+BRIGHT = 8.0
+#: a cell below this share of the positive level does not count among the positives
+SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Kernels of distance between all cells of a table, image by image."""
+
+    near: csr_matrix
+    far: csr_matrix
+
+    def light(self, own: Floats, spill: tuple[float, float]) -> Floats:
+        """Light that arrives at each cell, shape (n,)."""
+        total: Floats = np.zeros(own.size)
+        if spill[0] > 0:
+            total = total + spill[0] * (self.near @ own)
+        if spill[1] > 0:
+            total = total + spill[1] * (self.far @ own)
+        return total
 
 
 def positions_um(cells: pd.DataFrame) -> Floats:
-    """Centroids in um, shape (n, 2); without a pixel size scaled so that spacing is typical.
+    """Centroids in um; without a pixel size scaled so that their spacing is typical.
 
     Parameters
     ----------
     cells : DataFrame
-        With ``y_um, x_um`` or, where those are NaN, ``y_px, x_px``.
+        Of one image, with ``y_um, x_um`` or, where those are NaN, ``y_px, x_px``.
 
     Returns
     -------
@@ -48,7 +73,7 @@ def positions_um(cells: pd.DataFrame) -> Floats:
     from scipy.spatial import cKDTree
 
     where = cells[["y_um", "x_um"]].to_numpy(dtype=np.float64)
-    if where.size == 0 or np.isfinite(where).all():
+    if np.isfinite(where).all():
         return where
     where = cells[["y_px", "x_px"]].to_numpy(dtype=np.float64)
     if len(where) < 2:
@@ -58,117 +83,176 @@ def positions_um(cells: pd.DataFrame) -> Floats:
     return out
 
 
-def neighbour_graph(cells: pd.DataFrame) -> csr_matrix:
-    """Kernel of the distance between nuclei of the same image.
+def neighbourhood(cells: pd.DataFrame) -> Neighbourhood:
+    """Kernels of the distance between nuclei, up to 36 um, zero between images.
 
     Parameters
     ----------
     cells : DataFrame
-        Cells of one or several images.
+        Cells of one or several images (column ``image``).
 
     Returns
     -------
-    scipy.sparse.csr_matrix, shape (n, n)
-        ``exp(-(d / 6 um)^2 / 2)`` up to 18 um, zero diagonal.
+    Neighbourhood
     """
-    from scipy.sparse import coo_matrix, csr_matrix
+    from scipy.sparse import csr_matrix
     from scipy.spatial import cKDTree
 
     n = len(cells)
-    if "image" in cells.columns:
-        _, codes = np.unique(cells["image"].to_numpy().astype(str), return_inverse=True)
-    else:
-        codes = np.zeros(n, dtype=np.int64)
-    rows: list[NDArray[np.int64]] = []
-    cols: list[NDArray[np.int64]] = []
-    data: list[Floats] = []
+    codes = np.zeros(n, dtype=np.int64)
+    if "image" in cells.columns and n:
+        codes = np.unique(cells["image"].to_numpy().astype(str), return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")
+    one = [np.empty(0, np.int64)]
+    two = [np.empty(0, np.int64)]
+    apart = [np.empty(0)]
     for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         if members.size < 2:
             continue
         where = positions_um(cells.iloc[members])
         pairs = cKDTree(where).query_pairs(REACH_UM, output_type="ndarray")
-        d = np.linalg.norm(where[pairs[:, 0]] - where[pairs[:, 1]], axis=1)
-        w = np.exp(-0.5 * (d / KERNEL_UM) ** 2)
-        a, b = members[pairs[:, 0]], members[pairs[:, 1]]
-        rows += [a, b]
-        cols += [b, a]
-        data += [w, w]
-    if not rows:
-        return csr_matrix((n, n))
-    graph = coo_matrix(
-        (np.concatenate(data), (np.concatenate(rows), np.concatenate(cols))), shape=(n, n)
+        # the order in which a tree lists pairs is nobody's promise
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        gap = where[pairs[:, 0]] - where[pairs[:, 1]]
+        one.append(members[pairs[:, 0]])
+        two.append(members[pairs[:, 1]])
+        apart.append(np.hypot(gap[:, 0], gap[:, 1]))
+    a, b, d = np.concatenate(one), np.concatenate(two), np.concatenate(apart)
+
+    def graph(weight: Floats, keep: NDArray[np.bool_]) -> csr_matrix:
+        half = csr_matrix((weight[keep], (a[keep], b[keep])), shape=(n, n))
+        return (half + half.T).tocsr()
+
+    near = d < 2.5 * NEAR_UM
+    return Neighbourhood(
+        graph(np.exp(-((d / NEAR_UM) ** 2)), near),
+        graph(np.exp(-d / FAR_UM), np.ones(d.size, dtype=bool)),
     )
-    return graph.tocsr()
 
 
-def own_level(level: Floats, graph: csr_matrix, *, zero: float, spill: float) -> Floats:
+def own_level(above: Floats, around: Neighbourhood, spill: tuple[float, float]) -> Floats:
     """Level of each cell without its neighbours' light.
 
     Parameters
     ----------
-    level : ndarray, shape (n,)
-        Measured levels; NaN stays NaN and gives no light.
-    graph : sparse matrix, shape (n, n)
-        From :func:`neighbour_graph`.
-    zero : float
-        Level of a cell without stain; only light above it spills.
-    spill : float
-        Share of a neighbour's light at kernel 1.
+    above : ndarray, shape (n,)
+        Levels above that of a cell without stain; NaN stays NaN and gives no light.
+    around : Neighbourhood
+        Of the same cells.
+    spill : (near, far)
+        Shares of a neighbour's light.
 
     Returns
     -------
     ndarray of float64, shape (n,)
-        In units of ``level``; a cell without exposure keeps its level exactly.
+        May be negative, by noise or because too much was taken away.
 
     Examples
     --------
     >>> from scipy.sparse import csr_matrix
     >>> pair = csr_matrix([[0.0, 1.0], [1.0, 0.0]])
-    >>> own_level(np.array([110.0, 20.0]), pair, zero=10.0, spill=0.1).round(1)
-    array([110.,  10.])
+    >>> own_level(np.array([100.0, 10.0]), Neighbourhood(pair, 0 * pair), (0.1, 0.0)).round(1)
+    array([100.,   0.])
     """
-    above = np.where(np.isfinite(level), level - zero, 0.0)
-    own = np.maximum(above, 0)
-    for _ in range(30):
+    if spill[0] <= 0 and spill[1] <= 0:
+        return above.copy()
+    finite = np.where(np.isfinite(above), above, 0.0)
+    own: Floats = np.maximum(finite, 0)
+    tolerance = 1e-4 * max(float(own.max(initial=0.0)), 1e-12)
+    for _ in range(25):
         # damped: the plain iteration swings between two states in dense clusters
-        new = 0.5 * own + 0.5 * np.maximum(above - spill * (graph @ own), 0)
+        new = 0.5 * own + 0.5 * np.maximum(finite - around.light(own, spill), 0)
         change = float(np.abs(new - own).max(initial=0.0))
         own = new
-        if change < 1e-4 * max(float(own.max(initial=0.0)), 1e-9):
+        if change < tolerance:
             break
-    return np.asarray(level - spill * (graph @ own), dtype=np.float64)
+    result: Floats = above - around.light(own, spill)
+    return result
 
 
-def estimate_spill(level: Floats, graph: csr_matrix, *, zero: float, noise: float) -> float:
-    """Spill of one staining run, from its darkest cells among bright neighbours.
+def positive_level(own: Floats, scale: float) -> float | None:
+    """Median level of the clearly positive cells, or None if there are hardly any.
 
     Parameters
     ----------
-    level : ndarray, shape (n,)
-        Measured levels of all cells, excluded ones too: they give light.
-    graph : sparse matrix, shape (n, n)
-        From :func:`neighbour_graph`.
-    zero, noise : float
-        Level and spread of cells without stain.
+    own : ndarray, shape (n,)
+        Own levels above zero.
+    scale : float
+        Spread of negative cells.
 
     Returns
     -------
-    float
-        Between 0 and 0.25; 0 where no cell is exposed.
+    float or None
+        None with fewer than 8 cells or 0.3 % above 8 scales.
+
+    Examples
+    --------
+    >>> positive_level(np.array([0.1] * 90 + [50.0] * 10), 1.0)
+    50.0
     """
-    finite = np.isfinite(level)
-    spill = 0.0
+    own = own[np.isfinite(own)]
+    bright = own > BRIGHT * scale
+    level = None
     for _ in range(4):
-        own = np.maximum(own_level(level, graph, zero=zero, spill=spill) - zero, 0)
-        exposure = graph @ np.where(finite, own, 0.0)
-        # exposed: the neighbours' light could matter at a spill of a few per cent
-        exposed = finite & (exposure > 20 * noise)
-        if exposed.sum() < 30:
-            return 0.0
-        ratio = (level[exposed] - zero) / exposure[exposed]
-        new = float(np.clip(np.quantile(ratio, ENVELOPE), 0, MAX_SPILL))
-        if abs(new - spill) < 1e-3:
-            break
-        spill = new
+        if bright.sum() < max(8, 0.003 * own.size):
+            return None
+        level = float(np.median(own[bright]))
+        bright = own > max(5 * scale, SHARE * level)
+    return level
+
+
+def estimate_spill(above: Floats, around: Neighbourhood, scale: float) -> tuple[float, float]:
+    """The two shares of one staining run and marker.
+
+    Parameters
+    ----------
+    above : ndarray, shape (n,)
+        Levels above that of a cell without stain, of all cells, excluded ones too: they give light.
+    around : Neighbourhood
+        Of the same cells.
+    scale : float
+        Spread of cells without stain.
+
+    Returns
+    -------
+    near, far : float
+        At most 0.3 and 0.08; zero where no cell is bright.
+
+    Notes
+    -----
+    Alternates between solving for own levels and a non-negative, outlier-deaf regression of the
+    dark cells' levels on the light around them.
+    """
+    from scipy.optimize import nnls
+
+    spill = (0.0, 0.0)
+    finite = np.isfinite(above)
+    level = np.where(finite, above, 0.0)
+    for step in range(6):
+        own = own_level(level, around, spill)
+        bright = positive_level(own[finite], scale)
+        if bright is None:
+            return (0.0, 0.0)
+        # at first lit negatives may be brighter than dim positives; later the cut comes down
+        dark = own < max((0.35 if step < 3 else 0.2) * bright, 4 * scale)
+        seen = dark & finite
+        if seen.sum() < 20:
+            return spill
+        source = np.where(dark, 0.0, np.maximum(own, 0))
+        columns = np.column_stack(
+            [around.near @ source, around.far @ source, np.full(source.size, scale)]
+        )[seen]
+        target = level[seen]
+        weight = np.ones(target.size)
+        fitted = np.zeros(3)
+        for _ in range(4):
+            fitted, _ = nnls(columns * weight[:, None], np.maximum(target, 0) * weight)
+            rest = target - columns @ fitted
+            width = 1.5 * float(np.median(np.abs(rest))) + scale
+            # dim positives stand above the line and must not lift it
+            weight = np.where(rest > 0, np.sqrt(1 / np.maximum(1, np.abs(rest) / width)), 1.0)
+        spill = (
+            0.3 * spill[0] + 0.7 * min(float(fitted[0]), MOST[0]),
+            0.3 * spill[1] + 0.7 * min(float(fitted[1]), MOST[1]),
+        )
     return spill

@@ -31,7 +31,7 @@ from islet_imaging.positivity.mixture import (
 )
 
 Floats = NDArray[np.float64]
-Method = Literal["auto", "control", "control_mixture", "mixture", "otsu", "manual"]
+Method = Literal["auto", "levels", "control", "control_mixture", "mixture", "otsu", "manual"]
 Status = Literal["ok", "few_controls", "not_estimable"]
 
 #: control cells more than this many scales above the control's median are debris, not cells
@@ -44,41 +44,47 @@ FLOOR_ODDS = math.log(300.0)
 
 @dataclass(frozen=True)
 class Threshold:
-    """A cut on one feature for one staining run.
+    """A cut on one feature for one staining run, and how sure a level is.
 
     Parameters
     ----------
     method : str
-        How the value was found ("control", "control_mixture", "mixture", "otsu", "manual").
+        How the value was found ("levels", "control", "control_mixture", "mixture", "otsu",
+        "manual").
     feature : str
         The column of the cells table it acts on.
     value : float or None
-        The cut, in units of the feature; None where it is not estimable.
+        The cut, in units of the feature: where the probability of a cell without lit neighbours
+        is one half; None where it is not estimable.
     low, high : float or None
-        95 % bootstrap interval of the cut (over control images where there are at least 4,
-        else over cells).
+        95 % bootstrap interval of the cut.
     status : {"ok", "few_controls", "not_estimable"}
         ``few_controls``: a value is there, from fewer control cells or images than asked for.
     reason : str
         In words, what the status rests on.
     n_cells, n_control_cells, n_control_images : int
         What was used.
-    zero, soft : float
-        The scale ``asinh((x - zero) / soft)`` on which probabilities are made.
-    slope : float
-        Log odds per unit of that scale at the cut.
+    zero, soft, bright : float
+        Level of negative cells, their spread, and the level of positive cells above ``zero``: what
+        probabilities are made of.
+    weights : tuple of float
+        Log odds = w0 * log(own / bright + 0.05 + 0.1 * spill / bright)
+        + w1 * asinh(own / soft) + w2, with own the level above ``zero`` and spill the light of
+        neighbours that was taken away.
     negative_location, negative_scale : float
-        Median and right-hand spread of negative cells, in units of the feature.
+        Centre and right-hand spread of negative cells, in units of the feature.
     positive_location : float or None
         Centre of the positive population, in units of the feature; None if none is separable.
     positive_fraction : float or None
-        Weight of the positive population in the mixture.
+        Weight of the positive population where a mixture was fitted.
     separation : float
         Distance of the populations (d'), 0 if no mixture was fitted.
     measured : str
         The measured column that ``feature`` is derived from by spill-over correction; "" if none.
-    spill, spill_zero : float
+    spill_near, spill_far, spill_zero : float
         Spill-over of the run and the level above which light spills, as that correction uses them.
+    per_image : bool
+        Whether images are not comparable, so that levels are read again from each.
 
     Examples
     --------
@@ -101,34 +107,38 @@ class Threshold:
     n_control_images: int = 0
     zero: float = 0.0
     soft: float = 1.0
-    slope: float = 1.0
+    bright: float = 1.0
+    weights: tuple[float, float, float] = (0.0, 1.0, 0.0)
     negative_location: float = 0.0
     negative_scale: float = 1.0
     positive_location: float | None = None
     positive_fraction: float | None = None
     separation: float = 0.0
     measured: str = ""
-    spill: float = 0.0
+    spill_near: float = 0.0
+    spill_far: float = 0.0
     spill_zero: float = 0.0
+    per_image: bool = False
 
     @property
     def estimable(self) -> bool:
         """Whether there is a cut at all."""
         return self.value is not None
 
-    def probability(self, values: ArrayLike) -> Floats:
-        """Probability of being positive, by the level alone.
+    def probability(self, values: ArrayLike, removed: ArrayLike = 0.0) -> Floats:
+        """Probability of being positive.
 
         Parameters
         ----------
         values : array_like
-            Levels, in units of the feature.
+            Own levels, in units of the feature.
+        removed : array_like
+            Light of neighbours that was taken away to get them.
 
         Returns
         -------
         ndarray of float64
-            Logistic around the cut on the working scale; 0.5 for all where there is no cut;
-            NaN for NaN.
+            0.5 for all where there is no cut; NaN for NaN.
 
         Examples
         --------
@@ -139,14 +149,15 @@ class Threshold:
         x = np.asarray(values, dtype=np.float64)
         if self.value is None:
             return np.where(np.isfinite(x), 0.5, np.nan)
-        at = to_scale(self.value, self.zero, self.soft)
-        odds = self.slope * (to_scale(x, self.zero, self.soft) - at)
+        own = x - self.zero
+        taken = np.maximum(np.asarray(removed, dtype=np.float64), 0)
+        odds = log_odds(own, taken, self.soft, self.bright, self.weights)
         out: Floats = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
         return out
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a run stores them in its protocol."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "weights": list(self.weights)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Threshold:
@@ -155,10 +166,48 @@ class Threshold:
         unknown = set(data) - known
         if unknown:
             raise ProtocolError(f"fitted threshold: unknown key {sorted(unknown)[0]!r}")
+        given = dict(data)
+        if "weights" in given:
+            w = [float(v) for v in given["weights"]]
+            if len(w) != 3:
+                raise ProtocolError(f"fitted threshold: 3 weights expected, found {len(w)}")
+            given["weights"] = (w[0], w[1], w[2])
         try:
-            return cls(**data)
+            return cls(**given)
         except TypeError as error:
             raise ProtocolError(f"fitted threshold: {error}") from None
+
+
+def log_odds(
+    own: Floats,
+    removed: ArrayLike,
+    soft: float,
+    bright: float,
+    weights: tuple[float, float, float],
+) -> Floats:
+    """Log odds of being positive; see :class:`Threshold`.
+
+    Parameters
+    ----------
+    own : ndarray
+        Levels above that of negative cells.
+    removed : array_like
+        Light of neighbours taken away.
+    soft, bright : float
+        Spread of negative cells, level of positive ones.
+    weights : tuple of float
+        See :class:`Threshold`.
+
+    Returns
+    -------
+    ndarray of float64
+    """
+    odds = weights[1] * np.arcsinh(own / soft) + weights[2]
+    if weights[0]:
+        share = np.maximum(own, 0) / bright
+        odds = odds + weights[0] * np.log(share + 0.05 + 0.1 * np.asarray(removed) / bright)
+    out: Floats = np.asarray(odds, dtype=np.float64)
+    return out
 
 
 def fit_threshold(
@@ -317,7 +366,7 @@ def trimmed_quantile(values: ArrayLike, quantile: float) -> float:
     return float(max(np.quantile(kept, quantile), location + ndtri(quantile) * scale))
 
 
-def _resamples(n: int, images: NDArray[np.int64], count: int, seed: int) -> list[NDArray[np.int64]]:
+def resamples(n: int, images: NDArray[np.int64], count: int, seed: int) -> list[NDArray[np.int64]]:
     """Indices of bootstrap samples: of images where there are at least 4, else of cells."""
     rng = np.random.default_rng(seed)
     groups = np.unique(images)
@@ -354,7 +403,7 @@ def _by_control(
 ) -> Threshold:
     location, scale = robust_negative(c)
     cut = trimmed_quantile(c, quantile)
-    cuts = [trimmed_quantile(c[i], quantile) for i in _resamples(c.size, images, bootstrap, seed)]
+    cuts = [trimmed_quantile(c[i], quantile) for i in resamples(c.size, images, bootstrap, seed)]
     low, high = _interval(cuts)
     reason = f"{quantile:g} quantile of {c.size} control cells, debris trimmed"
     slope = FLOOR_ODDS / float(to_scale(cut, location, scale))
@@ -396,7 +445,7 @@ def _by_control(
         n_control_images=n_images,
         zero=location,
         soft=scale,
-        slope=slope,
+        weights=_weights(slope, cut, location, scale),
         negative_location=location,
         negative_scale=scale,
         positive_location=(
@@ -414,6 +463,11 @@ def _anchored(
     y = y[y <= np.arcsinh(DEBRIS)]
     held = (float(np.median(y)), float(max(np.std(y), 0.2)))
     return fit_mixture(to_scale(x, location, scale), negative=held, min_separation=min_separation)
+
+
+def _weights(slope: float, cut: float, zero: float, soft: float) -> tuple[float, float, float]:
+    """Weights of a logistic of the level alone, one half at the cut."""
+    return (0.0, slope, -slope * float(to_scale(cut, zero, soft)))
 
 
 def _slope(mixture: Mixture) -> float:
@@ -438,7 +492,7 @@ def _by_mixture(
         return _not_estimable(x, feature, "mixture", reason, location, scale, mixture.separation)
     cut = float(from_scale(mixture.crossing(), zero, soft))
     cuts = []
-    for i in _resamples(x.size, np.zeros(x.size, np.int64), min(bootstrap, 60), seed):
+    for i in resamples(x.size, np.zeros(x.size, np.int64), min(bootstrap, 60), seed):
         # the working scale is kept: only the populations are fitted again
         again = fit_mixture(to_scale(x[i], zero, soft), min_separation=0)
         cuts.append(float(from_scale(again.crossing(), zero, soft)))
@@ -454,7 +508,7 @@ def _by_mixture(
         n_cells=int(x.size),
         zero=zero,
         soft=soft,
-        slope=_slope(mixture),
+        weights=_weights(_slope(mixture), cut, zero, soft),
         negative_location=float(from_scale(mixture.negative[0], zero, soft)),
         negative_scale=soft,
         positive_location=float(from_scale(mixture.positive[0], zero, soft)),
@@ -524,7 +578,7 @@ def _flat(x: Floats, cut: float, feature: str, method: str, reason: str) -> Thre
         n_cells=int(x.size),
         zero=location,
         soft=scale,
-        slope=FLOOR_ODDS / max(at, 0.1),
+        weights=_weights(FLOOR_ODDS / max(at, 0.1), cut, location, scale),
         negative_location=location,
         negative_scale=scale,
     )
