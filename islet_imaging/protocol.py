@@ -195,7 +195,7 @@ class Quality:
     exposure_ratio: float = 1.05
     #: shares of an image's nuclei above which it is flagged
     border_fraction: float = 0.3
-    pyknotic_fraction: float = 0.1
+    pyknotic_fraction: float = 0.06
     autofluorescent_fraction: float = 0.05
     #: spots that glow in several dyes at once, per mm2
     specks_per_mm2: float = 1600.0

@@ -100,13 +100,19 @@ def _ratio(cells: pd.DataFrame, name: str, healthy: np.ndarray) -> np.ndarray | 
 
 
 def _pyknotic(cells: pd.DataFrame, healthy: np.ndarray) -> np.ndarray:
-    """Small and bright against the image's nuclei: condensed DNA."""
+    """Small, and bright or peaked, against the image's nuclei: condensed DNA.
+
+    Blur spreads a condensed nucleus until it is no brighter than others, but leaves it peaked
+    (varied within), so brightness and texture stand for each other.  A cap of a cut nucleus is
+    small too, but dim and flat.  Limits chosen on phantoms: of true ones 33 % (0.65 um pixels)
+    to all are found, of others up to 1 % are flagged.
+    """
     area = _ratio(cells, "nucleus_area_um2", healthy)
     level = _ratio(cells, "dna_mean", healthy)
-    if area is None or level is None:
+    texture = _ratio(cells, "dna_texture", healthy)
+    if area is None or level is None or texture is None:
         return np.zeros(len(cells), dtype=bool)
-    # the smaller, the less bright it must be; a cap of a cut nucleus is small but dim
-    return np.asarray(healthy & (area < 0.7) & (level > 1.4) & (level > 1.0 + area))
+    return np.asarray(healthy & (area < 0.75) & (level > 0.85) & (level * texture > 0.95 + area))
 
 
 def _blurred(cells: pd.DataFrame, healthy: np.ndarray) -> np.ndarray:

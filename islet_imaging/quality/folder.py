@@ -29,6 +29,10 @@ SETTINGS = {
 }
 #: fewer images than this are no batch to compare with
 BATCH = 4
+#: nuclei of one run differ less than this between images taken with one setting
+STAIN_RATIO = 2.2
+#: fall of brightness over the frame from which a flat field is worth its while
+UNEVEN = 0.3
 
 
 def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol) -> list[Flag]:
@@ -70,6 +74,7 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
         found += _settings(members, protocol)
         found += _levels(members, protocol)
         found += _dna_bleed(members, protocol)
+        found += _stain_level(members, name, protocol)
         found += _illumination(members, name, protocol)
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
 
@@ -276,32 +281,66 @@ def _dna_bleed(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Fl
 
 
 def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:
-    """What all images of a run share in brightness is the lamp, not the tissue."""
-    if len(members) < BATCH:
-        return
-    for name in (protocol.dna, *protocol.markers):
-        stack = [
-            np.asarray(r["numbers"].channels[name].thumbnail, dtype=float)
-            for r in members
-            if name in r["numbers"].channels
-        ]
-        if len(stack) < BATCH:
+    """What the nuclei of all images of a run share in brightness is the lamp, not the tissue."""
+    name = protocol.dna
+    values, places, owners = [], [], []
+    for k, row in enumerate(members):
+        if name not in row["numbers"].channels:
             continue
-        shared = np.median(stack, axis=0)
-        y, x = (g.ravel() for g in np.mgrid[-1:1:16j, -1:1:16j])
-        design = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
-        target = shared.ravel()
-        fit, *_ = np.linalg.lstsq(design, target, rcond=None)
-        smooth = design @ fit
-        rest = target - smooth
-        explained = 1 - float(rest.var() / max(float(target.var()), 1e-12))
-        fall = 1 - float(smooth.min() / max(float(smooth.max()), 1e-6))
-        if fall > 0.25 and explained > 0.6:
+        grid = np.asarray(row["numbers"].channels[name].tissue_grid, dtype=float)
+        there = np.isfinite(grid) & (grid > 0)
+        values.append(np.log(grid[there]))
+        places.append(np.argwhere(there) * 2 / (grid.shape[0] - 1) - 1)
+        owners.append(np.full(int(there.sum()), k))
+    if len(values) < BATCH or sum(v.size for v in values) < 60:
+        return
+    level, place, owner = np.concatenate(values), np.concatenate(places), np.concatenate(owners)
+    y, x = place.T
+    # the mean of each image is its own; what is left depends on the place alone
+    shape = np.stack([x, y, x * x, y * y, x * y], axis=1)
+    for k in np.unique(owner):
+        own = owner == k
+        level[own] -= level[own].mean()
+        shape[own] -= shape[own].mean(axis=0)
+    fit, *_ = np.linalg.lstsq(shape, level, rcond=None)
+    left = level - shape @ fit
+    gain = max(float(level @ level - left @ left), 0.0) / 5
+    f_ratio = gain / max(float(left @ left) / max(level.size - 5 - len(values), 1), 1e-12)
+    gy, gx = (g.ravel() for g in np.mgrid[-1:1:9j, -1:1:9j])
+    surface = np.stack([gx, gy, gx * gx, gy * gy, gx * gy], axis=1) @ fit
+    fall = 1 - float(np.exp(surface.min() - surface.max()))
+    if fall > UNEVEN and f_ratio > 8:
+        yield Flag(
+            "uneven_illumination",
+            "warning",
+            f"Over the {len(values)} images of batch {batch or '(unnamed)'} nuclei in the same "
+            f"side or corner are {100 * fall:.0f} % darker. Set `correction: {{flat_field: auto}}` "
+            "or give a flat-field image.",
+            name,
+        )
+
+
+def _stain_level(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:
+    """Nuclei far brighter or dimmer than those of the run's other images: another exposure."""
+    name = protocol.dna
+    known = [r for r in members if name in r["numbers"].channels]
+    levels = np.array(
+        [max(c.tissue - c.background, 1e-6) for c in (r["numbers"].channels[name] for r in known)]
+    )
+    if len(known) < BATCH:
+        return
+    usual = float(np.median(levels))
+    for row, level in zip(known, levels, strict=True):
+        ratio = float(max(level / usual, usual / level))
+        if ratio > STAIN_RATIO:
+            image = str(row["image"])
             yield Flag(
-                "uneven_illumination",
+                "exposure_mismatch",
                 "warning",
-                f"{name}: over the {len(stack)} images of batch {batch or '(unnamed)'} the same "
-                f"side or corner is darker by {100 * fall:.0f} %. Set `correction: {{flat_field: "
-                "auto}` or give a flat-field image.",
+                f"{image}: tissue in {name} is {ratio:.1f} times "
+                f"{'brighter' if level > usual else 'dimmer'} than in the other images of batch "
+                f"{batch or '(unnamed)'}, as after another exposure, gain or stain. Check the "
+                "settings of all channels before one threshold is used for both.",
                 name,
+                image,
             )

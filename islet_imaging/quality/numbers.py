@@ -23,6 +23,8 @@ from islet_imaging.quality.pixels import BLOCK, Float
 
 #: cells of the thumbnail along an edge
 GRID = 16
+#: cells of the grid that illumination is judged on
+LAMP = 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class ChannelNumbers:
     slow: float
     #: block means on a 16 x 16 grid, divided by their median
     thumbnail: Float
+    #: mean above background of the tissue in each cell of an 8 x 8 grid, NaN with little tissue
+    tissue_grid: Float
     #: BLAKE2 of the pixels
     digest: str
 
@@ -83,7 +87,8 @@ class ImageNumbers:
         """Plain lists and scalars, ready for JSON."""
         out = asdict(self)
         for channel in out["channels"].values():
-            channel["thumbnail"] = [[round(float(v), 5) for v in r] for r in channel["thumbnail"]]
+            for key in ("thumbnail", "tissue_grid"):
+                channel[key] = [[_short(v) for v in r] for r in channel[key]]
         out["shape"] = list(self.shape)
         if self.sharpness_tiles is not None:
             out["sharpness_tiles"] = self.sharpness_tiles.tolist()
@@ -238,8 +243,31 @@ def _channel(
         band=band,
         slow=slow,
         thumbnail=_thumbnail(blocks),
+        tissue_grid=_tissue_grid(blocks, tissue),
         digest=digest.hexdigest(),
     )
+
+
+def _short(value: Any) -> float | None:
+    """A number with 5 digits, None for NaN, which JSON does not know."""
+    return None if np.isnan(value) else float(f"{value:.5g}")
+
+
+def _tissue_grid(blocks: Float, tissue: NDArray[np.bool_]) -> Float:
+    out = np.full((LAMP, LAMP), np.nan, dtype=np.float32)
+    if min(blocks.shape) < 2 * LAMP or tissue.shape != blocks.shape:
+        return out
+    above = np.where(tissue, blocks - np.percentile(blocks, 1), 0)
+    edges = [np.linspace(0, n, LAMP + 1).astype(int)[:-1] for n in blocks.shape]
+
+    def sums(values: NDArray[Any]) -> NDArray[np.float64]:
+        rows = np.add.reduceat(values.astype(np.float64), edges[0], axis=0)
+        return np.asarray(np.add.reduceat(rows, edges[1], axis=1))
+
+    count, every = sums(tissue), sums(np.ones_like(blocks))
+    enough = count > 0.3 * every
+    out[enough] = (sums(above)[enough] / count[enough]).astype(np.float32)
+    return out
 
 
 def _thumbnail(blocks: Float) -> Float:

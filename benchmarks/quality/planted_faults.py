@@ -1,0 +1,427 @@
+"""Which planted faults are caught, and how often clean images raise an alarm.
+
+Run: python benchmarks/quality/planted_faults.py --out benchmarks/quality
+
+Clean images are phantoms of five presets (all but ``abused_8bit``, which is faulty by design),
+stored with 16 bits so that nothing clips.  Each goes through the same path as a scored image, with
+classical nuclei.  A false alarm is any flag of severity warning or block.  Every fault is planted
+in clean images of seeds not used in development, and counts as caught where its flag is raised.
+Writes ``planted_faults.csv``, ``false_alarms.csv`` and ``speed.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from islet_imaging.image import IsletImage
+from islet_imaging.phantom import phantom
+from islet_imaging.protocol import Acquisition, Channel, Islets, Nuclei, Protocol
+from islet_imaging.quality import Flag, check_folder, check_image, measure_quality
+
+PRESETS = ("easy_confocal", "ffpe20x", "cryo10um_widefield", "wholemount", "hcs0.65")
+CHANNELS = ("DAPI", "INS", "GCG")
+OFFSET = 100.0
+Stack = dict[str, np.ndarray]
+
+
+def protocol(**acquisition: Any) -> Protocol:
+    return Protocol(
+        channels=(Channel("DAPI", "dna"), Channel("INS"), Channel("GCG")),
+        nuclei=Nuclei(method="classical"),
+        islets=Islets(method="field"),
+        acquisition=Acquisition(**acquisition),
+    )
+
+
+def render(job: tuple[str, int, dict[str, Any]]) -> dict[str, Any]:
+    preset, seed, changes = job
+    made = phantom(
+        preset, seed=seed, bits=16, measure_light=False, **{"shape": (640, 640), **changes}
+    )
+    stack = {c: np.asarray(made.image.channel(c)) for c in CHANNELS}
+    return {"preset": preset, "seed": seed, "stack": stack, "um": made.image.pixel_size_um}
+
+
+def flags_of(stack: Stack, um: float, *, metadata: dict[str, Any] | None = None) -> list[Flag]:
+    """The flags that scoring this image would raise, cells included."""
+    from islet_imaging.score import measure_image
+
+    first = next(iter(stack.values()))
+    planes = np.stack([np.asarray(p, dtype=first.dtype) for p in stack.values()])
+    image = IsletImage.from_array(planes, list(stack), um, metadata=metadata or {})
+    return list(measure_image(image, protocol()).flags)
+
+
+def quick(stack: Stack, um: float, *, metadata: dict[str, Any] | None = None) -> list[Flag]:
+    """The flags that need no cells."""
+    return check_image(stack, protocol=protocol(), metadata=metadata or {}, pixel_size_um=um)
+
+
+# ---------------------------------------------------------------- faults in one image
+
+
+def noisy(plane: np.ndarray, like: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A smoothed plane with the noise it lost put back."""
+    lost = like.astype(float) - ndimage.gaussian_filter(like.astype(float), 1.0)
+    sd = 1.4826 * float(np.median(np.abs(lost)))
+    return np.clip(np.round(plane + rng.normal(0, sd, plane.shape)), 0, 65535).astype(np.uint16)
+
+
+def saturate(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    top = float(np.percentile(s["INS"], 99))
+    ins = OFFSET + (s["INS"] - OFFSET) * (4095 - OFFSET) / (top - OFFSET)
+    return {**s, "INS": np.clip(ins, 0, 4095).astype(np.uint16)}
+
+
+def empty(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    noise = rng.normal(OFFSET + 8, 6, s["INS"].shape)
+    return {**s, "INS": np.clip(np.round(noise), 0, None).astype(np.uint16)}
+
+
+def swap(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    return {"DAPI": s["INS"], "INS": s["DAPI"], "GCG": s["GCG"]}
+
+
+def min_max(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    def scaled(p: np.ndarray) -> np.ndarray:
+        low, high = float(p.min()), float(p.max())
+        return np.round(255 * (p - low) / (high - low)).astype(np.uint8)
+
+    return {c: scaled(p.astype(float)) for c, p in s.items()}
+
+
+def comb(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    out = {}
+    for c, p in s.items():
+        top = float(np.percentile(p, 99.9))
+        eight = np.clip(255 * p / (1.6 * top), 0, 255).astype(np.uint8)
+        low, high = np.percentile(eight, [0.5, 99.5])
+        out[c] = np.clip(255 * (eight - float(low)) / (high - low), 0, 255).astype(np.uint8)
+    return out
+
+
+def jpeg(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    import imagecodecs
+
+    out = {}
+    for c, p in s.items():
+        top = float(np.percentile(p, 99.9))
+        eight = np.clip(230 * p / top, 0, 255).astype(np.uint8)
+        out[c] = imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(eight, level=70))
+    return out
+
+
+def half_blurred(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    out = {}
+    for c, p in s.items():
+        blurred = noisy(ndimage.gaussian_filter(p.astype(float), 1.6 / um), p, rng)
+        half = p.shape[1] // 2
+        out[c] = np.concatenate([p[:, :half], blurred[:, half:]], axis=1)
+    return out
+
+
+def blur(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    return {
+        c: noisy(ndimage.gaussian_filter(p.astype(float), 1.6 / um), p, rng) for c, p in s.items()
+    }
+
+
+def seam(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    out = {}
+    for c, p in s.items():
+        copy = p.astype(float)
+        copy[:, 300:] = OFFSET + 0.85 * (copy[:, 300:] - OFFSET)
+        out[c] = np.round(copy).astype(np.uint16)
+    return out
+
+
+def bleed(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    add = 0.15 * (s["INS"].astype(float) - OFFSET)
+    return {**s, "GCG": np.clip(np.round(s["GCG"] + add), 0, 65535).astype(np.uint16)}
+
+
+def holes(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    out = {c: p.astype(np.float32) for c, p in s.items()}
+    out["INS"][10:20, 10:40] = np.nan
+    return out
+
+
+def same_channel(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    return {**s, "GCG": s["INS"].copy()}
+
+
+def small_field(s: Stack, um: float, rng: np.random.Generator) -> Stack:
+    edge = int(80 / um)
+    y, x = np.unravel_index(
+        int(np.argmax(ndimage.uniform_filter(s["DAPI"].astype(float), edge))), s["DAPI"].shape
+    )
+    y0 = int(np.clip(y - edge // 2, 0, s["DAPI"].shape[0] - edge))
+    x0 = int(np.clip(x - edge // 2, 0, s["DAPI"].shape[1] - edge))
+    return {c: p[y0 : y0 + edge, x0 : x0 + edge].copy() for c, p in s.items()}
+
+
+Fault = Callable[[Stack, float, np.random.Generator], Stack]
+
+#: name, code, function, whether cells are needed
+IMAGE_FAULTS: tuple[tuple[str, str, Fault, bool], ...] = (
+    ("1 % of the insulin channel clipped at 4095", "saturated", saturate, False),
+    ("empty insulin channel", "empty_channel", empty, False),
+    ("DNA and insulin swapped", "swapped_channels", swap, False),
+    ("8 bit, each channel stretched to 0..255", "display_scaled", min_max, False),
+    ("8 bit, contrast stretched afterwards", "display_scaled", comb, False),
+    ("JPEG, quality 70", "lossy", jpeg, False),
+    ("half of the image blurred by 1.6 um", "partly_out_of_focus", half_blurred, False),
+    ("tile seam of 15 %", "tile_seam", seam, False),
+    ("15 % of insulin bleeds into glucagon", "bleed_through", bleed, False),
+    ("NaN pixels", "not_finite", holes, False),
+    ("two channels identical", "identical_channels", same_channel, False),
+    ("field of 80 um", "many_at_border", small_field, True),
+)
+#: name, code, parameters of the phantom, whether cells are needed
+RENDERED_FAULTS = (
+    ("20 % of the nuclei pyknotic", "many_pyknotic", {"pyknotic_fraction": 0.2}, True),
+    ("6000 autofluorescent specks per mm2", "autofluorescence", {"specks_per_mm2": 6000.0}, False),
+)
+
+
+def plant_in_image(job: tuple[dict[str, Any], int]) -> list[tuple[str, str, bool]]:
+    base, seed = job
+    rng = np.random.default_rng(seed)
+    out = []
+    for name, code, function, cells in IMAGE_FAULTS:
+        stack = function(base["stack"], base["um"], rng)
+        found = (flags_of if cells else quick)(stack, base["um"])
+        out.append((name, code, code in {f.code for f in found}))
+    thick = quick(base["stack"], base["um"], metadata={"section_um": 10, "modality": "widefield"})
+    out.append(
+        ("10 um section, widefield", "thick_section", "thick_section" in {f.code for f in thick})
+    )
+    return out
+
+
+def plant_rendered(job: tuple[str, int]) -> list[tuple[str, str, bool]]:
+    preset, seed = job
+    out = []
+    for name, code, changes, cells in RENDERED_FAULTS:
+        made = render((preset, seed, changes))
+        found = (flags_of if cells else quick)(made["stack"], made["um"])
+        out.append((name, code, code in {f.code for f in found}))
+    return out
+
+
+# ---------------------------------------------------------------- faults between images
+
+
+def brighter(s: Stack, factor: float) -> Stack:
+    """Another exposure: more light, the same offset, noise as the light has it."""
+    rng = np.random.default_rng(5)
+    out = {}
+    for c, p in s.items():
+        light = np.maximum(p.astype(float) - OFFSET, 0) * factor
+        # twice the light has twice, not four times, the variance: drop what scaling added
+        smooth = ndimage.gaussian_filter(light, 0.6)
+        out[c] = np.clip(np.round(OFFSET + smooth + rng.normal(0, 1, p.shape) * np.sqrt(
+            2.5 * np.maximum(smooth, 0) + 60)), 0, 65535).astype(np.uint16)  # fmt: skip
+    return out
+
+
+def row(name: str, stack: Stack, um: float, role: str, **metadata: Any) -> dict[str, Any]:
+    return {
+        "image": name,
+        "batch": "b1",
+        "role": role,
+        "metadata": metadata,
+        "numbers": measure_quality(stack, dna="DAPI", pixel_size_um=um).to_dict(),
+    }
+
+
+def shaded(s: Stack) -> Stack:
+    y, x = np.mgrid[-1 : 1 : s["DAPI"].shape[0] * 1j, -1 : 1 : s["DAPI"].shape[1] * 1j]
+    field = 1 - 0.5 * (x + 1) / 2 - 0.1 * y * y
+    return {
+        c: np.round(OFFSET + (p - OFFSET) * field).clip(0).astype(np.uint16) for c, p in s.items()
+    }
+
+
+def folder_faults(
+    samples: list[dict[str, Any]], controls: list[dict[str, Any]], index: int
+) -> list[tuple[str, str, bool]]:
+    """Plant each fault in image ``index`` of a batch and ask whether that image is named."""
+    rng = np.random.default_rng(index)
+    um = samples[0]["um"]
+
+    def rows(target: Stack | None = None, /, **more: Any) -> list[dict[str, Any]]:
+        out = [row(f"control{k}", c["stack"], um, "negative_control", **more.get("control", {}))
+               for k, c in enumerate(controls)]  # fmt: skip
+        for k, s in enumerate(samples):
+            hit = k == index and target is not None
+            facts = more.get("hit", {}) if k == index else more.get("rest", {})
+            out.append(row(f"sample{k}", target if hit else s["stack"], um, "sample", **facts))
+        return out
+
+    def caught(found: list[Flag], code: str, *, whole: bool = False) -> bool:
+        return any(f.code == code and (whole or f.image == f"sample{index}") for f in found)
+
+    p = protocol()
+    base = samples[index]["stack"]
+    out = []
+    found = check_folder(rows(blur(base, um, rng)), protocol=p)
+    out.append(
+        ("one image of a batch blurred by 1.6 um", "out_of_focus", caught(found, "out_of_focus"))
+    )
+    found = check_folder(rows(brighter(base, 3.0)), protocol=p)
+    out.append(("one image exposed 3 times longer, not in the metadata", "exposure_mismatch",
+                caught(found, "exposure_mismatch")))  # fmt: skip
+    facts = {"exposure_s": {"INS": 0.1}}
+    found = check_folder(
+        rows(control=facts, rest=facts, hit={"exposure_s": {"INS": 0.12}}), protocol=p
+    )
+    out.append(("exposure 20 % longer in the metadata", "exposure_mismatch",
+                caught(found, "exposure_mismatch")))  # fmt: skip
+    other = samples[(index + 1) % len(samples)]["stack"]
+    found = check_folder(rows(other), protocol=p)
+    out.append(("the same image twice", "duplicate", any(f.code == "duplicate" for f in found)))
+    again = {c: np.round(q * 0.8).astype(np.uint16) for c, q in other.items()}
+    found = check_folder(rows(again), protocol=p)
+    out.append(("the same field saved with other contrast", "near_duplicate",
+                any(f.code == "near_duplicate" for f in found)))  # fmt: skip
+    return out
+
+
+def shading_fault(samples: list[dict[str, Any]]) -> tuple[str, str, bool]:
+    rows = [row(f"s{k}", shaded(s["stack"]), s["um"], "sample") for k, s in enumerate(samples)]
+    found = check_folder(rows, protocol=protocol())
+    return ("one side of every image 50 % darker", "uneven_illumination",
+            any(f.code == "uneven_illumination" for f in found))  # fmt: skip
+
+
+# ---------------------------------------------------------------- all of it
+
+
+def clean_flags(base: dict[str, Any]) -> tuple[str, int, list[str]]:
+    alarms = flags_of(base["stack"], base["um"])
+    return base["preset"], base["seed"], [f.code for f in alarms if f.severity != "info"]
+
+
+def write(path: Path, head: list[str], rows: list[list[Any]]) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+def speed() -> list[list[Any]]:
+    rng = np.random.default_rng(0)
+    base = render(("ffpe20x", 1, {"shape": (512, 512)}))["stack"]
+    big = {c: np.tile(p, (4, 4)) for c, p in base.items()}
+    big["SST"] = rng.permutation(big["GCG"].ravel()).reshape(2048, 2048)
+    wide = Protocol(channels=(*protocol().channels, Channel("SST")))
+    out = []
+    for _ in range(5):
+        start, cpu = time.perf_counter(), time.process_time()
+        check_image(big, protocol=wide, metadata={}, pixel_size_um=0.32)
+        out.append((time.perf_counter() - start, time.process_time() - cpu))
+    wall, cpu = (float(np.median(v)) for v in zip(*out, strict=True))
+    return [["check_image, 2048 x 2048 x 4, uint16", round(wall, 3), round(cpu, 3)]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--clean", type=int, default=20, help="clean images per preset")
+    parser.add_argument("--trials", type=int, default=4, help="images per preset and fault")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=50_000)
+    args = parser.parse_args()
+    with ProcessPoolExecutor(args.workers) as pool:
+        jobs = [(p, args.first_seed + k, {}) for p in PRESETS for k in range(args.clean)]
+        clean = list(pool.map(render, jobs))
+        print("rendered", len(clean), flush=True)
+        alarms: dict[str, Counter[str]] = defaultdict(Counter)
+        images: Counter[str] = Counter()
+        for preset, seed, codes in pool.map(clean_flags, clean):
+            images[preset] += 1
+            alarms[preset]["any"] += bool(codes)
+            alarms[preset].update(set(codes))
+            if codes:
+                print("false alarm", preset, seed, codes, flush=True)
+        controls = {
+            p: list(
+                pool.map(
+                    render,
+                    [
+                        (p, args.first_seed + 900 + k, {"control": "secondary_only"})
+                        for k in range(2)
+                    ],
+                )
+            )
+            for p in PRESETS
+        }
+        rows_of = {p: [c for c in clean if c["preset"] == p][:8] for p in PRESETS}
+        # a clean folder must stay silent too
+        for p in PRESETS:
+            found = check_folder(
+                [row(f"s{k}", c["stack"], c["um"], "sample") for k, c in enumerate(rows_of[p])]
+                + [row(f"c{k}", c["stack"], c["um"], "negative_control")
+                   for k, c in enumerate(controls[p])],
+                protocol=protocol(),
+            )  # fmt: skip
+            named = {f.image for f in found if f.severity != "info"}
+            alarms[p]["folder"] += len(named)
+            for f in found:
+                print("false alarm in folder", p, f.code, f.image, f.message, flush=True)
+        tally: dict[tuple[str, str], list[bool]] = defaultdict(list)
+        missed: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+
+        def note(preset: str, found: list[tuple[str, str, bool]]) -> None:
+            for name, code, hit in found:
+                tally[name, code].append(hit)
+                if not hit:
+                    missed[name, code][preset] += 1
+
+        planted = [(b, b["seed"]) for p in PRESETS for b in rows_of[p][: args.trials]]
+        for (base, _), found in zip(planted, pool.map(plant_in_image, planted), strict=True):
+            note(base["preset"], found)
+        rendered = [(p, args.first_seed + 500 + k) for p in PRESETS for k in range(args.trials)]
+        for (preset, _), found in zip(rendered, pool.map(plant_rendered, rendered), strict=True):
+            note(preset, found)
+    for p in PRESETS:
+        for index in range(min(args.trials, 8)):
+            note(p, folder_faults(rows_of[p], controls[p], index))
+        note(p, [shading_fault(rows_of[p])])
+    table = [
+        [name, code, sum(hits), len(hits), "yes" if np.mean(hits) >= 0.9 else "no",
+         "; ".join(f"{p} {n}" for p, n in sorted(missed[name, code].items()))]
+        for (name, code), hits in tally.items()
+    ]  # fmt: skip
+    for line in table:
+        print(*line)
+    write(args.out / "planted_faults.csv",
+          ["fault", "code", "caught", "planted", "caught_in_9_of_10", "missed_in"], table)  # fmt: skip
+    lines = [
+        [p, images[p], alarms[p]["any"], alarms[p]["folder"],
+         "; ".join(f"{c} {n}" for c, n in sorted(alarms[p].items()) if c not in ("any", "folder"))]
+        for p in PRESETS
+    ]  # fmt: skip
+    total = sum(images.values())
+    lines.append(["all", total, sum(alarms[p]["any"] for p in PRESETS),
+                  sum(alarms[p]["folder"] for p in PRESETS), ""])  # fmt: skip
+    write(args.out / "false_alarms.csv",
+          ["preset", "images", "with_alarm", "with_folder_alarm", "codes"], lines)  # fmt: skip
+    for line in lines:
+        print(*line)
+    write(args.out / "speed.csv", ["what", "wall_s", "cpu_s"], speed())
+
+
+if __name__ == "__main__":
+    main()
