@@ -27,8 +27,8 @@ from islet_imaging.statistics.intervals import (
     batch_logits,
     check_counts,
     check_level,
+    floored,
     t_quantile,
-    z_quantile,
 )
 from islet_imaging.statistics.summary import Summary
 
@@ -212,15 +212,10 @@ def t_comparison(
         raise NotEstimableError("a comparison needs two batches with cells in each condition")
     x, y = batch_logits(k0, n0), batch_logits(k1, n1)
     centre, se, df = _one_sample(y - x) if paired else _welch(x, y)
-    # batches that agree by chance better than counted cells can: the t test alone would divide
-    # by an SD near zero, so the difference must also exceed what counting explains
     noise = [np.mean(1 / (k + 0.5) + 1 / (n - k + 0.5)) / len(k) for k, n in ((k0, n0), (k1, n1))]
-    counting = float(np.sqrt(sum(noise)))
-    half = max(t_quantile(level, df) * se, z_quantile(level) * counting)
-    p = max(
-        2 * special.stdtr(df, -abs(centre) / se) if se > 0 else 0.0,
-        2 * special.ndtr(-abs(centre) / counting),
-    )
+    se = floored(se, float(np.sqrt(sum(noise))), df)
+    half = t_quantile(level, df) * se
+    p = 2 * special.stdtr(df, -abs(centre) / se)
     d = k1 / n1 - k0 / n0 if paired else None
     mean, se_points, df_points = _one_sample(d) if d is not None else _welch(k0 / n0, k1 / n1)
     half_points = t_quantile(level, df_points) * se_points

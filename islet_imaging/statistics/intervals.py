@@ -86,6 +86,26 @@ def z_quantile(level: float) -> float:
     return float(special.ndtri((1 + level) / 2))
 
 
+def floored(se: float, counting: float, df: float) -> float:
+    """A standard error, kept from being too small by luck.
+
+    Units (batches, islets) can agree better than counted cells allow; a t interval would then
+    shrink to nothing.  The standard error is not taken below the 10 % point of what it would
+    scatter to with ``df`` degrees of freedom if units did not differ at all, which is rare enough
+    to leave coverage where it is.
+
+    Parameters
+    ----------
+    se : float
+        Standard error seen between units.
+    counting : float
+        Standard error that counting independent cells would have.
+    df : float
+        Degrees of freedom of ``se``.
+    """
+    return float(max(se, counting * np.sqrt(special.chdtri(df, 0.9) / df)))
+
+
 def batch_logits(positives: ArrayLike, totals: ArrayLike) -> Array:
     """Empirical logits ``log((k + 0.5) / (n - k + 0.5))``, finite also for none and for all.
 
@@ -120,8 +140,8 @@ def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     The centre is ``logit(mean p_b)`` with ``p_b = (k + 0.5) / (n + 1)``.  Its standard error is
     the mean of two that err in opposite directions: the SD of the batch logits over ``sqrt(B)``
     (too wide where a few batches come near 0), and the delta method's ``SD(p_b) / (p (1 - p)
-    sqrt(B))`` (too narrow where batches scatter widely at a low mean).  It is never narrower than
-    what counting cells alone would give.  Where no batch holds a positive cell (or a negative
+    sqrt(B))`` (too narrow where batches scatter widely at a low mean); `floored` keeps it from
+    being too small by luck.  Where no batch holds a positive cell (or a negative
     one) the open limit is Clopper and Pearson's of the smallest batch.
 
     References
@@ -150,10 +170,9 @@ def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     slope = mean * (1 - mean)
     on_logits = special.logit(p).std(ddof=1)
     by_delta = p.std(ddof=1) / slope
-    half = t_quantile(level, b - 1) * (on_logits + by_delta) / 2 / np.sqrt(b)
-    counting = np.sqrt(np.mean(p * (1 - p) / n) / b) / slope
-    half = max(half, z_quantile(level) * counting)
-    return _around(fraction, mean, half, b)
+    counting = float(np.sqrt(np.mean(p * (1 - p) / n) / b) / slope)
+    se = floored(float((on_logits + by_delta) / 2 / np.sqrt(b)), counting, b - 1)
+    return _around(fraction, mean, t_quantile(level, b - 1) * se, b)
 
 
 def islet_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.95) -> Interval:
@@ -201,12 +220,10 @@ def islet_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
         return _one_sided(k, np.full(m, n.mean()), fraction, m, level)
     left = special.logit((k.sum() - k + 0.5) / (n.sum() - n + 1))
     se = np.sqrt((m - 1) / m * np.sum((left - left.mean()) ** 2))
-    effective = n.sum() ** 2 / np.sum(n**2)
-    half = t_quantile(level, max(effective - 1, 1)) * se
+    df = max(float(n.sum() ** 2 / np.sum(n**2)) - 1, 1.0)
     centre = (k.sum() + 0.5) / (n.sum() + 1)
-    counting = 1 / np.sqrt(centre * (1 - centre) * n.sum())
-    half = max(half, z_quantile(level) * counting)
-    return _around(fraction, centre, half, m)
+    se = floored(float(se), float(1 / np.sqrt(centre * (1 - centre) * n.sum())), df)
+    return _around(fraction, centre, t_quantile(level, df) * se, m)
 
 
 def _around(fraction: float, centre: float, half: float, n: int) -> Interval:

