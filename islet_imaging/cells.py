@@ -109,31 +109,36 @@ def nearest_label(labels: NDArray[Any], reach_px: int) -> tuple[Labels, NDArray[
     >>> owner.tolist(), distance2[0, 1].item()
     ([[0, 5, 5, 5]], 1)
     """
-    source = np.asarray(labels, np.int32)
+    height, width = labels.shape
+    owner = np.empty((height, width), np.int32)
+    distance2 = np.empty((height, width), np.int32)
     # squared distance above, label below: one minimum finds the nearest and settles ties
     far = np.int64(2 * reach_px**2 + 1) << 32
-    key = np.where(source > 0, source.astype(np.int64), far)
-    key = _sweep(key, reach_px)
-    key = _sweep(np.ascontiguousarray(key.T), reach_px).T
-    owner = (key & 0xFFFFFFFF).astype(np.int32)
-    distance2 = (key >> 32).astype(np.int32)
+    # in strips that stay in the processor's cache
+    rows = max(reach_px, 100_000 // max(width, 1), 1)
+    for top in range(0, height, rows):
+        first, last = max(0, top - reach_px), min(height, top + rows + reach_px)
+        core = slice(top, min(height, top + rows))
+        part = labels[first:last].astype(np.int64)
+        key = np.where(part > 0, part, far)
+        key = _sweep(key, reach_px)[core.start - first : core.stop - first]
+        key = _sweep(np.ascontiguousarray(key.T), reach_px).T
+        owner[core] = key & 0xFFFFFFFF
+        distance2[core] = key >> 32
     return owner, distance2
 
 
 def _sweep(key: NDArray[np.int64], reach_px: int) -> NDArray[np.int64]:
     """Minimum over rows up to ``reach_px`` away, of the key plus the square of the distance."""
-    height, width = key.shape
     out = key.copy()
-    # in strips that stay in the processor's cache
-    rows = max(1, 16384 // max(1, width))
-    buffer = np.empty((rows, width), np.int64)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        for step in range(-min(reach_px, bottom - 1), min(reach_px, height - 1 - top) + 1):
-            first, last = max(top, -step), min(bottom, height - step)
-            moved = buffer[: last - first]
-            np.add(key[first + step : last + step], np.int64(step * step) << 32, out=moved)
-            np.minimum(out[first:last], moved, out=out[first:last])
+    buffer = np.empty_like(key)
+    for step in range(1, min(reach_px, len(key) - 1) + 1):
+        moved = buffer[:-step]
+        cost = np.int64(step * step) << 32
+        np.add(key[step:], cost, out=moved)
+        np.minimum(out[:-step], moved, out=out[:-step])
+        np.add(key[:-step], cost, out=moved)
+        np.minimum(out[step:], moved, out=out[step:])
     return out
 
 

@@ -232,7 +232,7 @@ def _background(smooth: Floats, unit: float, top: int) -> Floats:
         one = np.take(low, below, axis)
         two = np.take(low, np.minimum(below + 1, n[axis] - 1), axis)
         low = one + weight * (two - one)
-    return low
+    return np.asarray(low)
 
 
 def _segment(
@@ -382,12 +382,12 @@ def _join(basin: Labels, shape: Floats, mask: NDArray[np.bool_], neck: float) ->
         one.append(basin[a][touch])
         two.append(basin[b][touch])
         saddle.append(np.minimum(shape[a][touch], shape[b][touch]))
-    a, b, way = np.concatenate(one), np.concatenate(two), np.concatenate(saddle)
-    if not len(a):
+    left, right, way = np.concatenate(one), np.concatenate(two), np.concatenate(saddle)
+    if not len(left):
         return basin
     height = shape.ravel()
-    lower = np.where((height[a] < height[b]) | ((height[a] == height[b]) & (a > b)), a, b)
-    upper = np.where(lower == a, b, a)
+    rises = (height[left] < height[right]) | ((height[left] == height[right]) & (left > right))
+    lower, upper = np.where(rises, left, right), np.where(rises, right, left)
     order = np.lexsort((upper, -way, lower))
     lower, upper, way = lower[order], upper[order], way[order]
     first = np.r_[True, lower[1:] != lower[:-1]]
@@ -416,7 +416,7 @@ def _largest_parts(basin: Labels, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     keep = np.zeros(len(area), bool)
     keep[order[last]] = True
     keep[0] = False
-    return keep[parts]
+    return np.asarray(keep[parts])
 
 
 def _draw(

@@ -398,7 +398,7 @@ def _inverse(
             f"the bleed-through matrix has condition number {condition:.1f}, over "
             f"{MAX_CONDITION:.0f}: channels {list(names)} cannot be told apart"
         )
-    return np.linalg.inv(mixing), condition
+    return np.asarray(np.linalg.inv(mixing), np.float64), condition
 
 
 def _dark(image: NDArray[Any]) -> tuple[float, float]:

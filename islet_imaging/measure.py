@@ -356,4 +356,4 @@ def _islet_of(
     labels = np.asarray(islets)
     rows = np.clip(np.rint(y).astype(np.intp) - origin[0], 0, labels.shape[0] - 1)
     columns = np.clip(np.rint(x).astype(np.intp) - origin[1], 0, labels.shape[1] - 1)
-    return labels[rows, columns].astype(np.int64)
+    return np.asarray(labels[rows, columns], np.int64)

@@ -249,7 +249,7 @@ def _shrunk(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     """Means of blocks of ``step`` px."""
     rows, columns = (n - n % step for n in image.shape)
     blocks = image[:rows, :columns].reshape(rows // step, step, columns // step, step)
-    return blocks.mean(axis=(1, 3), dtype=np.float32)
+    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))
 
 
 def _central(shape: tuple[int, int], side: int = 2048) -> tuple[slice, slice]:
@@ -294,16 +294,30 @@ def _of_right_size(
     if pixel_size_um is None or (min_area_um2 is None and max_area_um2 is None):
         yield from strips
         return
-    parts = list(strips)
+    # a nucleus reaches into the strips above and below its own: its area is known two strips on
     area = np.zeros(1, np.int64)
-    for _, labels in parts:
+    number = np.zeros(1, np.int32)
+    waiting: list[tuple[tuple[slice, slice], Labels]] = []
+    known = 0
+
+    def renumbered(complete: int) -> None:
+        nonlocal number, known
+        size = area[known + 1 : complete + 1] * pixel_size_um**2
+        keep = (size > 0) & (size >= (min_area_um2 or 0)) & (size <= (max_area_um2 or np.inf))
+        last = int(number.max())
+        new = np.where(keep, last + np.cumsum(keep), 0).astype(np.int32)
+        number, known = np.concatenate([number, new]), complete
+
+    for where, labels in strips:
         found = np.bincount(labels.ravel())
         if len(found) > len(area):
             area = np.pad(area, (0, len(found) - len(area)))
         area[: len(found)] += found
-    size = area * pixel_size_um**2
-    keep = (size >= (min_area_um2 or 0)) & (size <= (max_area_um2 or np.inf)) & (area > 0)
-    keep[0] = False
-    number = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    for where, labels in parts:
+        waiting.append((where, labels))
+        if len(waiting) > 2:
+            renumbered(max(known, int(waiting[0][1].max())))
+            where, labels = waiting.pop(0)
+            yield where, number[labels]
+    renumbered(len(area) - 1)
+    for where, labels in waiting:
         yield where, number[labels]

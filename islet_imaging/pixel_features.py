@@ -65,7 +65,6 @@ def pixel_features(
         Columns, sorted by label: ``cell, y_px, x_px, pixels, dna_mean, dna_texture,
         nucleus_eccentricity, nucleus_solidity, touches_border`` and ``<marker>_<feature>``.
     """
-
     bands, begins = _bands(nuclei, cells)
 
     def measure(k: int) -> dict[str, NDArray[Any]]:
