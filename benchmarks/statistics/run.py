@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of tables to make")
     arguments = parser.parse_args()
     runs = arguments.runs
-    few = max(runs // 8, 20)
+    # what takes longest, or shows its point soonest, gets a part of the runs; each table says so
+    half, some, few = runs // 2, max(runs // 4, 20), max(runs // 16, 20)
     tables: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
         "reproduce": ("Planning and bias tables", reproduce.reproduce),
         "coverage_batches": (
@@ -36,11 +37,11 @@ def main() -> None:
         ),
         "coverage_bootstraps": (
             "The same beside percentile bootstraps (typical world, 43 %)",
-            lambda: coverage.bootstraps(SEED, runs),
+            lambda: coverage.bootstraps(SEED, half),
         ),
         "coverage_one_batch": (
             "Coverage of the interval within one batch, over its islets",
-            lambda: coverage.within_one_batch(SEED, runs),
+            lambda: coverage.within_one_batch(SEED, half),
         ),
         "null": (
             "False positives of comparisons at the 5 % level, no difference (target 3 to 7 %)",
@@ -48,11 +49,11 @@ def main() -> None:
         ),
         "units": (
             "False positives when cells, islets or batches are n (43 %, unpaired)",
-            lambda: comparing.units(SEED, runs),
+            lambda: comparing.units(SEED, some),
         ),
         "power": (
             "Power, and coverage of the effect in percentage points",
-            lambda: comparing.with_an_effect(SEED, runs // 2),
+            lambda: comparing.with_an_effect(SEED, some),
         ),
         "misclassification": (
             "Correction for wrong calls, error rates from 300 + 300 labelled cells",
@@ -68,15 +69,15 @@ def main() -> None:
         ),
         "raters": (
             "Planted bias of raters, 60 islets of 4 batches",
-            lambda: errors_of_calls.raters(SEED, runs // 2),
+            lambda: errors_of_calls.raters(SEED, some),
         ),
         "consensus": (
             "Consensus of three raters of unequal skill",
-            lambda: errors_of_calls.consensus(SEED, max(runs // 20, 10)),
+            lambda: errors_of_calls.consensus(SEED, few),
         ),
         "variance": (
             "Variance components recovered: median (10th to 90th percentile)",
-            lambda: errors_of_calls.variances(SEED, max(runs // 20, 10)),
+            lambda: errors_of_calls.variances(SEED, max(runs // 40, 20)),
         ),
     }
     RESULTS.mkdir(exist_ok=True)
