@@ -22,20 +22,22 @@ def picture(shape=(300, 420), diameter=16.0, spacing=1.35, seed=0, dtype=np.uint
     """Blurred discs on a noisy background, and their mask."""
     rng = np.random.default_rng(seed)
     truth = np.zeros(shape, np.int32)
-    y, x = np.indices(shape)
+    image = np.zeros(shape)
     step = diameter * spacing
     k = 0
-    image = np.zeros(shape)
     for cy in np.arange(0.7 * step, shape[0] - 0.5 * step, step):
         for cx in np.arange(0.7 * step, shape[1] - 0.5 * step, step):
             k += 1
             jy, jx = rng.uniform(-0.1, 0.1, 2) * diameter
             a = diameter / 2 * rng.uniform(0.85, 1.15)
+            reach = diameter * 1.2
+            rows = slice(max(0, int(cy - reach)), int(cy + reach))
+            columns = slice(max(0, int(cx - reach)), int(cx + reach))
+            y, x = np.mgrid[rows, columns][:, : shape[0] - rows.start, : shape[1] - columns.start]
             d = np.hypot(y - cy - jy, x - cx - jx)
-            truth[(d < a) & (truth == 0)] = k
-            image += rng.uniform(0.6, 1) / (
-                1 + np.exp(np.clip((d - a) / (0.06 * diameter), -50, 50))
-            )
+            truth[rows, columns][(d < a) & (truth[rows, columns] == 0)] = k
+            slope = np.clip((d - a) / (0.06 * diameter), -50, 50)
+            image[rows, columns] += rng.uniform(0.6, 1) / (1 + np.exp(slope))
     image = 300 + 3000 * image + rng.normal(0, 60, shape)
     return np.clip(image, 0, None).astype(dtype), truth
 
