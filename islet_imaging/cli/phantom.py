@@ -22,17 +22,21 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
     conditions: Annotated[int, typer.Option(min=1, help="Number of conditions.")] = 2,
     batches: Annotated[int, typer.Option(min=1, help="Batches per condition.")] = 3,
-    images: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 3,
+    islets: Annotated[
+        int, typer.Option(min=1, help="Islets per batch and condition, one image each.")
+    ] = 6,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Write synthetic stainings, controls, samples.csv and the truth behind them."""
     from islet_imaging.phantom import write_experiment
 
-    sheet = write_experiment(
+    write_experiment(
         out,
         preset=preset,
         seed=seed,
         n_conditions=conditions,
         n_batches=batches,
-        n_images=images,
+        n_islets=islets,
+        workers=workers,
     )
-    say(f"wrote {sheet}")
+    say(f"wrote images, controls, {out / 'samples.csv'} and {out / 'truth'}")

@@ -1,0 +1,124 @@
+"""The command line, as a shell calls it: what it prints, what it leaves, how it exits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from stainings import staining, write
+from typer.testing import CliRunner
+
+from islet_imaging.cli import app
+
+VERBS = (
+    *("demo", "inspect", "init", "score", "review", "summarize"),
+    *("train", "evaluate", "export", "phantom", "doctor"),
+)
+
+
+def call(*words: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "stainings"
+    for batch in ("batch1", "batch2"):
+        write(root / batch / "islet.ome.tif", staining(len(batch), 0.5))
+        write(root / batch / "secondary_only.ome.tif", staining(3, 0.0))
+    return root
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str) -> None:
+    status, text = call(verb, "--help")
+    assert status == 0
+    assert "Usage" in text
+
+
+def test_from_init_to_a_number(folder: Path, tmp_path: Path) -> None:
+    assert call("init", folder)[0] == 0
+    assert call("init", folder, "--force")[0] == 0
+    drafted = yaml.safe_load((folder / "protocol.yaml").read_text())
+    assert [c["name"] for c in drafted["channels"]] == ["DAPI", "INS"]
+    sheet = pd.read_csv(folder / "samples.csv", keep_default_na=False)
+    assert set(sheet["role"]) == {"sample", "negative_control"}
+    assert set(sheet["batch"]) == {"batch1", "batch2"}
+    sheet["condition"] = "day 30"
+    sheet.to_csv(folder / "samples.csv", index=False)
+    drafted["nuclei"] = {"method": "classical"}
+    (folder / "protocol.yaml").write_text(yaml.safe_dump(drafted))
+    run = tmp_path / "run"
+    status, text = call(
+        "score", folder, "--out", run,
+        "--samples", folder / "samples.csv", "--protocol", folder / "protocol.yaml",
+    )  # fmt: skip
+    assert status == 0
+    assert "day 30: INS" in text
+    assert "2 batches" in text
+    assert "report.html" in text
+    assert (run / "report.html").is_file()
+    status, text = call("summarize", run)
+    assert status == 0
+    assert "day 30: INS" in text
+
+
+def test_a_failed_image_is_named_and_the_status_is_1(folder: Path, tmp_path: Path) -> None:
+    (folder / "page.tif").write_bytes(b"<html></html>")
+    status, text = call("score", folder, "--out", tmp_path / "run", "--workers", "1")
+    assert status == 1
+    assert "page.tif" in text
+    assert "4 of 5 images scored" in text
+
+
+def test_a_pixel_size_can_be_given(tmp_path: Path) -> None:
+    import tifffile
+
+    root = tmp_path / "f"
+    root.mkdir()
+    tifffile.imwrite(root / "a.tif", staining(1, 0.5), imagej=True,
+                     metadata={"axes": "CYX", "Labels": ["DAPI", "INS"]})  # fmt: skip
+    status, text = call("score", root, "--out", tmp_path / "r1")
+    assert status == 1
+    assert "pixel size" in text
+    assert call("score", root, "--out", tmp_path / "r2", "--pixel-size-um", "0.5")[0] == 0
+
+
+def test_inspect_names_what_it_understood(folder: Path) -> None:
+    status, text = call("inspect", folder / "batch1" / "islet.ome.tif")
+    assert status == 0
+    assert "INS" in text
+    assert "0.5 um" in text
+    (folder / "empty.tif").write_bytes(b"")
+    assert call("inspect", folder / "empty.tif")[0] == 1
+
+
+def test_doctor_finds_this_installation_whole() -> None:
+    status, text = call("doctor")
+    assert status == 0
+    assert "islet-nuclei" in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("score", "nowhere", "--out", "run"),
+        ("score",),
+        ("review", "nowhere"),
+        ("summarize", "."),
+        ("phantom", "out", "--preset", "nothing"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "islet_imaging", *words],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
