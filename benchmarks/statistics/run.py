@@ -1,7 +1,7 @@
 """Prove the statistics by simulation: ``python benchmarks/statistics/run.py [--runs 4000]``.
 
-Writes one CSV per table and ``results.md`` into ``benchmarks/statistics/results``.  The numbers in
-``docs/statistics.md`` are copied from there.
+Writes one CSV per table and ``results.md`` into ``benchmarks/statistics/results``, and puts the
+tables of ``docs/statistics.md`` into that page.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SEED = 20240
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=4000, help="simulated experiments per row")
-    parser.add_argument("--only", nargs="*", help="names of tables to make")
+    parser.add_argument("--only", nargs="*", help="names of tables to make; none: fill the page")
     arguments = parser.parse_args()
     runs = arguments.runs
     # what takes longest, or shows its point soonest, gets a part of the runs; each table says so
@@ -82,7 +82,7 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     for name, (_, make) in tables.items():
-        if arguments.only and name not in arguments.only:
+        if arguments.only is not None and name not in arguments.only:
             continue
         start = time.perf_counter()
         make().round(4).to_csv(RESULTS / f"{name}.csv", index=False)
@@ -95,6 +95,47 @@ def main() -> None:
         if path.exists():
             parts.append(f"## {title}\n\n{markdown(pd.read_csv(path))}\n")
     (RESULTS / "results.md").write_text("\n".join(parts), encoding="utf-8")
+    fill(RESULTS.parents[2] / "docs" / "statistics.md")
+
+
+#: tables of the documentation: the columns shown, as mean (lowest to highest) for each value of one
+GLANCES: dict[str, tuple[str, list[str]]] = {
+    "coverage_batches": (
+        "batches",
+        ["batch_interval_%", "mean_of_logits_%", "raw_t_%", "wilson_over_cells_%"],
+    ),
+    "coverage_one_batch": ("islets", ["islet_interval_%", "linearised_t_%", "bootstrap_%"]),
+    "null": ("batches", ["paired_false_positives_%", "unpaired_false_positives_%"]),
+    "power": ("batches", ["paired_effect_coverage_%", "unpaired_effect_coverage_%"]),
+    "misclassification": ("batches", ["coverage_apparent_%", "coverage_corrected_%"]),
+}
+
+
+def fill(page: Path) -> None:
+    """Put the tables between their marks in the documentation."""
+    text = page.read_text(encoding="utf-8")
+    for path in sorted(RESULTS.glob("*.csv")):
+        start, end = f"<!-- begin {path.stem} -->\n", f"<!-- end {path.stem} -->"
+        if start in text:
+            before, rest = text.split(start)
+            text = before + start + glance(path) + "\n" + end + rest.split(end)[1]
+    page.write_text(text, encoding="utf-8")
+
+
+def glance(path: Path) -> str:
+    table = pd.read_csv(path)
+    if path.stem not in GLANCES:
+        return markdown(table)
+    by, columns = GLANCES[path.stem]
+    groups = table.groupby(by)[columns]
+    mean, low, high = groups.mean(), groups.min(), groups.max()
+    short = {by: mean.index}
+    for c in columns:
+        short[c] = [
+            f"{m:.1f} ({a:.1f} to {b:.1f})"
+            for m, a, b in zip(mean[c], low[c], high[c], strict=True)
+        ]
+    return markdown(pd.DataFrame(short))
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -25,9 +25,11 @@ DESIGN = ("condition", "batch", "role")
 
 def text(column: pd.Series) -> pd.Series:
     """A column as stripped text, missing entries empty."""
+    import pandas as pd
+
     if column.dtype.kind == "f":
         # a column of batch numbers with a gap is read as float; 1.0 is batch "1"
-        column = column.map(lambda v: "" if v != v else f"{v:g}")
+        column = column.map(lambda v: "" if pd.isna(v) else f"{v:g}")
     return column.astype("string").fillna("").str.strip().astype(object)
 
 

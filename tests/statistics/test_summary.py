@@ -260,3 +260,24 @@ def test_bounds_hold_at_every_level(seed: int, denominator: str) -> None:
     c = s.conditions.dropna(subset=["ci_low"])
     assert (c["ci_low"] <= c["fraction"]).all()
     assert (c["fraction"] <= c["ci_high"]).all()
+
+
+def test_batches_numbered_in_a_sheet_with_gaps_are_names() -> None:
+    """A column of numbers with an empty cell is read as 1.0, 2.0; that is batch "1" and "2"."""
+    cells, sheet = split(make_cells())
+    number = sheet["batch"].str[1:].astype(float)
+    control = cells[cells["image"] == "control_0_0.tif"].assign(image="neg.tif")
+    row = pd.DataFrame({"file": ["neg.tif"], "role": ["negative_control"]})
+    numbered = pd.concat([sheet.assign(batch=number), row])
+    s = summarise(pd.concat([cells, control]), numbered, markers=["INS"])
+    assert s.batches["batch"].tolist() == ["0", "1", "2"] * 2
+    assert set(s.conditions["interval"]) == {"over batches"}
+
+
+def test_other_types_of_columns_give_the_same() -> None:
+    cells, sheet = split(make_cells())
+    plain = summarise(cells, sheet, markers=["INS"]).conditions
+    typed = cells.assign(
+        image=cells["image"].astype("category"), INS_call=cells["INS_call"].astype("category")
+    )
+    pd.testing.assert_frame_equal(summarise(typed, sheet, markers=["INS"]).conditions, plain)
