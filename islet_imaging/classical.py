@@ -10,7 +10,7 @@ The idea, all at a working scale where a nucleus is 16 px across:
    climbs again, and pieces without a real neck between them are put together.
 4. The outline is drawn at full resolution where the image crosses the threshold.
 
-Every step looks a bounded distance far, so a strip with a margin gives what the whole image gives.
+Every step looks a bounded distance far, so a tile with a margin gives what the whole image gives.
 It fails where nuclei overlap without a neck (one nucleus), where they are elongated beyond 1 : 3
 (pieces), and where the diameter is wrong by more than about a third.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,10 @@ from islet_imaging.network.resample import input_range, resample_region, resampl
 from islet_imaging.segmented import group_quantiles
 
 Floats = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
 Labels = NDArray[np.int32]
 Read = Callable[[slice, slice], NDArray[Any]]
+Span = tuple[int, int]
 
 #: diameter of a nucleus at the working scale, px
 WORKING_PX = 16
@@ -38,8 +41,8 @@ WORKING_PX = 16
 MAX_ZOOM = 3.0
 #: what a pixel's label may depend on, working px: background, brightest neighbours, whole nuclei
 MARGIN_PX = 16 * WORKING_PX
-#: rows of a strip, working px
-STRIP_PX = 1024
+#: edge of a tile, working px: about half a gigabyte with its margins
+TILE_PX = 1536
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,11 @@ def segment_strips(
     min_area_px: float,
     max_area_px: float,
     config: ClassicalConfig | None = None,
-    strip_px: int | None = None,
+    tile_px: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[tuple[slice, slice], Labels]]:
-    """Find nuclei strip by strip.
+    """Find nuclei strip by strip, each strip in tiles.
 
     Parameters
     ----------
@@ -117,8 +120,8 @@ def segment_strips(
         Nuclei outside this are left out, px^2.
     config : ClassicalConfig, optional
         Parameters.
-    strip_px : int, optional
-        Rows worked on at a time, px; changes memory, never labels.
+    tile_px : int, optional
+        Edge of the tiles worked on, px; changes memory, never labels.
     progress : callable, optional
         Called with (done, total) strips.
     cancelled : callable, optional
@@ -140,43 +143,65 @@ def segment_strips(
     work = (resampled_length(shape[0], zoom), resampled_length(shape[1], zoom))
     unit = zoom * diameter_px
     margin = int(np.ceil(MARGIN_PX * unit / WORKING_PX))
-    step = max(8, round((strip_px * zoom) if strip_px else STRIP_PX))
-    # an image that fits twice is not worth two margins
-    starts = [0] if work[0] <= 2 * step and not strip_px else list(range(0, work[0], step))
+    step = max(8, round((tile_px * zoom) if tile_px else TILE_PX))
+    # what fits twice is not worth two margins
+    rows, columns = (
+        [0, n] if n <= 2 * step and not tile_px else [*range(0, n, step), n] for n in work
+    )
     everything = slice(0, shape[1])
     grey = _sample(read, shape, zoom, unit)
     numbered = 0
     emitted = 0
     pending = np.zeros((0, shape[1]), np.int32)
-    for k, start in enumerate(starts):
-        if cancelled is not None and cancelled():
-            raise Cancelled("segmentation of nuclei was cancelled")
-        stop = starts[k + 1] if k + 1 < len(starts) else work[0]
-        top, bottom = max(0, start - margin), min(work[0], stop + margin)
-        first, last = input_range(top, bottom, zoom, shape[0])
-        pixels = read(slice(first, last), everything)
-        x = resample_region(pixels, (top, bottom), (0, work[1]), zoom, (first, 0))
-        # rows of the image whose centres lie in [start, stop) of the working image
-        core = [min(shape[0], max(0, round(r / zoom))) for r in (start, stop)]
-        if stop == work[0]:
-            core[1] = shape[0]
-        field, basin = _segment(x, unit, grey, cfg, top)
-        reach = int(np.ceil(margin / 4 / zoom))
-        low, high = max(0, core[0] - reach), min(shape[0], core[1] + reach)
-        labels = _draw(field, basin, (low, high), shape[1], zoom, top)
-        labels, count = _owned(labels, low, core, min_area_px, max_area_px, numbered)
-        numbered += count
+    for k, (start, stop) in enumerate(pairwise(rows)):
+        core, (low, high), (top, bottom) = _spans(start, stop, margin, zoom, 0, shape, work)
+        labels = np.zeros((high - low, shape[1]), np.int32)
+        centres = []
+        for begin, end in pairwise(columns):
+            if cancelled is not None and cancelled():
+                raise Cancelled("segmentation of nuclei was cancelled")
+            own, (left, right), (near, far) = _spans(begin, end, margin, zoom, 1, shape, work)
+            first, last = input_range(top, bottom, zoom, shape[0])
+            one, two = input_range(near, far, zoom, shape[1])
+            pixels = read(slice(first, last), slice(one, two))
+            x = resample_region(pixels, (top, bottom), (near, far), zoom, (first, one))
+            field, basin = _segment(x, unit, grey, cfg, (top, near))
+            drawn = _draw(field, basin, (low, high), (left, right), zoom, (top, near), work)
+            found = _owned(drawn, (low, left), core, own, min_area_px, max_area_px)
+            # numbers of this tile follow those of the tiles before it
+            drawn[drawn > 0] += sum(len(c) for c in centres)
+            np.copyto(labels[:, left:right], drawn, where=drawn > 0)
+            centres.append(found)
+        y, x = np.concatenate(centres).T
+        number = np.zeros(len(y) + 1, np.int32)
+        number[1 + np.lexsort((x, y))] = numbered + 1 + np.arange(len(y), dtype=np.int32)
+        labels = number[labels]
+        numbered += len(y)
         # what this strip adds lies between low and high; rows above the next strip's low are done
         grown = np.zeros((high - emitted, shape[1]), np.int32)
         grown[: len(pending)] = pending
         part = grown[low - emitted :] if low >= emitted else grown
         source = labels if low >= emitted else labels[emitted - low :]
         np.copyto(part, source, where=source > 0)
-        done = shape[0] if stop == work[0] else max(emitted, core[1] - reach)
+        done = shape[0] if stop == work[0] else max(emitted, core[1] - (high - core[1]))
         yield (slice(emitted, done), everything), grown[: done - emitted]
         pending, emitted = grown[done - emitted :], done
         if progress is not None:
-            progress(k + 1, len(starts))
+            progress(k + 1, len(rows) - 1)
+
+
+def _spans(
+    start: int, stop: int, margin: int, zoom: float, axis: int, shape: Span, work: Span
+) -> tuple[Span, Span, Span]:
+    """Of working px [start, stop) of an axis: what it owns and draws, px, and needs, working px."""
+    reach = int(np.ceil(margin / 4 / zoom))
+    length = shape[axis]
+    # pixels of the image whose centres lie in [start, stop) of the working image
+    own = min(length, max(0, round(start / zoom))), min(length, max(0, round(stop / zoom)))
+    if stop == work[axis]:
+        own = own[0], length
+    drawn = max(0, own[0] - reach), min(length, own[1] + reach)
+    return own, drawn, (max(0, start - margin), min(work[axis], stop + margin))
 
 
 def _sample(read: Read, shape: tuple[int, int], zoom: float, unit: float) -> Grey:
@@ -197,46 +222,58 @@ def _sample(read: Read, shape: tuple[int, int], zoom: float, unit: float) -> Gre
             work = resample_region(part, (0, size[0]), (0, size[1]), zoom)
             noises.append(np.abs(work - ndi.gaussian_filter(work, unit / 16)).ravel()[::7])
             smooth = ndi.gaussian_filter(work, 0.1 * unit)
-            peaks.append((smooth - _background(smooth, unit, 0)).ravel()[::7])
+            peaks.append((smooth - _background(smooth, unit, (0, 0))).ravel()[::7])
     noise = 1.4826 * float(np.median(np.concatenate(noises)))
     bright = float(np.percentile(np.concatenate(peaks), 99.5))
     return Grey(noise, bright)
 
 
-def _background(smooth: Floats, unit: float, top: int) -> Floats:
+def _background(smooth: Floats, unit: float, origin: Span) -> Floats:
     """Level between nuclei: low percentile of blocks of 2 diameters, the least of 3 by 3."""
     from scipy import ndimage as ndi
 
     block = max(8, round(2 * unit))
-    rows = (np.arange(smooth.shape[0]) + top) // block
-    first = int(rows[0])
-    rows -= first
-    columns = np.arange(smooth.shape[1]) // block
+    first = [o // block for o in origin]
+    rows, columns = (
+        (np.arange(n) + o) // block - f for n, o, f in zip(smooth.shape, origin, first, strict=True)
+    )
     n = (int(rows[-1]) + 1, int(columns[-1]) + 1)
-    blocks = (rows[::2, None] * n[1] + columns[None, ::2]).ravel()
-    if top % 2:
-        # the same pixels of the whole image, wherever the strip begins
-        blocks = (rows[1::2, None] * n[1] + columns[None, ::2]).ravel()
-    values = smooth[top % 2 :: 2, ::2].ravel()
-    low = group_quantiles(values, blocks, n[0] * n[1], [0.1])[0].reshape(n)
+    # the same pixels of the whole image, wherever the tile begins
+    thin = tuple(slice(o % 2, None, 2) for o in origin)
+    blocks = (rows[thin[0], None] * n[1] + columns[None, thin[1]]).ravel()
+    low = group_quantiles(smooth[thin].ravel(), blocks, n[0] * n[1], [0.1])[0].reshape(n)
     # a block of one row of pixels may hold none of the sampled ones
     low = np.where(np.isnan(low), np.inf, low)
     low = ndi.minimum_filter(low, 3, mode="nearest")
     low = np.where(np.isfinite(low), low, float(smooth.min()))
     low = ndi.gaussian_filter(low, 1.0, mode="nearest", truncate=2).astype(np.float32)
-    for axis, offset in ((0, top - first * block), (1, 0)):
-        at = (np.arange(smooth.shape[axis]) + offset + 0.5) / block - 0.5
-        at = np.clip(at, 0, n[axis] - 1).astype(np.float32)
-        below = np.minimum(at.astype(np.intp), max(n[axis] - 2, 0))
-        weight = (at - below).reshape((-1, 1) if axis == 0 else (1, -1))
-        one = np.take(low, below, axis)
-        two = np.take(low, np.minimum(below + 1, n[axis] - 1), axis)
-        low = one + weight * (two - one)
+    for axis in (0, 1):
+        at = (np.arange(smooth.shape[axis]) + origin[axis] + 0.5) / block - 0.5
+        low = _between(low, at, first[axis], axis)
     return np.asarray(low)
 
 
+def _between(grid: Floats, at: NDArray[np.float64], first: int, axis: int) -> Floats:
+    """Linear interpolation along an axis at places of the whole image's grid.
+
+    Weights come from the places themselves, before the tile's first row is taken off, so that
+    they are the same in every tile.
+    """
+    n = grid.shape[axis]
+    low = np.floor(at).astype(np.intp)
+    weight = (at - low).astype(np.float32)
+    low -= first
+    weight[low < 0] = 0
+    weight[low > n - 2] = min(1, n - 1)
+    low = np.clip(low, 0, max(n - 2, 0))
+    weight = weight.reshape((-1, 1) if axis == 0 else (1, -1))
+    below, above = np.take(grid, low, axis), np.take(grid, np.minimum(low + 1, n - 1), axis)
+    out: Floats = below + weight * (above - below)
+    return out
+
+
 def _segment(
-    x: Floats, unit: float, grey: Grey, cfg: ClassicalConfig, top: int
+    x: Floats, unit: float, grey: Grey, cfg: ClassicalConfig, origin: Span
 ) -> tuple[Floats, Labels]:
     """Nuclei of a part of the working image.
 
@@ -253,7 +290,7 @@ def _segment(
     if not grey.bright > max(cfg.noise * grey.noise, 1e-6):
         return nothing
     smooth = ndi.gaussian_filter(x, unit / 16)
-    above = smooth - _background(smooth, unit, top)
+    above = smooth - _background(smooth, unit, origin)
     peak = ndi.gaussian_filter(above, 0.1 * unit)
     blobs = ndi.gaussian_laplace(above, cfg.blob * unit)
     blobs *= np.float32(-((cfg.blob * unit) ** 2))
@@ -263,7 +300,7 @@ def _segment(
     foot = np.float32(cfg.foot_weight) * np.maximum(foot, 0).astype(np.float32)
     # the brightest nearby, of things as large as a nucleus
     brightest = _brightest(
-        ndi.gaussian_filter(above, 0.19 * unit), max(2, round(unit / 4)), 16, top
+        ndi.gaussian_filter(above, 0.19 * unit), max(2, round(unit / 4)), 16, origin
     )
     least = np.float32(max(cfg.noise * grey.noise, cfg.faint * grey.bright))
     real = (level > least) & (level - foot > cfg.ghost * brightest.ravel()[tops])
@@ -344,13 +381,13 @@ def climb(height: Floats, doublings: int = 6) -> Labels:
     return way
 
 
-def _brightest(image: Floats, block: int, reach: int, top: int) -> Floats:
+def _brightest(image: Floats, block: int, reach: int, origin: Span) -> Floats:
     """Maximum over blocks, then over the blocks around, for every pixel."""
     from scipy import ndimage as ndi
 
-    rows = (np.arange(image.shape[0]) + top) // block
-    rows -= rows[0]
-    columns = np.arange(image.shape[1]) // block
+    rows, columns = (
+        (np.arange(n) + o) // block - o // block for n, o in zip(image.shape, origin, strict=True)
+    )
     starts = [np.flatnonzero(np.r_[True, i[1:] != i[:-1]]) for i in (rows, columns)]
     grid = np.maximum.reduceat(np.maximum.reduceat(image, starts[0], axis=0), starts[1], axis=1)
     grid = ndi.maximum_filter(grid, 2 * reach + 1, mode="nearest")
@@ -420,29 +457,30 @@ def _largest_parts(basin: Labels, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _draw(
-    field: Floats, basin: Labels, rows: tuple[int, int], width: int, zoom: float, top: int
+    field: Floats, basin: Labels, rows: Span, columns: Span, zoom: float, origin: Span, work: Span
 ) -> Labels:
-    """Labels at full resolution, rows ``rows`` of the image, from those at the working scale."""
-    for axis, (start, stop), offset in ((0, rows, top), (1, (0, width), 0)):
-        at = (np.arange(start, stop) + 0.5) * zoom - 0.5 - offset
-        n = field.shape[axis]
-        at = np.clip(at, 0, n - 1).astype(np.float32)
-        nearest = np.minimum(np.rint(at).astype(np.intp), n - 1)
-        low = np.minimum(at.astype(np.intp), max(n - 2, 0))
-        weight = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
-        below, above = np.take(field, low, axis), np.take(field, np.minimum(low + 1, n - 1), axis)
-        field = below + weight * (above - below)
-        basin = np.take(basin, nearest, axis)
+    """Labels at full resolution, of a region of the image, from those at the working scale."""
+    for axis, (start, stop) in enumerate((rows, columns)):
+        at = np.clip((np.arange(start, stop) + 0.5) * zoom - 0.5, 0, work[axis] - 1)
+        nearest = np.rint(at).astype(np.intp) - origin[axis]
+        field = _between(field, at, origin[axis], axis)
+        basin = np.take(basin, np.clip(nearest, 0, basin.shape[axis] - 1), axis)
     return np.where(field > 0, basin + np.int32(1), np.int32(0))
 
 
 def _owned(
-    labels: Labels, low: int, core: list[int], min_area: float, max_area: float, numbered: int
-) -> tuple[Labels, int]:
-    """Keep nuclei of the right size with their centre in the strip, numbered in raster order."""
+    labels: Labels, origin: Span, rows: Span, columns: Span, min_area: float, max_area: float
+) -> Floats64:
+    """Keep nuclei of the right size with their centre in the tile; number them from 1, in place.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, 2)
+        Their centres, px of the whole image.
+    """
     flat = np.flatnonzero(labels)
     if not flat.size:
-        return labels, 0
+        return np.zeros((0, 2))
     present = np.zeros(int(labels.max()) + 1, bool)
     raw = labels.ravel()[flat]
     present[raw] = True
@@ -450,16 +488,13 @@ def _owned(
     name = compact[raw]
     n = int(present.sum())
     area = np.bincount(name, minlength=n)
-    y, x = np.divmod(flat, labels.shape[1])
-    # whole numbers, so that the sums are exact and do not depend on the strip
-    centre_y = (np.bincount(name, weights=y, minlength=n) + area * float(low)) / area
-    centre_x = np.bincount(name, weights=x, minlength=n) / area
+    # whole numbers, so that the sums are exact and do not depend on the tile
+    y, x = (
+        (np.bincount(name, weights=at, minlength=n) + area * float(o)) / area
+        for at, o in zip(np.divmod(flat, labels.shape[1]), origin, strict=True)
+    )
     keep = (area >= min_area) & (area <= max_area)
-    keep &= (centre_y >= core[0]) & (centre_y < core[1])
-    chosen = np.flatnonzero(keep)
-    order = chosen[np.lexsort((centre_x[chosen], centre_y[chosen]))]
-    number = np.zeros(n, np.int32)
-    number[order] = numbered + 1 + np.arange(len(order), dtype=np.int32)
-    out = np.zeros_like(labels)
-    out.ravel()[flat] = number[name]
-    return out, len(order)
+    keep &= (y >= rows[0]) & (y < rows[1]) & (x >= columns[0]) & (x < columns[1])
+    number = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    labels.ravel()[flat] = number[name]
+    return np.column_stack([y[keep], x[keep]])

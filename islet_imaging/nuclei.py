@@ -60,7 +60,7 @@ def segment_nuclei(
         Nuclei outside are left out; without them, or without a pixel size, 0.15 to 9 times the
         area of the typical nucleus.
     tile : int, optional
-        Rows worked on at a time, px; changes memory, never labels.
+        Edge of the parts worked on at a time, px; changes memory, never labels.
     threads, device, model
         Of the network; see :func:`islet_imaging.network.inference.segment_nuclei_network`.
     progress : callable, optional
@@ -189,7 +189,7 @@ def segment_nuclei_tiled(
         diameter,
         min_area_px=low,
         max_area_px=high,
-        strip_px=tile,
+        tile_px=tile,
         progress=progress,
         cancelled=cancelled,
     )
