@@ -37,8 +37,8 @@ PRESETS: dict[str, PhantomParameters] = {
     ),
     "hcs0.65": PhantomParameters(
         pixel_size_um=0.65, n_islets=10, islet_diameter_um=120.0, islet_diameter_sd_um=30.0,
-        preparation="whole_mount", modality="widefield", section_um=14.0,
-        numerical_aperture=0.45, haze=0.25, haze_um=25.0, halo=0.06, defocus_um=1.5,
+        preparation="whole_mount", modality="widefield", section_um=11.0,
+        numerical_aperture=0.45, haze=0.20, haze_um=25.0, halo=0.06, defocus_um=1.5,
         bleed_dna=0.03, bleed_next=0.04, vignetting=0.25, photons=300.0, dna_photons=500.0,
         gain=1.2, bits=16, debris_per_mm2=40.0,
     ),

@@ -75,7 +75,8 @@ def clefts(
     patch = np.clip(0.4 + noise(rng, grid.shape, 12.0 / px), 0.0, 1.5)
     result: NDArray[np.float32] = patch * np.clip(1.0 - ridge / 0.7, 0.0, 1.0)
     result *= np.float32(2.0 * p.pooling) * (1.0 - nucleus.max(axis=0))
-    return result
+    blurred: NDArray[np.float32] = gaussian_filter(result, 0.7 / px, mode="wrap", truncate=3.0)
+    return blurred
 
 
 def tissue_glow(rng: np.random.Generator, cells: Expression) -> NDArray[np.float64]:
