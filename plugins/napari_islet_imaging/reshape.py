@@ -50,6 +50,8 @@ def commit_painting(session: ReviewSession) -> list[int]:
     old = {int(v) for v in np.unique(open_image.committed[painted][mask])} - {0}
     new = {int(v) for v in np.unique(open_image.labels[painted][mask])} - {0}
     region = _region_of(session, old | new, painted)
+    # a nucleus that only grew was there before as well
+    old |= {c for c in new if (open_image.committed[region] == c).any()}
     new |= _tidy(session, region, old | new)
     new = {c for c in old | new if (open_image.labels[region] == c).any()}
     before = [
@@ -76,12 +78,18 @@ def merge_cells(session: ReviewSession, cells: list[int]) -> list[int]:
     if open_image is None or len(cells) < 2:
         return []
     from scipy.ndimage import binary_closing
+    from scipy.ndimage import label as components
+
+    from islet_imaging.errors import IsletImagingError
 
     region = _region_of(session, set(cells), None)
     part = open_image.labels[region]
     together = np.isin(part, cells)
     closed = binary_closing(np.pad(together, 4), iterations=3)[4:-4, 4:-4]
-    part[(closed & (part == 0)) | together] = cells[0]
+    merged = (closed & (part == 0)) | together
+    if components(merged, structure=np.ones((3, 3)))[1] > 1:
+        raise IsletImagingError("These nuclei do not touch: paint the gap between them instead.")
+    part[merged] = cells[0]
     return commit_painting(session)
 
 
