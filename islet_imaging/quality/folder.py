@@ -285,9 +285,7 @@ def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol)
     name = protocol.dna
     values, places, owners = [], [], []
     for k, row in enumerate(members):
-        if name not in row["numbers"].channels:
-            continue
-        grid = np.asarray(row["numbers"].channels[name].tissue_grid, dtype=float)
+        grid = np.asarray(row["numbers"].lamp, dtype=float)
         there = np.isfinite(grid) & (grid > 0)
         values.append(np.log(grid[there]))
         places.append(np.argwhere(there) * 2 / (grid.shape[0] - 1) - 1)
@@ -306,9 +304,9 @@ def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol)
     left = level - shape @ fit
     gain = max(float(level @ level - left @ left), 0.0) / 5
     f_ratio = gain / max(float(left @ left) / max(level.size - 5 - len(values), 1), 1e-12)
-    gy, gx = (g.ravel() for g in np.mgrid[-1:1:9j, -1:1:9j])
-    surface = np.stack([gx, gy, gx * gx, gy * gy, gx * gy], axis=1) @ fit
-    fall = 1 - float(np.exp(surface.min() - surface.max()))
+    # where there were nuclei only: a fitted surface runs away in empty corners
+    low, high = np.percentile(shape @ fit, [2, 98])
+    fall = 1 - float(np.exp(low - high))
     if fall > UNEVEN and f_ratio > 8:
         yield Flag(
             "uneven_illumination",

@@ -114,6 +114,15 @@ def _percent(share: float) -> str:
     return f"{value:.2g} %" if value < 1 else f"{value:.0f} %"
 
 
+def _length(value: Any) -> float | None:
+    """A length of the sample sheet, None where it is empty or no number."""
+    try:
+        length = float(value)
+    except (TypeError, ValueError):
+        return None
+    return length if np.isfinite(length) and length > 0 else None
+
+
 def _dead(c: ChannelNumbers) -> bool:
     """A channel of one value: no rule on its texture means anything."""
     return c.maximum <= c.minimum
@@ -235,21 +244,13 @@ def _encoding(numbers: ImageNumbers, metadata: Mapping[str, Any]) -> Iterator[Fl
 def _optics(
     numbers: ImageNumbers, protocol: Protocol, metadata: Mapping[str, Any]
 ) -> Iterator[Flag]:
-    thickness = metadata.get("section_um", protocol.acquisition.section_um)
+    thickness = _length(metadata.get("section_um")) or protocol.acquisition.section_um
     modality = str(metadata.get("modality") or protocol.acquisition.modality)
-    if (
-        thickness is not None
-        and float(thickness) >= THICK_UM
-        and modality
-        in (
-            "widefield",
-            "scanner",
-        )
-    ):
+    if thickness is not None and thickness >= THICK_UM and modality in ("widefield", "scanner"):
         yield Flag(
             "thick_section",
             "warning",
-            f"A section of {float(thickness):g} um seen in {modality}: light of neighbouring "
+            f"A section of {thickness:g} um seen in {modality}: light of neighbouring "
             "cells falls on negative ones, so the risk of spill-over is high. Compare the "
             "corrected with the uncorrected fraction; cut 3 to 5 um or use a confocal next time.",
         )

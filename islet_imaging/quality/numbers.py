@@ -57,8 +57,6 @@ class ChannelNumbers:
     slow: float
     #: block means on a 16 x 16 grid, divided by their median
     thumbnail: Float
-    #: mean above background of the tissue in each cell of an 8 x 8 grid, NaN with little tissue
-    tissue_grid: Float
     #: BLAKE2 of the pixels
     digest: str
 
@@ -76,6 +74,8 @@ class ImageNumbers:
     sharpness: float | None
     #: the same per tile, (rows, columns), NaN outside tissue
     sharpness_tiles: Float | None
+    #: level of nuclei above background in each cell of an 8 x 8 grid, NaN with little tissue
+    lamp: Float
     #: robust z of the sharpest straight step from edge to edge, all channels together
     seam: float
     #: spots per mm2 that glow in all markers of different dyes
@@ -84,23 +84,19 @@ class ImageNumbers:
     bleed: Mapping[str, Mapping[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and scalars, ready for JSON."""
-        out = asdict(self)
-        for channel in out["channels"].values():
-            for key in ("thumbnail", "tissue_grid"):
-                channel[key] = [[_short(v) for v in r] for r in channel[key]]
-        out["shape"] = list(self.shape)
-        if self.sharpness_tiles is not None:
-            out["sharpness_tiles"] = self.sharpness_tiles.tolist()
-        return out
+        """Plain lists and scalars, ready for strict JSON: None where a number is not known."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImageNumbers:
         """The numbers that :meth:`to_dict` wrote."""
-        channels = {
-            name: ChannelNumbers(**{**c, "thumbnail": np.asarray(c["thumbnail"], dtype=np.float32)})
-            for name, c in data["channels"].items()
-        }
+        unknown = float("nan")
+        channels = {}
+        for name, given in data["channels"].items():
+            c: dict[str, Any] = {k: unknown if v is None else v for k, v in given.items()}
+            c["thumbnail"] = np.asarray(c["thumbnail"], dtype=np.float32)
+            channels[name] = ChannelNumbers(**c)
         tiles = data["sharpness_tiles"]
         return cls(
             **{
@@ -108,8 +104,26 @@ class ImageNumbers:
                 "channels": channels,
                 "shape": tuple(data["shape"]),
                 "sharpness_tiles": None if tiles is None else np.asarray(tiles, dtype=np.float32),
+                "lamp": np.asarray(data["lamp"], dtype=np.float32),
+                "bleed": {
+                    source: {t: unknown if v is None else v for t, v in targets.items()}
+                    for source, targets in data["bleed"].items()
+                },
             }
         )
+
+
+def _plain(value: Any) -> Any:
+    """Lists for arrays, five digits for their numbers, None for what JSON does not know."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(v) if v.ndim else _plain(float(f"{v:.5g}")) for v in value]
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
 
 
 def measure_quality(
@@ -175,6 +189,7 @@ def measure_quality(
         tissue=float(tissue.mean()) if tissue.size else 0.0,
         sharpness=sharp,
         sharpness_tiles=tiles,
+        lamp=_lamp(binned[dna][-1], tissue),
         seam=pixels.seam([pixels.line_steps(p) for p in live]),
         specks=specks,
         bleed={
@@ -243,30 +258,23 @@ def _channel(
         band=band,
         slow=slow,
         thumbnail=_thumbnail(blocks),
-        tissue_grid=_tissue_grid(blocks, tissue),
         digest=digest.hexdigest(),
     )
 
 
-def _short(value: Any) -> float | None:
-    """A number with 5 digits, None for NaN, which JSON does not know."""
-    return None if np.isnan(value) else float(f"{value:.5g}")
-
-
-def _tissue_grid(blocks: Float, tissue: NDArray[np.bool_]) -> Float:
+def _lamp(blocks: Float, tissue: NDArray[np.bool_]) -> Float:
+    """The 85th percentile of tissue blocks: nuclei, wherever the tissue ends in the cell."""
     out = np.full((LAMP, LAMP), np.nan, dtype=np.float32)
-    if min(blocks.shape) < 2 * LAMP or tissue.shape != blocks.shape:
+    if min(blocks.shape) < 2 * LAMP:
         return out
-    above = np.where(tissue, blocks - np.percentile(blocks, 1), 0)
-    edges = [np.linspace(0, n, LAMP + 1).astype(int)[:-1] for n in blocks.shape]
-
-    def sums(values: NDArray[Any]) -> NDArray[np.float64]:
-        rows = np.add.reduceat(values.astype(np.float64), edges[0], axis=0)
-        return np.asarray(np.add.reduceat(rows, edges[1], axis=1))
-
-    count, every = sums(tissue), sums(np.ones_like(blocks))
-    enough = count > 0.3 * every
-    out[enough] = (sums(above)[enough] / count[enough]).astype(np.float32)
+    dark = float(np.percentile(blocks, 1))
+    rows, cols = (np.linspace(0, n, LAMP + 1).astype(int) for n in blocks.shape)
+    for i in range(LAMP):
+        for j in range(LAMP):
+            cell = (slice(rows[i], rows[i + 1]), slice(cols[j], cols[j + 1]))
+            inside = blocks[cell][tissue[cell]]
+            if inside.size > 0.4 * blocks[cell].size:
+                out[i, j] = np.percentile(inside, 85) - dark
     return out
 
 

@@ -122,11 +122,13 @@ def glowing_specks(levels: Mapping[str, list[Float]], pixel_size_um: float) -> f
     Returns
     -------
     float or None
-        None with fewer than two channels, or pixels too coarse to show specks.
+        None with fewer than two channels, a tiny image, or pixels too coarse to show specks.
     """
     if len(levels) < 2 or pixel_size_um > 1.0:
         return None
     some = next(iter(levels.values()))
+    if min(some[0].shape) < 64:
+        return None
     k = int(np.argmin([abs(np.log(pixel_size_um * 2**i / 0.6)) for i in range(len(some))]))
     pixel = pixel_size_um * 2**k
     together: NDArray[np.bool_] | None = None
