@@ -99,10 +99,11 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def lock(layer: Any) -> None:
-    """Lock a layer against editing, in versions of napari that can."""
-    if hasattr(type(layer), "locked"):
-        layer.locked = True
+def locked() -> dict[str, bool]:
+    """The option that locks a layer against editing, in versions of napari that have it."""
+    from napari.layers import Layer
+
+    return {"locked": True} if hasattr(Layer, "locked") else {}
 
 
 def run_layers(session: ReviewSession) -> list[LayerData]:
@@ -116,6 +117,7 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
     made = channel_layers(opened.image, shown_name=shown)
     for _, options, _ in made:
         options["metadata"][KEY]["session"] = session
+        options.update(locked())
     made.append(
         (
             _islet_rims(opened.islets, opened.pixel_size_um),
@@ -123,6 +125,7 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
                 "name": "islets",
                 "colormap": islet_colours(),
                 "opacity": 0.6,
+                **locked(),
                 "metadata": {KEY: {**tag, "role": "islets"}},
                 **where,
             },
@@ -151,6 +154,7 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
                 "name": "calls",
                 "colormap": outline_colours(),
                 "opacity": 1.0,
+                **locked(),
                 "metadata": {KEY: {**tag, "role": "calls"}},
                 **where,
             },
@@ -181,10 +185,7 @@ def add_layers(viewer: napari.Viewer, made: list[LayerData]) -> None:
     from napari.layers import Layer
 
     for data, options, kind in made:
-        layer = Layer.create(data, options, kind)
-        viewer.add_layer(layer)
-        if kind == "image" or options["metadata"][KEY].get("role") in ("islets", "calls"):
-            lock(layer)
+        viewer.add_layer(Layer.create(data, options, kind))
 
 
 def show_scale_bar(viewer: napari.Viewer) -> None:

@@ -161,8 +161,8 @@ class SessionView:
             symbol="disc",
             metadata={make.KEY: {"session": self.session, "role": "focus"}},
             **make.placement(opened.pixel_size_um),
+            **make.locked(),
         )
         self.viewer.add_layer(ring)
-        make.lock(ring)
         self.viewer.layers.selection.active = active
         return ring

@@ -47,17 +47,41 @@ def summarise(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) ->
 def export(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Export a run for other tools."""
     from islet_imaging.export import export as export_run
-
     from islet_imaging.run import Run
 
     written = export_run(Run.open(job["run"]), job["out"], format=job["format"])
     return {"paths": [str(p) for p in written]}
 
 
+def finetune(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    """Fine-tune the positivity network on a run's corrections."""
+    import importlib
+
+    from islet_imaging.errors import IsletImagingError
+
+    try:
+        module = importlib.import_module("islet_imaging.network.positivity_finetune")
+    except ImportError as error:
+        raise IsletImagingError(
+            f"fine-tuning of the positivity network is not available here ({error}); "
+            "it needs torch: pip install 'islet-imaging[train]'"
+        ) from error
+    made = module.finetune_positivity(
+        job["run"],
+        job["out"],
+        marker=job["marker"],
+        name=job["name"],
+        progress=tell,
+        cancelled=cancelled,
+    )
+    return {"model": str(made.path), "before": dict(made.before), "after": dict(made.after)}
+
+
 _KINDS: dict[str, Callable[[dict[str, Any], Tell, Callable[[], bool]], dict[str, Any]]] = {
     "score_folder": score_folder,
     "summarise": summarise,
     "export": export,
+    "finetune": finetune,
 }
 
 

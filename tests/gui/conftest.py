@@ -55,7 +55,8 @@ def display() -> Iterator[str]:
         pytest.skip("no display and no Xvfb: the GUI tests need one (apt install xvfb)")
     read, write = os.pipe()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"],
+        # it ends with its last client, so that Qt never sees it die
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-terminate"],
         pass_fds=(write,),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -67,9 +68,11 @@ def display() -> Iterator[str]:
         pytest.skip("Xvfb did not start")
     os.environ["DISPLAY"] = f":{number}"
     yield os.environ["DISPLAY"]
-    del os.environ["DISPLAY"]
-    server.terminate()
-    server.wait(timeout=10)
+    from qtpy.QtWidgets import QApplication
+
+    if QApplication.instance() is None:
+        server.terminate()
+        server.wait(timeout=10)
 
 
 @pytest.fixture

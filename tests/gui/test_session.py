@@ -19,6 +19,7 @@ from napari_islet_imaging.tally import tally
 from napari_islet_imaging.what_if import ThresholdView
 
 from islet_imaging.corrections import Journal, JournalError
+from islet_imaging.errors import IsletImagingError
 from islet_imaging.run import Run
 
 
