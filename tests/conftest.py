@@ -6,6 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# shared machines are slow by fits: time is no sign of a wrong result
+settings.register_profile(
+    "islet-imaging",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("islet-imaging")
 
 
 @pytest.fixture(scope="session")
