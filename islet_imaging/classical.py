@@ -156,7 +156,7 @@ def segment_strips(
     for k, (start, stop) in enumerate(pairwise(rows)):
         core, (low, high), (top, bottom) = _spans(start, stop, margin, zoom, 0, shape, work)
         labels = np.zeros((high - low, shape[1]), np.int32)
-        centres = []
+        centres: list[Floats64] = []
         for begin, end in pairwise(columns):
             if cancelled is not None and cancelled():
                 raise Cancelled("segmentation of nuclei was cancelled")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging.errors import ChannelError, NotEstimableError, PixelSizeError
+from islet_imaging.errors import ChannelError, NotEstimableError
 from islet_imaging.protocol import Correction
 from islet_imaging.segmented import group_quantiles
 
@@ -76,43 +76,19 @@ def correct_image(
     >>> out["DAPI"][0, 0].item(), record["offset"]
     (10.0, {'DAPI': 100.0})
     """
-    out: dict[str, NDArray[Any]] = dict(channels)
-    record: dict[str, Any] = {}
-    if correction.offset != "off":
-        record["offset"] = {}
-        for name, pixels in out.items():
-            stated = correction.offset
-            value = estimate_offset(pixels) if stated == "auto" else float(stated)
-            out[name] = pixels.astype(np.float32) - np.float32(value)
-            record["offset"][name] = value
-    if correction.flat_field != "off":
-        record["flat_field"] = {}
-        for name, field in (flat_fields or {}).items():
-            if name not in out:
-                continue
-            if np.shape(field) != out[name].shape:
-                raise ChannelError(
-                    f"the flat field of {name!r} has shape {np.shape(field)}, the image "
-                    f"{out[name].shape}; take it with the camera settings of the images"
-                )
-            gain = _normalised(field)
-            out[name] = out[name].astype(np.float32, copy=False) / gain
-            low, high = float(gain.min()), float(gain.max())
-            record["flat_field"][name] = {"lowest": low, "highest": high}
-    if correction.background == "local":
-        if pixel_size_um is None:
-            raise PixelSizeError("`correction: {background: local}` needs a pixel size")
-        record["background"] = {}
-        for name, pixels in out.items():
-            level = local_background(pixels, window_px=correction.background_um / pixel_size_um)
-            out[name] = np.subtract(pixels, level, dtype=np.float32)
-            record["background"][name] = {"median": float(np.median(level[::8, ::8]))}
-    matrix = correction.bleed_matrix if bleed_matrix is None else bleed_matrix
-    if matrix:
-        out, condition = remove_bleed_through(out, matrix)
-        fractions = {source: dict(row) for source, row in matrix.items()}
-        record["bleed_through"] = {"matrix": fractions, "condition": condition}
-    return out, record
+    from islet_imaging.prepared_correction import PreparedCorrection
+
+    height, width = next((np.shape(p) for p in channels.values()), (0, 0))
+    prepared = PreparedCorrection(
+        lambda name, region: channels[name][region],
+        list(channels),
+        (height, width),
+        correction,
+        pixel_size_um=pixel_size_um,
+        flat_fields=flat_fields,
+        bleed_matrix=bleed_matrix,
+    )
+    return prepared.apply(channels, (slice(0, height), slice(0, width))), prepared.record
 
 
 def estimate_offset(image: NDArray[Any]) -> float:
@@ -214,7 +190,7 @@ def fit_flat_field(images: Sequence[NDArray[Any]], *, degree: int = 4) -> Floats
     coefficients = np.zeros((degree + 1, degree + 1))
     for (a, b), value in zip(terms, fit, strict=True):
         coefficients[a, b] = value
-    return _normalised(np.exp(np.polynomial.polynomial.polygrid2d(y, x, coefficients)))
+    return normalised_gain(np.exp(np.polynomial.polynomial.polygrid2d(y, x, coefficients)))
 
 
 def local_background(image: NDArray[Any], *, window_px: float, percentile: float = 5.0) -> Floats:
@@ -246,22 +222,52 @@ def local_background(image: NDArray[Any], *, window_px: float, percentile: float
     >>> bool(np.allclose(local_background(image, window_px=60), 20))
     True
     """
-    from scipy import ndimage as ndi
-
     height, width = image.shape
     if image.size == 0:
         return np.zeros(image.shape, np.float32)
-    n = [max(1, round(4 * length / max(window_px, 4.0))) for length in image.shape]
-    step = max(1, int(window_px // 64))
-    rows, columns = (np.arange(0, length, step) for length in image.shape)
-    blocks = (rows * n[0] // height)[:, None] * n[1] + (columns * n[1] // width)[None, :]
-    values = np.ascontiguousarray(image[::step, ::step], dtype=np.float32).ravel()
-    low = group_quantiles(values, blocks.ravel(), n[0] * n[1], [percentile / 100])[0]
-    grid = low.reshape(n)
+    n, step, _ = background_blocks((height, width), window_px)
+    low = low_of_blocks(image, 0, (0, n[0]), (height, width), n, step, percentile)
+    places = np.arange(height), np.arange(width)
+    return stretched(smooth_blocks(low), (height, width), places)
+
+
+def background_blocks(
+    shape: tuple[int, int], window_px: float
+) -> tuple[tuple[int, int], int, NDArray[np.int64]]:
+    """Number of blocks along each axis, how pixels are thinned, and first row of each block."""
+    rows, columns = (max(1, round(4 * length / max(window_px, 4.0))) for length in shape)
+    starts = -(-np.arange(rows) * shape[0] // rows)
+    return (rows, columns), max(1, int(window_px // 64)), starts
+
+
+def low_of_blocks(
+    image: NDArray[Any],
+    top: int,
+    blocks: tuple[int, int],
+    shape: tuple[int, int],
+    n: tuple[int, int],
+    step: int,
+    percentile: float = 5.0,
+) -> NDArray[np.float64]:
+    """Low percentile of rows of blocks, from the rows of an image of ``shape`` from ``top`` on."""
+    first = -(-top // step) * step
+    rows = np.arange(first, top + image.shape[0], step)
+    columns = np.arange(0, shape[1], step)
+    row_of = rows * n[0] // shape[0] - blocks[0]
+    group = row_of[:, None] * n[1] + (columns * n[1] // shape[1])[None, :]
+    values = np.ascontiguousarray(image[first - top :: step, ::step], dtype=np.float32).ravel()
+    count = blocks[1] - blocks[0]
+    low = group_quantiles(values, group.ravel(), count * n[1], [percentile / 100])
+    return np.asarray(low[0].reshape(count, n[1]))
+
+
+def smooth_blocks(low: NDArray[Any]) -> Floats:
+    """The level under structures, on the grid of blocks."""
+    from scipy import ndimage as ndi
+
     # blocks are a quarter of the window: 5 across hold any structure narrower than it
-    grid = ndi.grey_opening(grid, size=(5, 5), mode="nearest")
-    grid = ndi.gaussian_filter(grid, 1.0, mode="nearest").astype(np.float32)
-    return _stretched(grid, (height, width))
+    grid = ndi.grey_opening(low, size=(5, 5), mode="nearest")
+    return np.asarray(ndi.gaussian_filter(grid, 1.0, mode="nearest"), np.float32)
 
 
 def fit_bleed_through(
@@ -420,12 +426,18 @@ def _weighted_median(values: NDArray[Any], weights: NDArray[Any]) -> float:
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
-def _thinned(image: NDArray[Any], limit: int = 1_000_000) -> NDArray[Any]:
-    step = max(1, int(np.ceil(np.sqrt(image.size / limit))))
+def thinning(shape: tuple[int, ...], limit: int = 1_000_000) -> int:
+    """Every how many pixels one is taken, so that about ``limit`` are left."""
+    return max(1, int(np.ceil(np.sqrt(np.prod(shape, dtype=float) / limit))))
+
+
+def _thinned(image: NDArray[Any]) -> NDArray[Any]:
+    step = thinning(image.shape)
     return image[::step, ::step]
 
 
-def _normalised(field: NDArray[Any]) -> Floats:
+def normalised_gain(field: NDArray[Any]) -> Floats:
+    """A flat field with mean 1; refused where it is not finite and positive."""
     gain = np.asarray(field, np.float32)
     mean = float(gain.mean()) if gain.size else 0.0
     if not (np.isfinite(mean) and mean > 0 and float(gain.min()) > 0.01 * mean):
@@ -433,11 +445,13 @@ def _normalised(field: NDArray[Any]) -> Floats:
     return gain / np.float32(mean)
 
 
-def _stretched(grid: Floats, shape: tuple[int, int]) -> Floats:
-    """A grid of block values at every pixel, linearly between the blocks' centres."""
+def stretched(
+    grid: Floats, shape: tuple[int, int], places: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> Floats:
+    """A grid of block values at rows and columns of an image, linearly between block centres."""
     for axis in (0, 1):
         n = grid.shape[axis]
-        at = np.clip((np.arange(shape[axis]) + 0.5) * n / shape[axis] - 0.5, 0, n - 1)
+        at = np.clip((places[axis] + 0.5) * n / shape[axis] - 0.5, 0, n - 1)
         low = np.minimum(at.astype(np.intp), max(n - 2, 0))
         weight = (at - low).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
         below, above = np.take(grid, low, axis), np.take(grid, np.minimum(low + 1, n - 1), axis)

@@ -9,7 +9,7 @@ nuclei lie as near to one another as in an islet: take ``method="field"`` there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from islet_imaging.errors import NotEstimableError, PixelSizeError
+from islet_imaging.islet_grid import IsletGrid
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Labels = NDArray[np.int32]
+Region = tuple[slice, slice]
 
-#: edge of a pixel of the grid on which islets are drawn, um
-GRID_UM = 2.0
+#: an islet whose box holds more pixels than this has its shape measured on a thinned copy
+SHAPE_PX = 16_000_000
 
 #: upper bound of a diameter class, um, and the islet equivalents an islet of it counts for
 RICORDI_CLASSES: tuple[tuple[float, float], ...] = (
@@ -86,89 +88,23 @@ def segment_islets(
     >>> islets.max().item(), islets[50, 50].item()
     (1, 0)
     """
-    from scipy import ndimage as ndi
-
     labels = np.asarray(nuclei)
     if method == "field":
         return np.full(labels.shape, int(labels.any()), np.int32)
     if pixel_size_um is None:
         raise PixelSizeError("segment_islets needs pixel_size_um to turn max_gap_um into pixels")
-    out = np.zeros(labels.shape, np.int32)
-    flat = np.flatnonzero(labels)
-    if flat.size == 0:
-        return out
-    block = max(1, round(GRID_UM / pixel_size_um))
-    grid_um = block * pixel_size_um
-    y, x = np.divmod(flat, labels.shape[1])
-    # room for an outline that leaves the image, so that its border bends no outline
-    pad = int(np.ceil((max_gap_um + rim_um) / grid_um)) + 2
-    shape = tuple(-(-n // block) + 2 * pad for n in labels.shape)
-    covered = np.bincount(
-        (y // block + pad) * shape[1] + x // block + pad, minlength=shape[0] * shape[1]
+    if not labels.any():
+        return np.zeros(labels.shape, np.int32)
+    grid = IsletGrid(
+        (labels.shape[0], labels.shape[1]),
+        pixel_size_um=pixel_size_um,
+        max_gap_um=max_gap_um,
+        min_cells=min_cells,
+        rim_um=rim_um,
     )
-    seen = covered.reshape(shape) >= 0.5 * block**2
-    seen |= _first_pixels(flat, labels, y // block + pad, x // block + pad, shape)
-
-    radius = 0.5 * max_gap_um / grid_um
-    grown = ndi.distance_transform_edt(~seen) <= radius + 0.5
-    grown = ndi.binary_fill_holes(grown)
-    groups, n_groups = ndi.label(grown, structure=np.ones((3, 3)))
-    # every nucleus follows its first pixel, so that none is split
-    first, home = _homes(flat, labels, groups, y // block + pad, x // block + pad)
-    n_cells = np.bincount(home, minlength=n_groups + 1)
-    keep = n_cells >= min_cells
-    keep[0] = False
-    depth = ndi.distance_transform_edt(grown) - (radius + 0.5 - rim_um / grid_um)
-    number = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    rows = np.arange(labels.shape[0]) // block + pad
-    columns = np.arange(labels.shape[1]) // block + pad
-    out = number[groups][rows[:, None], columns[None, :]]
-    out[_resample(depth.astype(np.float32), labels.shape, block, pad) <= 0] = 0
-    table = np.zeros(int(labels.max()) + 1, np.int32)
-    table[first] = number[home]
-    out.ravel()[flat] = table[labels.ravel()[flat]]
-    return _in_raster_order(out)
-
-
-def _resample(
-    grid: NDArray[np.float32], shape: tuple[int, ...], block: int, pad: int
-) -> NDArray[np.float32]:
-    """The padded grid at every pixel of the image, linearly between the blocks' centres."""
-    for axis in (0, 1):
-        at = (np.arange(shape[axis], dtype=np.float32) + 0.5) / block - 0.5 + pad
-        low = np.floor(at).astype(np.intp)
-        weight = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
-        below, above = np.take(grid, low, axis), np.take(grid, low + 1, axis)
-        grid = below + weight * (above - below)
-    return grid
-
-
-def _first_pixels(
-    flat: NDArray[np.intp], labels: NDArray[Any], gy: Any, gx: Any, shape: tuple[int, ...]
-) -> NDArray[np.bool_]:
-    """Grid pixels that hold the first pixel of a nucleus, so that the smallest is not lost."""
-    _, first = np.unique(labels.ravel()[flat], return_index=True)
-    seen = np.zeros(shape, bool)
-    seen[gy[first], gx[first]] = True
-    return seen
-
-
-def _homes(
-    flat: NDArray[np.intp], labels: NDArray[Any], groups: NDArray[Any], gy: Any, gx: Any
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Labels of the nuclei and the group that each lies in."""
-    names, first = np.unique(labels.ravel()[flat], return_index=True)
-    return names, groups[gy[first], gx[first]]
-
-
-def _in_raster_order(labels: Labels) -> Labels:
-    """Number labels by their first pixel."""
-    names, first = np.unique(labels, return_index=True)
-    first = first[names > 0]
-    names = names[names > 0]
-    table = np.zeros(int(labels.max()) + 1, np.int32)
-    table[names[np.argsort(first)]] = np.arange(1, len(names) + 1)
-    return table[labels]
+    grid.add(0, labels)
+    grid.close()
+    return grid.draw(0, labels)
 
 
 def islets_table(
@@ -197,32 +133,85 @@ def islets_table(
     >>> round(float(row.diameter_um)), round(float(row.circularity), 1)
     (200, 1.0)
     """
+    from scipy import ndimage as ndi
+
+    image = np.asarray(islets)
+    flat = np.flatnonzero(nuclei)
+    _, first = np.unique(np.asarray(nuclei).ravel()[flat], return_index=True)
+    counts = np.bincount(image.ravel()[flat[first]], minlength=int(image.max(initial=0)) + 1)
+    return shapes_table(
+        lambda region: image[region],
+        (image.shape[0], image.shape[1]),
+        dict(enumerate(ndi.find_objects(image), start=1)),
+        counts,
+        pixel_size_um=pixel_size_um,
+    )
+
+
+def shapes_table(
+    read: Callable[[Region], NDArray[Any]],
+    shape: tuple[int, int],
+    boxes: Mapping[int, Region | None],
+    n_cells: NDArray[Any],
+    *,
+    pixel_size_um: float | None,
+) -> pd.DataFrame:
+    """The table of :func:`islets_table` from islets that are read one by one.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(region)`` gives that part of the label image of islets.
+    shape : tuple of int
+        Of the whole image.
+    boxes : mapping of int to region
+        Where each islet lies; None for a number without pixels.
+    n_cells : ndarray of int
+        Nuclei of each islet, by its number.
+    pixel_size_um : float or None
+        Edge of a pixel, um.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of :func:`islets_table`.  Islets in boxes of more than `SHAPE_PX` pixels are measured
+        on every second, third ... pixel.
+    """
     import pandas as pd
     from skimage.measure import regionprops
 
     size = np.nan if pixel_size_um is None else float(pixel_size_um)
-    image = np.asarray(islets)
-    height, width = image.shape
-    counts = np.zeros(int(image.max(initial=0)) + 1, np.int64)
-    flat = np.flatnonzero(nuclei)
-    _, first = np.unique(np.asarray(nuclei).ravel()[flat], return_index=True)
-    counts += np.bincount(image.ravel()[flat[first]], minlength=len(counts))
     rows = []
-    for region in regionprops(image):
-        top, left, bottom, right = region.bbox
+    for islet, box in boxes.items():
+        if box is None:
+            continue
+        top, left = box[0].start, box[1].start
+        bottom, right = box[0].stop, box[1].stop
+        step = int(np.ceil(np.sqrt((bottom - top) * (right - left) / SHAPE_PX)))
+        mask = [
+            np.asarray(read((slice(y, min(y + 1024 * step, bottom)), box[1])))[::step, ::step]
+            for y in range(top, bottom, 1024 * step)
+        ]
+        found = regionprops((np.concatenate(mask) == islet).astype(np.uint8))
+        if not found:
+            continue
+        region, edge = found[0], size * step
         around = min(1.0, 4 * np.pi * region.area / max(region.perimeter_crofton, 1e-9) ** 2)
+        middle = (step - 1) / 2
         rows.append(
             {
-                "islet": int(region.label),
-                "y_um": region.centroid[0] * size,
-                "x_um": region.centroid[1] * size,
-                "area_um2": region.area * size**2,
-                "diameter_um": float(np.sqrt(4 * region.area / np.pi)) * size,
-                "hull_area_um2": float(region.area_convex) * size**2,
+                "islet": int(islet),
+                "y_um": (region.centroid[0] * step + middle + top) * size,
+                "x_um": (region.centroid[1] * step + middle + left) * size,
+                "area_um2": region.area * edge**2,
+                "diameter_um": float(np.sqrt(4 * region.area / np.pi)) * edge,
+                "hull_area_um2": float(region.area_convex) * edge**2,
                 "circularity": float(around),
                 "solidity": float(region.solidity),
-                "n_cells": int(counts[region.label]),
-                "touches_border": bool(top == 0 or left == 0 or bottom == height or right == width),
+                "n_cells": int(n_cells[islet]),
+                "touches_border": bool(
+                    top == 0 or left == 0 or bottom == shape[0] or right == shape[1]
+                ),
             }
         )
     columns = ["islet", "y_um", "x_um", "area_um2", "diameter_um", "hull_area_um2"]
