@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.positivity.levels import StainLevels, counted, level_of, stain_levels
-from islet_imaging.positivity.mixture import Mixture, fit_mixture, robust_negative, to_scale
+from islet_imaging.positivity.mixture import fit_mixture, robust_negative
 from islet_imaging.positivity.spillover import neighbourhood, positive_level
 from islet_imaging.positivity.threshold import (
     Method,
     Status,
     Threshold,
     fit_threshold,
-    log_odds,
     resamples,
+    slope_at_crossing,
 )
-from islet_imaging.positivity.weights import FLOOR, WEIGHTS
+from islet_imaging.positivity.weights import CONTROLS_ONLY, FLOOR, SEPARATE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +106,7 @@ def fit_cells(
     min_control_cells: int = 500,
     min_control_images: int = 2,
     spillover: bool = True,
-    bootstrap: int = 200,
+    bootstrap: int = 50,
 ) -> Threshold:
     """Fit levels, spill-over and cut on the cells of one staining run.
 
@@ -226,32 +226,6 @@ def _few(
     )
 
 
-def cut_above_zero(soft: float, bright: float) -> float:
-    """Own level at which a cell without lit neighbours has probability one half.
-
-    Parameters
-    ----------
-    soft, bright : float
-        Spread of negative cells, level of positive cells above them.
-
-    Returns
-    -------
-    float
-        Above the level of negative cells.
-
-    Examples
-    --------
-    >>> 0 < cut_above_zero(1.0, 100.0) < 50
-    True
-    """
-    low, high = 0.0, 100 * max(soft, bright)
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        odds = log_odds(np.array([middle]), 0.0, soft, bright, WEIGHTS)[0]
-        low, high = (low, middle) if odds > 0 else (middle, high)
-    return 0.5 * (low + high)
-
-
 def _by_levels(
     own: Floats,
     levels: StainLevels,
@@ -260,79 +234,96 @@ def _by_levels(
     feature: str,
     bootstrap: int,
 ) -> Threshold:
-    populations = _populations(own, levels)
-    if not dark.size and (levels.positive is None or not populations.separable):
-        why = populations.reason or "no clearly positive cells"
+    """The default method; ``own`` in units of the feature, ``dark`` empty without controls."""
+    fitted = _model(own, levels.zero, levels.scale, levels.positive, feature)
+    separate = fitted.weights == SEPARATE
+    if not dark.size and not separate:
+        why = fitted.reason or "no clearly positive cells"
         return dataclasses.replace(
-            _nothing(feature, levels.column, f"no separable population: {why}"),
-            n_cells=int(own.size),
-            zero=levels.zero,
-            soft=levels.scale,
-            negative_location=levels.zero,
-            negative_scale=levels.scale,
-            separation=populations.separation,
+            fitted, value=None, status="not_estimable", reason=f"no separable population: {why}"
         )
-    bright = max(levels.positive or 0.0, FLOOR * levels.scale)
-    found = levels.positive is not None
-    cut = levels.zero + cut_above_zero(levels.scale, bright)
-    low, high = _interval(own, levels, dark, images, bootstrap)
-    if found:
-        share = 100 * (cut - levels.zero) / bright
+    if levels.positive is not None:
+        height = fitted.positive_location or levels.zero + fitted.bright
+        share = 100 * ((fitted.value or 0.0) - levels.zero) / (height - levels.zero)
         reason = (
             f"negatives at {levels.zero:.4g} (spread {levels.scale:.3g}, from {levels.source}), "
-            f"positives {bright:.4g} above; the cut is at {share:.0f} % of that"
+            f"positives {fitted.bright:.4g} above them, cut at {share:.0f} % of that"
         )
+        if not separate:
+            reason += f"; populations not separate ({fitted.reason}), so by controls only"
     else:
+        spreads = ((fitted.value or 0.0) - levels.zero) / levels.scale
         reason = (
-            f"no clearly positive cells; the cut is {(cut - levels.zero) / levels.scale:.1f} "
-            f"spreads above the negatives (from {levels.source})"
+            f"no clearly positive cells; cut {spreads:.1f} spreads above the negatives "
+            f"(from {levels.source})"
         )
-    return Threshold(
-        method="levels",
-        feature=feature,
-        value=cut,
-        low=low,
-        high=high,
-        status="ok",
+    cuts = _resampled_cuts(own, levels, dark, images, bootstrap)
+    low, high = np.percentile(cuts, [2.5, 97.5]) if cuts else (None, None)
+    return dataclasses.replace(
+        fitted,
         reason=reason,
-        n_cells=int(own.size),
-        zero=levels.zero,
-        soft=levels.scale,
-        bright=bright,
-        weights=WEIGHTS,
-        negative_location=levels.zero,
-        negative_scale=levels.scale,
-        positive_location=levels.zero + bright if found else None,
-        positive_fraction=populations.weight if populations.separable else None,
-        separation=populations.separation,
+        low=None if low is None else float(low),
+        high=None if high is None else float(high),
     )
 
 
-def _populations(own: Floats, levels: StainLevels) -> Mixture:
-    """Two populations of own levels, held by nothing: they must show by themselves."""
-    soft = levels.scale if levels.positive is None else max(levels.scale, 0.03 * levels.positive)
-    return fit_mixture(to_scale(own, levels.zero, soft))
+def _model(
+    own: Floats, zero: float, scale: float, positive: float | None, feature: str = ""
+) -> Threshold:
+    """Levels, populations, and the cut where the probability of an unlit cell is one half."""
+    bright = max(positive or 0.0, FLOOR * scale)
+    soft = max(scale, 0.03 * positive) if positive is not None else scale
+    mixture = fit_mixture(np.arcsinh((own - zero) / soft))
+    separate = mixture.separable and positive is not None
+    made = Threshold(
+        method="levels",
+        feature=feature,
+        value=None,
+        low=None,
+        high=None,
+        status="ok",
+        reason=mixture.reason,
+        n_cells=int(own.size),
+        zero=zero,
+        soft=scale,
+        bright=bright,
+        weights=SEPARATE if separate else CONTROLS_ONLY,
+        mix_soft=soft,
+        mix_slope=slope_at_crossing(mixture) if separate else 0.0,
+        mix_cut=mixture.crossing() if separate else 0.0,
+        negative_location=zero,
+        negative_scale=scale,
+        positive_location=zero + bright if positive is not None else None,
+        positive_fraction=mixture.weight if separate else None,
+        separation=mixture.separation,
+    )
+    low, high = 0.0, 100 * bright
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        over = float(made.log_odds(np.array([middle]))[0]) > 0
+        low, high = (low, middle) if over else (middle, high)
+    return dataclasses.replace(made, value=zero + 0.5 * (low + high))
 
 
-def _interval(
+def _resampled_cuts(
     own: Floats,
     levels: StainLevels,
     dark: Floats,
     images: NDArray[np.object_],
     bootstrap: int,
-) -> tuple[float | None, float | None]:
-    """Interval of the cut over resampled sample cells and control images or cells."""
+) -> list[float]:
+    """Cuts of resampled sample cells and control images (or cells, of fewer than 4 images)."""
     if bootstrap < 10:
-        return None, None
-    codes = np.unique(images.astype(str), return_inverse=True)[1] if dark.size else None
+        return []
     again = resamples(own.size, np.zeros(own.size, np.int64), bootstrap, 0)
-    darker = resamples(dark.size, codes, bootstrap, 1) if codes is not None else [None] * bootstrap
+    darker: list[NDArray[np.int64]] = []
+    if dark.size:
+        codes = np.unique(images.astype(str), return_inverse=True)[1].astype(np.int64)
+        darker = resamples(dark.size, codes, bootstrap, 1)
     cuts = []
-    for mine, theirs in zip(again, darker, strict=True):
-        zero, scale = levels.zero, levels.scale
-        if theirs is not None:
-            zero, scale = robust_negative(dark[theirs])
-        positive = positive_level(own[mine] - zero, scale) or 0.0
-        cuts.append(zero + cut_above_zero(scale, max(positive, FLOOR * scale)))
-    low, high = np.percentile(cuts, [2.5, 97.5])
-    return float(low), float(high)
+    for k, mine in enumerate(again):
+        zero, scale = robust_negative(dark[darker[k]]) if darker else (levels.zero, levels.scale)
+        positive = positive_level(own[mine] - zero, scale)
+        cut = _model(own[mine], zero, scale, positive).value
+        cuts.append(zero if cut is None else cut)
+    return cuts

@@ -35,10 +35,10 @@ Floats = NDArray[np.float64]
 
 #: fewer control cells than this say nothing
 MIN_CONTROL = 15
-#: backgrounds that differ between images by more than this share of the positive level, and
-#: controls that are brighter than the darker samples by this many of their scales, were not
-#: photographed alike
-UNLIKE = 0.35
+#: without usable controls: backgrounds that differ between images by more than this share of the
+#: positive level; with them: controls brighter than the darker sample cells by this many of their
+#: spreads; either means that images were not photographed alike
+UNLIKE = 0.6
 BRIGHTER = 4.0
 
 
@@ -197,7 +197,7 @@ def stain_levels(
         near, far, positive = _solve(level - zero, usable, around, scale)
     else:
         zero, scale, near, far, positive = _without_control(level, usable, around)
-    apart = _unlike(cells, column, positive)
+    apart = _unlike(cells, column, positive) if dark is None else ""
     return StainLevels(
         column=column,
         zero=zero,

@@ -31,6 +31,7 @@ from islet_imaging.positivity.mixture import (
 )
 
 Floats = NDArray[np.float64]
+Weights = tuple[float, float, float, float]
 Method = Literal["auto", "levels", "control", "control_mixture", "mixture", "otsu", "manual"]
 Status = Literal["ok", "few_controls", "not_estimable"]
 
@@ -68,9 +69,11 @@ class Threshold:
         Level of negative cells, their spread, and the level of positive cells above ``zero``: what
         probabilities are made of.
     weights : tuple of float
-        Log odds = w0 * log(own / bright + 0.05 + 0.1 * spill / bright)
-        + w1 * asinh(own / soft) + w2, with own the level above ``zero`` and spill the light of
-        neighbours that was taken away.
+        Log odds = w0 * log(own / bright + 0.05 + 0.1 * spill / bright) + w1 * asinh(own / soft)
+        + w2 * asinh(mix / 2) + w3, with own the level above ``zero``, spill the light of
+        neighbours that was taken away, and mix the evidence of the run's two populations.
+    mix_soft, mix_slope, mix_cut : float
+        mix = mix_slope * (asinh(own / mix_soft) - mix_cut).
     negative_location, negative_scale : float
         Centre and right-hand spread of negative cells, in units of the feature.
     positive_location : float or None
@@ -108,7 +111,10 @@ class Threshold:
     zero: float = 0.0
     soft: float = 1.0
     bright: float = 1.0
-    weights: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    weights: Weights = (0.0, 1.0, 0.0, 0.0)
+    mix_soft: float = 1.0
+    mix_slope: float = 0.0
+    mix_cut: float = 0.0
     negative_location: float = 0.0
     negative_scale: float = 1.0
     positive_location: float | None = None
@@ -149,10 +155,22 @@ class Threshold:
         x = np.asarray(values, dtype=np.float64)
         if self.value is None:
             return np.where(np.isfinite(x), 0.5, np.nan)
-        own = x - self.zero
         taken = np.maximum(np.asarray(removed, dtype=np.float64), 0)
-        odds = log_odds(own, taken, self.soft, self.bright, self.weights)
+        odds = self.log_odds(x - self.zero, taken)
         out: Floats = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
+        return out
+
+    def log_odds(self, own: Floats, removed: ArrayLike = 0.0) -> Floats:
+        """Log odds of being positive, for levels above ``zero``; see ``weights``."""
+        w = self.weights
+        odds = w[1] * np.arcsinh(own / self.soft) + w[3]
+        if w[0]:
+            share = np.maximum(own, 0) / self.bright
+            odds = odds + w[0] * np.log(share + 0.05 + 0.1 * np.asarray(removed) / self.bright)
+        if w[2]:
+            mix = self.mix_slope * (np.arcsinh(own / self.mix_soft) - self.mix_cut)
+            odds = odds + w[2] * np.arcsinh(mix / 2)
+        out: Floats = np.asarray(odds, dtype=np.float64)
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,45 +187,13 @@ class Threshold:
         given = dict(data)
         if "weights" in given:
             w = [float(v) for v in given["weights"]]
-            if len(w) != 3:
-                raise ProtocolError(f"fitted threshold: 3 weights expected, found {len(w)}")
-            given["weights"] = (w[0], w[1], w[2])
+            if len(w) != 4:
+                raise ProtocolError(f"fitted threshold: 4 weights expected, found {len(w)}")
+            given["weights"] = (w[0], w[1], w[2], w[3])
         try:
             return cls(**given)
         except TypeError as error:
             raise ProtocolError(f"fitted threshold: {error}") from None
-
-
-def log_odds(
-    own: Floats,
-    removed: ArrayLike,
-    soft: float,
-    bright: float,
-    weights: tuple[float, float, float],
-) -> Floats:
-    """Log odds of being positive; see :class:`Threshold`.
-
-    Parameters
-    ----------
-    own : ndarray
-        Levels above that of negative cells.
-    removed : array_like
-        Light of neighbours taken away.
-    soft, bright : float
-        Spread of negative cells, level of positive ones.
-    weights : tuple of float
-        See :class:`Threshold`.
-
-    Returns
-    -------
-    ndarray of float64
-    """
-    odds = weights[1] * np.arcsinh(own / soft) + weights[2]
-    if weights[0]:
-        share = np.maximum(own, 0) / bright
-        odds = odds + weights[0] * np.log(share + 0.05 + 0.1 * np.asarray(removed) / bright)
-    out: Floats = np.asarray(odds, dtype=np.float64)
-    return out
 
 
 def fit_threshold(
@@ -416,7 +402,7 @@ def _by_control(
                 "mixture with the negative population held by "
                 f"{c.size} control cells, separation {mixture.separation:.1f}"
             )
-            slope = max(slope, _slope(mixture))
+            slope = max(slope, slope_at_crossing(mixture))
             if crossing > cut:
                 shift = crossing / cut if cut > 0 else 1.0
                 low, high = (None if b is None else b * shift for b in (low, high))
@@ -465,12 +451,12 @@ def _anchored(
     return fit_mixture(to_scale(x, location, scale), negative=held, min_separation=min_separation)
 
 
-def _weights(slope: float, cut: float, zero: float, soft: float) -> tuple[float, float, float]:
+def _weights(slope: float, cut: float, zero: float, soft: float) -> Weights:
     """Weights of a logistic of the level alone, one half at the cut."""
-    return (0.0, slope, -slope * float(to_scale(cut, zero, soft)))
+    return (0.0, slope, 0.0, -slope * float(to_scale(cut, zero, soft)))
 
 
-def _slope(mixture: Mixture) -> float:
+def slope_at_crossing(mixture: Mixture) -> float:
     """Log odds per unit at the crossing."""
     at = mixture.crossing()
     step = 0.05 * max(mixture.positive[0] - mixture.negative[0], 1e-6)
@@ -508,7 +494,7 @@ def _by_mixture(
         n_cells=int(x.size),
         zero=zero,
         soft=soft,
-        weights=_weights(_slope(mixture), cut, zero, soft),
+        weights=_weights(slope_at_crossing(mixture), cut, zero, soft),
         negative_location=float(from_scale(mixture.negative[0], zero, soft)),
         negative_scale=soft,
         positive_location=float(from_scale(mixture.positive[0], zero, soft)),
