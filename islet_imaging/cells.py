@@ -65,8 +65,8 @@ def grow_cells(
         raise PixelSizeError("grow_cells needs pixel_size_um to turn ring_um into pixels")
     if not 0 <= gap_um <= ring_um:
         raise ValueError(f"0 <= gap_um <= ring_um is needed, not {gap_um} and {ring_um}")
-    # a hair more, so that 3 um at 0.3 um/px is 10 px whatever the rounding
-    ring_px, gap_px = (length / pixel_size_um + 1e-6 for length in (ring_um, gap_um))
+    # a hair wider, so that 3 um at 0.3 um/px is 10 px whatever the rounding
+    ring_px, gap_px = ring_um / pixel_size_um + 1e-6, gap_um / pixel_size_um - 1e-6
     labels = np.asarray(nuclei)
     out = labels.astype(np.int32)
     rows, columns = _occupied(labels, int(ring_px) + 1)
@@ -75,7 +75,7 @@ def grow_cells(
     inside = labels[rows, columns]
     owner, distance2 = nearest_label(inside, int(ring_px))
     outside = inside == 0
-    take = outside & (distance2 <= ring_px**2) & (distance2 >= gap_px**2 - 1e-6)
+    take = outside & (distance2 <= ring_px**2) & (distance2 >= max(gap_px, 0) ** 2)
     out[rows, columns][take] = owner[take]
     return out
 
