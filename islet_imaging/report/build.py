@@ -16,30 +16,21 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
 
-import numpy as np
-
-from islet_imaging.quality.flag import SEVERITIES, Flag
 from islet_imaging.report.data import ReportData
-from islet_imaging.report.figures import headline_figure, legend, threshold_figure
+from islet_imaging.report.evidence import flags_section, thresholds_section
 from islet_imaging.report.gallery import gallery_html
 from islet_imaging.report.methods import checklist, methods_paragraph
+from islet_imaging.report.result import comparison, corrections, headline
 from islet_imaging.report.words import (
     clean,
     count,
     esc,
-    interval,
-    missing,
     number,
     percent,
     plural,
     table,
 )
-
-#: messages of one kind shown before the rest is folded away
-SHOWN = 4
-SEVERITY_WORDS = {"block": "Do not use", "warning": "Look at this", "info": "Note"}
 
 
 def build_report(data: ReportData) -> str:
@@ -56,10 +47,11 @@ def build_report(data: ReportData) -> str:
         A complete HTML document; the same text for equal data.
     """
     sections = [
-        ("result", "Result", _headline(data)),
-        ("comparison", "Comparison of conditions", _comparison(data)),
-        ("flags", "What to look at first", _flags(data)),
-        ("thresholds", "Why cells were called so", _thresholds(data)),
+        ("result", "Result", headline(data)),
+        ("comparison", "Comparison of conditions", comparison(data)),
+        ("corrections", "What people changed", corrections(data)),
+        ("flags", "What to look at first", flags_section(data)),
+        ("thresholds", "Why cells were called so", thresholds_section(data)),
         ("gallery", "See for yourself", _gallery(data)),
         ("composition", "Composition", _composition(data)),
         ("levels", "What was counted", _levels(data)),
@@ -114,232 +106,22 @@ def _opening(data: ReportData) -> str:
     parts[1] = parts[1].replace("nucleuses", "nuclei")
     if scored < len(images):
         parts.append(f"{plural(len(images) - scored, 'image')} not scored")
-    when = data.provenance.get("finished") or data.provenance.get("started")
+    when = data.provenance.get("made")
     if when:
         parts.append(clean(when))
+    serious = [sum(f.severity == s for f in data.flags) for s in ("block", "warning")]
+    seen = [
+        f'<a href="#flags">{esc(text)}</a>'
+        for n, text in (
+            (serious[0], f"{plural(serious[0], 'finding')} not to be ignored"),
+            (serious[1], f"{plural(serious[1], 'warning')}"),
+        )
+        if n
+    ]
+    links = f" · {' · '.join(seen)}" if seen else ""
     return (
-        f'<h1>{esc(data.title)}</h1><p class="lead">{esc(" · ".join(parts))} '
+        f'<h1>{esc(data.title)}</h1><p class="lead">{esc(" · ".join(parts))}{links} '
         '<span class="tag">research use only</span></p>'
-    )
-
-
-def _denominator(data: ReportData) -> str:
-    d = data.protocol.statistics.denominator
-    return {"all": "of all counted nuclei", "islets": "of counted nuclei inside islets"}.get(
-        d, f"of {d}-positive cells"
-    )
-
-
-def _sentence(data: ReportData, row: Mapping[str, Any]) -> str:
-    """What was estimated, the estimate, how sure, and n at every level."""
-    condition = clean(row["condition"])
-    who = f"In <b>{esc(condition)}</b>, " if condition else "In all samples together, "
-    marker, n = esc(row["marker"]), row.get("n_batches")
-    seen = f"{plural(row['n_islets'], 'islet')}, {plural(row['n_cells'], 'cell')}"
-    if missing(row["fraction"]):
-        return f"{who}the share of {marker}-positive cells cannot be given ({esc(seen)})."
-    batches = 0 if n is None or missing(n) else int(n)
-    of = _denominator(data)
-    estimand = "the mean over batches of the share" if batches > 1 else "the share"
-    text = (
-        f"{who}{estimand} of {marker}-positive cells {esc(of)} is "
-        f"<strong>{percent(row['fraction'])}</strong>"
-    )
-    level = f"{100 * data.protocol.statistics.level:g} %"
-    if missing(row["ci_low"]) or missing(row["ci_high"]):
-        text += ", without an interval"
-    else:
-        kind = clean(row.get("interval"))
-        text += (
-            f" ({level} interval {interval(row['ci_low'], row['ci_high'])}"
-            f"{', ' + esc(kind) if kind else ''})"
-        )
-    sampled = plural(batches, "batch") if batches else "batches not stated"
-    text += f"; n = {esc(sampled)}, {esc(seen)}."
-    if batches == 1:
-        text += " One batch says nothing about how far other batches differ."
-    return text
-
-
-def _islet_fractions(data: ReportData, marker: str) -> dict[tuple[str, str], Any]:
-    column = f"{marker}_fraction"
-    islets, images = data.islets, data.images
-    if column not in islets or not {"image", "condition", "batch"} <= set(images.columns):
-        return {}
-    known = images.drop_duplicates("image").set_index("image")
-    rows = islets[islets["image"].isin(known.index)]
-    if "role" in known:
-        rows = rows[rows["image"].map(known["role"]).astype(str) == "sample"]
-    keys = zip(
-        rows["image"].map(known["condition"]).map(clean),
-        rows["image"].map(known["batch"]).map(clean),
-        strict=True,
-    )
-    out: dict[tuple[str, str], list[float]] = {}
-    for key, value in zip(keys, rows[column].to_numpy(dtype=float), strict=True):
-        out.setdefault(key, []).append(float(value))
-    return {key: np.asarray(values) for key, values in out.items()}
-
-
-_SHAPE = {
-    "o": '<circle cx="6" cy="6" r="4.5"/>',
-    "s": '<rect x="2" y="2" width="8" height="8"/>',
-    "^": '<path d="M6 1 11 10.5H1z"/>',
-    "D": '<path d="M6 .8 11.2 6 6 11.2 .8 6z"/>',
-    "v": '<path d="M6 11 1 1.5H11z"/>',
-    "P": '<path d="M4 1h4v3h3v4H8v3H4V8H1V4h3z"/>',
-    "X": '<path d="M3 1 6 4 9 1 11 3 8 6 11 9 9 11 6 8 3 11 1 9 4 6 1 3z"/>',
-    "h": '<path d="M6 .8 10.5 3.4V8.6L6 11.2 1.5 8.6V3.4z"/>',
-}
-
-
-def _headline(data: ReportData) -> str:
-    summary = data.summary
-    if summary.empty:
-        return "<p>No sample image was scored, so there is no result. See the flags below.</p>"
-    panels = []
-    for k, marker in enumerate(dict.fromkeys(summary["marker"])):
-        rows = summary[summary["marker"] == marker]
-        batches = data.batches[data.batches["marker"] == marker]
-        figure = headline_figure(
-            clean(marker), rows, batches, _islet_fractions(data, str(marker)), name=f"result{k}"
-        )
-        said = "".join(
-            f'<p class="say">{_sentence(data, row)}</p>' for row in rows.to_dict("records")
-        )
-        keys = "".join(
-            f'<span class="key"><svg viewBox="0 0 12 12" fill="{colour}" aria-hidden="true">'
-            f"{_SHAPE[shape]}</svg>{esc(batch or 'batch not stated')}</span>"
-            for batch, colour, shape in legend(batches)
-        )
-        panels.append(
-            f'<h3>{esc(marker)}</h3><div class="grid"><div class="panel">{figure}'
-            f'<p class="keys">{keys}<span class="key">small dots: islets; bar: interval; '
-            f'stroke: estimate</span></p></div><div class="panel">{said}</div></div>'
-        )
-    notes = [
-        ("condition", "Condition", clean),
-        ("marker", "Marker", clean),
-        ("n_batches", "Batches", count),
-        ("n_islets", "Islets", count),
-        ("n_cells", "Cells", count),
-        ("fraction", "Positive", percent),
-        ("ci_low", "From", percent),
-        ("ci_high", "To", percent),
-        ("interval", "Interval", clean),
-        ("note", "Note", clean),
-    ]
-    by_batch = [
-        ("condition", "Condition", clean),
-        ("batch", "Batch", clean),
-        ("marker", "Marker", clean),
-        ("n_islets", "Islets", count),
-        ("n_cells", "Cells", count),
-        ("n_positive", "Positive", count),
-        ("n_unsure", "Unsure", count),
-        ("fraction", "Share", percent),
-        ("fraction_low", "If all unsure negative", percent),
-        ("fraction_high", "If all unsure positive", percent),
-    ]
-    return (
-        "".join(panels)
-        + table(summary, notes, caption="Share of positive cells per condition (summary.csv)")
-        + table(data.batches, by_batch, caption="Every batch (batches.csv)")
-    )
-
-
-def _comparison(data: ReportData) -> str:
-    rows = data.comparisons
-    if rows is None or rows.empty:
-        return ""
-    columns = [(c, clean(c).replace("_", " "), number) for c in rows.columns]
-    return "<p>Conditions are compared over batches, never over cells.</p>" + table(
-        rows, columns, caption="Differences between conditions, batches as n"
-    )
-
-
-def _flags(data: ReportData) -> str:
-    failed: list[dict[Any, Any]] = []
-    if "status" in data.images:
-        failed = data.images[data.images["status"] == "failed"].to_dict("records")
-    out = []
-    if failed:
-        items = "".join(
-            f"<li>{esc(r['image'])}: {esc(r.get('message') or 'no reason recorded')}</li>"
-            for r in failed
-        )
-        out.append(
-            f'<div class="flag block"><b>Not scored</b>{esc(plural(len(failed), "image"))}'
-            f"<ul>{items}</ul></div>"
-        )
-    groups: dict[tuple[int, str], list[Flag]] = {}
-    for flag in data.flags:
-        groups.setdefault((-SEVERITIES.index(flag.severity), flag.code), []).append(flag)
-    for (_, code), flags in sorted(groups.items(), key=lambda item: item[0]):
-        out.append(_flag_group(code, flags))
-    if not out:
-        return (
-            "<p>No check raised a flag. The checks cannot see everything: look at the gallery.</p>"
-        )
-    return "".join(out)
-
-
-def _flag_group(code: str, flags: list[Flag]) -> str:
-    severity = flags[0].severity
-    items = []
-    for flag in flags:
-        named = flag.image and not flag.message.startswith(flag.image)
-        items.append(
-            f"<li>{esc(flag.image + ': ') if named and flag.image else ''}{esc(flag.message)}</li>"
-        )
-    head = f"<b>{SEVERITY_WORDS[severity]}</b>{esc(code.replace('_', ' '))}"
-    if len(flags) > 1:
-        head += f" ({len(flags)})"
-    body = f"<ul>{''.join(items[:SHOWN])}</ul>"
-    if len(items) > SHOWN:
-        body += (
-            f"<details><summary>{len(items) - SHOWN} more</summary>"
-            f"<ul>{''.join(items[SHOWN:])}</ul></details>"
-        )
-    return f'<div class="flag {severity}">{head}{body}</div>'
-
-
-def _thresholds(data: ReportData) -> str:
-    if not data.thresholds:
-        return ""
-    panels = []
-    for k, info in enumerate(data.thresholds):
-        figure = threshold_figure(info, name=f"cut{k}")
-        value = info.get("value")
-        if missing(value):
-            verdict = '<span class="bad">No threshold could be estimated.</span>'
-        else:
-            verdict = f"Cut at <b>{esc(number(value))}</b>"
-            if not missing(info.get("low")) and not missing(info.get("high")):
-                low, high = number(info["low"]), number(info["high"])
-                verdict += f" (95 % interval of the cut {esc(low)} to {esc(high)})"
-            verdict += f", method: {esc(info.get('method'))}."
-        curve = info.get("sensitivity") or {}
-        slope = curve.get("slope_pp")
-        if info.get("fragile"):
-            verdict += (
-                ' <span class="bad">Fragile:</span> moving the threshold by 10 % moves the share '
-                f"by {esc(number(slope))} percentage points."
-            )
-        elif not missing(slope):
-            verdict += (
-                f" Moving it by 10 % moves the share by {esc(number(slope))} percentage points."
-            )
-        batch = clean(info.get("batch")) or "all images"
-        panels.append(
-            f'<div class="panel"><h3>{esc(info.get("marker"))}, {esc(batch)}</h3>{figure}'
-            f"<p>{verdict} {esc(info.get('reason'))}</p></div>"
-        )
-    return (
-        "<p>A threshold is set once per staining run, on the same feature in samples and controls. "
-        "The grey line is the control, the blue area the samples, the orange line the cut with its "
-        "interval. The lower curve shows the answer that another cut would give.</p>"
-        f'<div class="grid">{"".join(panels)}</div>'
     )
 
 
@@ -478,8 +260,6 @@ def _provenance(data: ReportData) -> str:
         else:
             shown = clean(value)
         rows.append(f"<dt>{esc(str(key).replace('_', ' '))}</dt><dd>{esc(shown)}</dd>")
-    for key, value in data.corrections.items():
-        rows.append(f"<dt>corrections, {esc(key)}</dt><dd>{esc(number(value))}</dd>")
     return (
         f"<dl>{''.join(rows)}<dt>protocol fingerprint</dt>"
         f"<dd>{data.protocol.fingerprint()}</dd></dl>"

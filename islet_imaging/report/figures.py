@@ -77,18 +77,29 @@ def _svg(figure: Figure, *, name: str, label: str) -> str:
     )
 
 
-def _figure(height_in: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, Any]:
+def _figure(
+    height_in: float, rows: int = 1, *, left_in: float, ratios: Sequence[int] = (1,)
+) -> tuple[Figure, list[Axes]]:
+    """A figure of one column with margins in inches, so that nothing has to be fitted."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **grid)
-    for ax in axes.flat:
+    figure = Figure(figsize=(WIDTH_IN, height_in))
+    axes = figure.subplots(rows, 1, squeeze=False, gridspec_kw={"height_ratios": list(ratios)})
+    figure.subplots_adjust(
+        left=left_in / WIDTH_IN,
+        right=1 - 0.14 / WIDTH_IN,
+        bottom=0.46 / height_in,
+        top=1 - 0.08 / height_in,
+        hspace=0.42,
+    )
+    flat: list[Axes] = list(axes[:, 0])
+    for ax in flat:
         ax.set_facecolor("none")
         for side in ("top", "right", "left"):
             ax.spines[side].set_visible(False)
         ax.spines["bottom"].set_color(SOFT)
         ax.tick_params(colors=SOFT, labelcolor=INK, length=3)
-    return figure, axes
+    return figure, flat
 
 
 def _short(text: str, limit: int = 44) -> str:
@@ -103,6 +114,13 @@ def _spread(values: NDArray[np.float64], height: float) -> NDArray[np.float64]:
     # golden-ratio steps fill the height evenly without chance
     offset[order] = (np.arange(values.size) * 0.618034 % 1.0 - 0.5) * height
     return offset
+
+
+def _lanes(n: int) -> NDArray[np.float64]:
+    """Heights of n batches around a line, so that equal fractions do not hide each other."""
+    if n < 2:
+        return np.zeros(n)
+    return np.asarray(np.linspace(0.19, -0.19, n))
 
 
 def headline_figure(
@@ -135,8 +153,7 @@ def headline_figure(
     names = list(dict.fromkeys(clean(b) for b in batches["batch"]))
     look = {b: (COLOURS[i % 8], SHAPES[(i + i // 8) % 8]) for i, b in enumerate(names)}
     with _style(name):
-        figure, axes = _figure(0.75 + 0.85 * max(1, len(conditions)))
-        ax: Axes = axes[0, 0]
+        figure, (ax,) = _figure(0.6 + 0.85 * max(1, len(conditions)), left_in=0.14)
         for at, row in enumerate(summary.to_dict("records")):
             y = -float(at)
             condition = clean(row["condition"])
@@ -145,12 +162,24 @@ def headline_figure(
                 0, y + 0.36, _short(condition or "all samples"),
                 transform=ax.get_yaxis_transform(), color=INK, weight="bold", va="center",
             )  # fmt: skip
+            lanes = dict(
+                zip(
+                    (clean(b) for b in own["batch"]),
+                    y - 0.06 + _lanes(len(own)),
+                    strict=True,
+                )
+            )
             for batch in own["batch"]:
                 colour, _ = look[clean(batch)]
                 one = 100 * np.asarray(islets.get((condition, clean(batch)), ()), dtype=float)
                 one = one[np.isfinite(one)][:MAX_ISLETS]
                 ax.scatter(
-                    one, y - 0.06 + _spread(one, 0.5), s=7, color=colour, alpha=0.25, linewidths=0
+                    one,
+                    lanes[clean(batch)] + _spread(one, 0.5 / max(1, len(own))),
+                    s=7,
+                    color=colour,
+                    alpha=0.3,
+                    linewidths=0,
                 )
             if not missing(row["ci_low"]) and not missing(row["ci_high"]):
                 ax.plot(
@@ -166,7 +195,7 @@ def headline_figure(
                     continue
                 colour, shape = look[clean(batch)]
                 ax.scatter(
-                    [100 * float(value)], [y - 0.06], s=44, color=colour, marker=shape,
+                    [100 * float(value)], [lanes[clean(batch)]], s=44, color=colour, marker=shape,
                     edgecolors="white", linewidths=0.9, zorder=4,
                 )  # fmt: skip
         ax.set_ylim(-len(conditions) + 0.45, 0.62)
@@ -220,11 +249,12 @@ def threshold_figure(info: Mapping[str, Any], *, name: str) -> str:
     two = cut.size > 1 and cut.size == share.size
     with _style(name):
         figure, axes = _figure(
-            4.1 if two else 2.5,
-            rows=2 if two else 1,
-            gridspec_kw={"height_ratios": [3, 2][: 1 + two]},
+            4.0 if two else 2.5,
+            2 if two else 1,
+            left_in=0.55,
+            ratios=(3, 2) if two else (1,),
         )
-        ax: Axes = axes[0, 0]
+        ax = axes[0]
         base = control if control.size else sample
         width = max(float(np.percentile(np.abs(base), 75)), 1e-6)
         bins = _bins(have, width)
@@ -257,7 +287,7 @@ def threshold_figure(info: Mapping[str, Any], *, name: str) -> str:
             ax.axvline(value, color=COLOURS[1], lw=1.8, label=f"threshold {value:,.4g}", zorder=4)
         ax.legend(frameon=False, fontsize=8, loc="upper right", labelcolor=INK)
         if two:
-            under: Axes = axes[1, 0]
+            under = axes[1]
             under.plot(cut, 100 * share, color=COLOURS[0], lw=1.8)
             if value is not None:
                 under.axvline(value, color=COLOURS[1], lw=1.4)

@@ -39,6 +39,11 @@ def blank(what: str) -> str:
     return f"[state: {what}]"
 
 
+def version_of(provenance: Mapping[str, Any]) -> str:
+    """Version of this program that made the run, "" where it is not recorded."""
+    return clean(provenance.get("islet_imaging") or provenance.get("version"))
+
+
 def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
@@ -204,8 +209,7 @@ def methods_paragraph(data: ReportData) -> str:
     str
         Plain text (not escaped).
     """
-    version = data.provenance.get("version") or data.provenance.get("islet_imaging")
-    program = f"islet-imaging {clean(version)}" if version else "islet-imaging"
+    program = f"islet-imaging {version_of(data.provenance)}".strip()
     return " ".join(
         (
             _staining(data),
@@ -276,7 +280,11 @@ def checklist(data: ReportData) -> list[Item]:
         if c.role != "ignore"
     )
     known: list[tuple[str, str, Any]] = [
-        ("minimal", "Program and version", f"islet-imaging {number(provenance.get('version'))}"),
+        (
+            "minimal",
+            "Program and version",
+            f"islet-imaging {version_of(provenance) or blank('version')}",
+        ),
         ("minimal", "Parameters", f"protocol.yaml, fingerprint {p.fingerprint()[:16]}"),
         ("minimal", "Stains", stains),
         ("minimal", "Pixel size", _pixel_sizes(data)),

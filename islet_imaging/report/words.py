@@ -74,6 +74,13 @@ def percent(value: Any, digits: int = 1) -> str:
     return f"{100 * float(value):.{digits}f} %"
 
 
+def points(value: Any) -> str:
+    """Percentage points with a sign and one digit: ``+14.2``; a dash where missing."""
+    if missing(value) or not math.isfinite(float(value)):
+        return "–"
+    return f"{float(value):+.1f}".replace("-", "−")
+
+
 def number(value: Any) -> str:
     """A number with 4 significant digits, text as it is; a dash where missing."""
     if missing(value):
@@ -110,6 +117,13 @@ def interval(low: Any, high: Any) -> str:
     return f"{100 * float(low):.1f} to {100 * float(high):.1f} %"
 
 
+def folded(content: str, summary: str, fold: bool) -> str:
+    """Content, behind a line to click on where it is long."""
+    if not fold:
+        return content
+    return f"<details><summary>{esc(summary)}</summary>{content}</details>"
+
+
 def table(
     rows: pd.DataFrame | Iterable[Mapping[str, Any]],
     columns: Sequence[tuple[str, str, Format]],
@@ -128,7 +142,7 @@ def table(
         What the table is, for readers and screen readers.
     """
     records = rows if not hasattr(rows, "to_dict") else rows.to_dict("records")
-    numeric = {percent, count, number}
+    numeric = {percent, count, number, points}
     kinds = [' class="num"' if fmt in numeric else "" for _, _, fmt in columns]
     head = "".join(
         f'<th scope="col"{kind}>{esc(title)}</th>'

@@ -17,6 +17,7 @@ import pytest
 
 from islet_imaging.protocol import Channel, Protocol
 from islet_imaging.report import ReportData, build_report, write_report
+from islet_imaging.report.figures import threshold_figure
 
 from .example import EVIL, report_data
 
@@ -102,7 +103,7 @@ def test_same_data_same_bytes(tmp_path: Path) -> None:
 
 def test_leaves_matplotlib_as_it_was() -> None:
     before = dict(mpl.rcParams)
-    build_report(report_data())
+    threshold_figure({"value": 1.0, "sample_values": [1.0, 2.0]}, name="x")
     assert dict(mpl.rcParams) == before
 
 
@@ -124,6 +125,18 @@ def test_blanks_are_left_for_the_author(page: str) -> None:
     assert "[state: antibody, clone, RRID, dilution, dye]" in page  # GCG has no stain
     assert "guinea-pig anti-insulin, 1:500" in page
     assert "[state: section thickness]" not in page
+
+
+def test_comparison_and_corrections_are_sentences(page: str) -> None:
+    assert "<strong>+14.2</strong> percentage points (95 % interval +3.3 to +25.1)" in page
+    assert "12 cells were changed by hand" in page
+    assert "1 decision found no nucleus" in page
+    assert page.count("broken.tif: broken.tif") == 0
+
+
+def test_doubtful_thresholds_come_first(page: str) -> None:
+    places = [page.index(f">INS, diff-{k}<") for k in (4, 2, 1, 3)]
+    assert places == sorted(places)
 
 
 def test_empty_run_still_gives_a_page() -> None:
@@ -148,7 +161,8 @@ def test_one_batch_without_sheet_is_said() -> None:
         condition="", n_batches=1, interval="this batch only", ci_low=0.2, ci_high=0.6
     )
     batches = data.batches.iloc[:1].assign(condition="", batch="")
-    text = build_report(dataclasses.replace(data, summary=summary, batches=batches))
+    slim = dataclasses.replace(data, summary=summary, batches=batches, thresholds=(), gallery=())
+    text = build_report(slim)
     assert "n = 1 batch, 32 islets" in text
     assert "this batch only" in text
     assert "One batch says nothing" in text
@@ -160,8 +174,7 @@ def test_one_batch_without_sheet_is_said() -> None:
 )
 def test_threshold_figure_takes_odd_values(values: np.ndarray) -> None:
     info = {"marker": "INS", "batch": "", "value": 1.0, "sample_values": values}
-    data = dataclasses.replace(report_data(), thresholds=[info], gallery=())
-    parsed(build_report(data))
+    parsed(threshold_figure(info, name="odd"))
 
 
 def test_missing_optional_columns() -> None:
