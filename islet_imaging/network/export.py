@@ -11,6 +11,7 @@ the description.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -118,6 +119,39 @@ def export_nuclei_model(
     path = folder / "bioimageio.yaml"
     path.write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=100))
     return path
+
+
+def export_checkpoint(checkpoint: Path, folder: Path, *, version: str) -> Path:
+    """Export the averaged weights of a training's checkpoint as a model folder.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        ``checkpoint.pt`` of a training; its ``run.json`` is stored in the description.
+    folder : Path
+        See `export_nuclei_model`.
+    version : str
+        Of the weights.
+
+    Returns
+    -------
+    Path
+        Of ``bioimageio.yaml``.
+    """
+    import torch
+
+    from .architecture import UNet, UNetConfig
+    from .targets import N_FIELDS
+    from .training import averaged_weights
+
+    about: dict[str, Any] = json.loads((checkpoint.parent / "run.json").read_text())
+    widths = about.get("config", {}).get("widths", UNetConfig().widths)
+    net = UNet(UNetConfig(1, N_FIELDS, tuple(widths)))
+    net.load_state_dict(averaged_weights(checkpoint))
+    about["step"] = int(torch.load(checkpoint, weights_only=True)["step"])
+    return export_nuclei_model(
+        net.eval(), folder, version=version, postprocess=PostprocessConfig(), training=about
+    )
 
 
 def _description(

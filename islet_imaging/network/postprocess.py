@@ -1,8 +1,8 @@
 """From the network's fields to nucleus labels, without a loop over nuclei.
 
-The idea: each foreground pixel follows its offset to where it says its centre is, and follows the
-offset found there once more, so that votes of one nucleus meet in one place; votes are counted,
-smoothed, and their peaks are the nuclei.  A pixel belongs to the peak nearest to where it
+The idea: each foreground pixel follows its offset to where it says its centre is; the votes are
+counted, smoothed, and their peaks are the nuclei.  (Following the offset found there again was
+measured to merge neighbours.)  A pixel belongs to the peak nearest to where it
 ended.  All this happens at half resolution and is local: a result depends on fields at most
 `MARGIN_PX` away, so blocks that overlap by it give the same nuclei.  The last step draws
 the mask at the image's own resolution from the interpolated foreground, so edges are smooth.
@@ -38,7 +38,7 @@ class PostprocessConfig:
     foreground : float
         Probability above which a pixel is nucleus.
     follow : int
-        How many times a vote follows the offset found at its new place.
+        How many more times a vote follows the offset found at its new place.
     smooth_px : float
         Standard deviation that votes are smoothed with, half-resolution px.
     min_distance_px : int
@@ -52,12 +52,12 @@ class PostprocessConfig:
     """
 
     foreground: float = 0.5
-    follow: int = 1
+    follow: int = 0
     smooth_px: float = 1.0
-    min_distance_px: int = 2
+    min_distance_px: int = 1
     min_votes: float = 0.6
     min_area: float = 0.06
-    min_confidence: float = 0.7
+    min_confidence: float = 0.75
 
 
 @dataclass(frozen=True)
