@@ -45,7 +45,7 @@ def test_touching_nuclei_come_back():
     fields = ideal_fields(labels)
     found = draw_labels(fields, find_instances(fields), (0, 128), (0, 160), 1.0)
     m = match_labels(labels, found)
-    assert m.n_found == m.n_true == m.tp(0.9)
+    assert m.n_found == m.n_true == m.tp(0.85)
 
 
 def test_noise_in_offsets_does_not_split_nuclei():
