@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -29,7 +28,7 @@ from napari_islet_imaging.colours import SELECTED
 from napari_islet_imaging.histogram import Histogram
 from napari_islet_imaging.layers import find_session
 from napari_islet_imaging.outlines import categories_of
-from napari_islet_imaging.parts import Legend, Panel, pick_with_clicks, wrapped
+from napari_islet_imaging.parts import Legend, Panel, chooser, pick_with_clicks, wrapped
 from napari_islet_imaging.session_view import view_of
 from napari_islet_imaging.what_if import ThresholdView
 
@@ -70,9 +69,9 @@ class CellsWidget(Panel):
     def _build(self) -> None:
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.marker_box = QComboBox()
+        self.marker_box = chooser()
         self.marker_box.activated.connect(self._choose_marker)
-        self.feature_box = QComboBox()
+        self.feature_box = chooser()
         self.feature_box.activated.connect(lambda *_: self.show_feature())
         form.addRow("Marker", self.marker_box)
         form.addRow("Feature", self.feature_box)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QGroupBox, QPushButton
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QGroupBox, QPushButton
 
 from napari_islet_imaging import words
 from napari_islet_imaging.jobs import Job
+from napari_islet_imaging.parts import chooser
 
 if TYPE_CHECKING:
     from napari_islet_imaging.review_widget import ReviewWidget
@@ -36,7 +37,7 @@ class HandOver(QGroupBox):
         self.update_button.clicked.connect(self.update_tables)
         self.compare_button = QPushButton("Compare reviewers")
         self.compare_button.clicked.connect(self.compare)
-        self.format_box = QComboBox()
+        self.format_box = chooser()
         self.format_box.addItems(list(FORMATS))
         self.export_button = QPushButton("Export…")
         self.export_button.clicked.connect(self._choose_folder)

@@ -99,11 +99,12 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def locked() -> dict[str, bool]:
-    """The option that locks a layer against editing, in versions of napari that have it."""
-    from napari.layers import Layer
-
-    return {"locked": True} if hasattr(Layer, "locked") else {}
+def lock(layer: Any) -> None:
+    """Lock a layer of raw pixels or of drawn calls, in versions of napari that can."""
+    tag = layer.metadata.get(KEY, {})
+    raw = "channel" in tag or tag.get("role") in ("islets", "calls", "focus")
+    if raw and hasattr(type(layer), "locked"):
+        layer.locked = True
 
 
 def run_layers(session: ReviewSession) -> list[LayerData]:
@@ -117,7 +118,6 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
     made = channel_layers(opened.image, shown_name=shown)
     for _, options, _ in made:
         options["metadata"][KEY]["session"] = session
-        options.update(locked())
     made.append(
         (
             _islet_rims(opened.islets, opened.pixel_size_um),
@@ -125,7 +125,6 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
                 "name": "islets",
                 "colormap": islet_colours(),
                 "opacity": 0.6,
-                **locked(),
                 "metadata": {KEY: {**tag, "role": "islets"}},
                 **where,
             },
@@ -154,7 +153,6 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
                 "name": "calls",
                 "colormap": outline_colours(),
                 "opacity": 1.0,
-                **locked(),
                 "metadata": {KEY: {**tag, "role": "calls"}},
                 **where,
             },
@@ -185,7 +183,9 @@ def add_layers(viewer: napari.Viewer, made: list[LayerData]) -> None:
     from napari.layers import Layer
 
     for data, options, kind in made:
-        viewer.add_layer(Layer.create(data, options, kind))
+        layer = Layer.create(data, options, kind)
+        viewer.add_layer(layer)
+        lock(layer)
 
 
 def show_scale_bar(viewer: napari.Viewer) -> None:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPen
-from qtpy.QtWidgets import QGridLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QLabel,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_islet_imaging.colours import CATEGORIES
 
@@ -99,6 +107,14 @@ class Legend(QWidget):
         layout.setColumnStretch(3, 1)
 
 
+def chooser() -> QComboBox:
+    """A combo box that does not grow with the names in it."""
+    box = QComboBox()
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
+    return box
+
+
 def wrapped(text: str = "", *, name: str = "") -> QLabel:
     """A label that breaks lines and can be selected."""
     label = QLabel(text)
@@ -131,14 +147,7 @@ class Panel(QWidget):
         self.column.setContentsMargins(8, 8, 8, 8)
         self.column.setSpacing(6)
         self._scroll.setWidget(inside)
-        self.setMinimumWidth(330)
-
-    def showEvent(self, event) -> None:
-        """Be as wide as the content: nothing scrolls sideways."""
-        inside = self._scroll.widget()
-        bar = self._scroll.verticalScrollBar().sizeHint().width()
-        self._scroll.setMinimumWidth(inside.minimumSizeHint().width() + bar)
-        super().showEvent(event)
+        self.setMinimumWidth(360)
 
     def closeEvent(self, event) -> None:
         """Let go of the viewer and the session."""

@@ -15,7 +15,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QGridLayout,
@@ -32,7 +31,7 @@ from napari_islet_imaging import words
 from napari_islet_imaging.edit_tools import EditTools
 from napari_islet_imaging.hand_over import HandOver
 from napari_islet_imaging.layers import find_session
-from napari_islet_imaging.parts import Legend, Panel, pick_with_clicks, wrapped
+from napari_islet_imaging.parts import Legend, Panel, chooser, pick_with_clicks, wrapped
 from napari_islet_imaging.session_view import SessionView, view_of
 
 if TYPE_CHECKING:
@@ -86,9 +85,9 @@ class ReviewWidget(Panel):
         self.column.addWidget(self.open_button)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.image_box = QComboBox()
+        self.image_box = chooser()
         self.image_box.activated.connect(self._choose_image)
-        self.marker_box = QComboBox()
+        self.marker_box = chooser()
         self.marker_box.activated.connect(self._choose_marker)
         self.reviewer_edit = QLineEdit()
         self.reviewer_edit.editingFinished.connect(self._name_reviewer)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -28,7 +27,7 @@ from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
 from napari_islet_imaging.layers import KEY, remove_session_layers
-from napari_islet_imaging.parts import Legend, Panel, dock_beside, wrapped
+from napari_islet_imaging.parts import Legend, Panel, chooser, dock_beside, wrapped
 
 if TYPE_CHECKING:
     import napari
@@ -60,7 +59,7 @@ class ScoreWidget(Panel):
     def _build(self) -> None:
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.image_box = QComboBox()
+        self.image_box = chooser()
         self.image_box.currentTextChanged.connect(self._image_chosen)
         form.addRow("Image", self.image_box)
         self.size_edit = QLineEdit()

@@ -52,6 +52,9 @@ class SessionView:
         session.outlines_changed.connect(self._on_outlines)
         session.cells_changed.connect(self._on_cells)
         session.focus_changed.connect(self._on_focus)
+        for layer in viewer.layers:  # those that a reader made
+            if layer.metadata.get(make.KEY, {}).get("session") is session:
+                make.lock(layer)
 
     # ------------------------------------------------------------ layers
 
@@ -161,8 +164,8 @@ class SessionView:
             symbol="disc",
             metadata={make.KEY: {"session": self.session, "role": "focus"}},
             **make.placement(opened.pixel_size_um),
-            **make.locked(),
         )
         self.viewer.add_layer(ring)
+        make.lock(ring)
         self.viewer.layers.selection.active = active
         return ring

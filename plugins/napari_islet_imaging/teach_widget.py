@@ -14,12 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QProgressBar, QPushButton
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QProgressBar, QPushButton
 
 from islet_imaging.corrections import effective
 from napari_islet_imaging.jobs import Job
 from napari_islet_imaging.layers import find_session
-from napari_islet_imaging.parts import Panel, wrapped
+from napari_islet_imaging.parts import Panel, chooser, wrapped
 
 if TYPE_CHECKING:
     import napari
@@ -51,7 +51,7 @@ class TeachWidget(Panel):
     def _build(self) -> None:
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.marker_box = QComboBox()
+        self.marker_box = chooser()
         self.marker_box.currentTextChanged.connect(lambda *_: self.count())
         self.name_edit = QLineEdit()
         form.addRow("Marker", self.marker_box)
