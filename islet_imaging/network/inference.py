@@ -57,7 +57,7 @@ NUCLEUS_DIAMETER_UM = 7.5
 """Median nucleus diameter in human islets, taken where only a pixel size is known."""
 
 MULTIPLE = 16
-BLOCK_PX = 768
+BLOCK_PX = 1024
 HALO_PX = 48
 
 
@@ -84,7 +84,7 @@ def make_grid(shape: tuple[int, int], block_px: int = BLOCK_PX) -> Grid:
     Examples
     --------
     >>> make_grid((1000, 100)).rows
-    ((0, 512), (512, 1008))
+    ((0, 1008),)
     """
     padded = tuple(-(-n // MULTIPLE) * MULTIPLE for n in shape)
     axes = []
