@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -100,6 +101,8 @@ def measure_task(task: Task) -> Outcome:
     from islet_imaging.score import measure_image
 
     done = task.work.with_name(task.work.name + ".json")
+    # label files of a slide; one name, so that what a killed run left is used up
+    scratch = task.work.with_name(task.work.name + ".slide")
     try:
         protocol = Protocol.from_dict(task.protocol)
         image = read_image(
@@ -114,6 +117,7 @@ def measure_task(task: Task) -> Outcome:
             facts=task.facts,
             threads=task.threads,
             device=task.device,
+            scratch=scratch,
         )
         folder = Path(task.run)
         for kind, labels in (("nuclei", measured.nuclei), ("islets", measured.islets)):
@@ -153,6 +157,8 @@ def measure_task(task: Task) -> Outcome:
     except Exception as error:  # one bad image never ends a run, whatever a library throws
         log.exception("%s failed", task.image)
         return Outcome(task.image, "failed", f"{task.image}: {type(error).__name__}: {error}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _read_calibration(path: str | None) -> dict[str, Any] | None:

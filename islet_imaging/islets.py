@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Labels = NDArray[np.int32]
 Region = tuple[slice, slice]
 
+#: cytoplasm beyond the outermost nuclei that belongs to an islet's outline, um
+RIM_UM = 2.0
 #: an islet whose box holds more pixels than this has its shape measured on a thinned copy
 SHAPE_PX = 16_000_000
 
@@ -48,7 +50,7 @@ def segment_islets(
     pixel_size_um: float | None,
     max_gap_um: float = 12.0,
     min_cells: int = 10,
-    rim_um: float = 2.0,
+    rim_um: float = RIM_UM,
     method: Literal["islets", "field"] = "islets",
 ) -> Labels:
     """Group nuclei into islets.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def band_rows(shape: tuple[int, ...], multiple: int = 1) -> Iterator[slice]:
         yield slice(top, min(top + step, shape[0]))
 
 
-def bands_of(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def bands_of(labels: NDArray[Any], multiple: int = 1) -> Iterator[NDArray[Any]]:
     """Bands of whole rows of an array; of a memory map, without its pages staying in memory.
 
     Examples
@@ -85,7 +85,7 @@ def bands_of(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
     >>> [len(band) for band in bands_of(np.zeros((5, 4)))]
     [5]
     """
-    for rows in band_rows(labels.shape):
+    for rows in band_rows(labels.shape, multiple):
         if isinstance(labels, np.memmap) and labels.filename and labels.flags.c_contiguous:
             again: NDArray[Any] = np.memmap(
                 Path(labels.filename), labels.dtype, "r", labels.offset, labels.shape
@@ -95,7 +95,7 @@ def bands_of(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
             yield labels[rows]
 
 
-def remove_with(users: list[NDArray[Any]], folder: Path) -> None:
+def remove_with(users: Sequence[NDArray[Any]], folder: Path) -> None:
     """Take a folder away when all of some arrays are gone, at the latest when Python ends."""
     left = {id(u) for u in users}
 

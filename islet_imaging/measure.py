@@ -74,13 +74,18 @@ class NeighbourPairs(NamedTuple):
     shared_border_px: NDArray[np.int64]
 
 
-def neighbour_pairs(cells: NDArray[Any]) -> NeighbourPairs:
+def neighbour_pairs(
+    cells: NDArray[Any], *, begin_in: tuple[slice, slice] | None = None
+) -> NeighbourPairs:
     """Cells that touch each other, with the length of the border they share.
 
     Parameters
     ----------
     cells : ndarray of int, shape (Y, X)
         Label image of grown cells, 0 is background.
+    begin_in : pair of slice, optional
+        Count only pixel edges whose upper or left pixel lies in this region, so that regions that
+        share an image count each edge once.
 
     Returns
     -------
@@ -93,8 +98,12 @@ def neighbour_pairs(cells: NDArray[Any]) -> NeighbourPairs:
     ([1, 1, 2], [2, 3, 3], [1, 2, 1])
     """
     labels = np.asarray(cells)
+    rows, columns = begin_in or (slice(0, labels.shape[0]), slice(0, labels.shape[1]))
+    here = labels[rows, columns]
+    right = labels[rows, columns.start + 1 : columns.stop + 1]
+    below = labels[rows.start + 1 : rows.stop + 1, columns]
     keys = []
-    for one, two in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
+    for one, two in ((here[:, : right.shape[1]], right), (here[: below.shape[0]], below)):
         touch = (one != two) & (one > 0) & (two > 0)
         a, b = one[touch].astype(np.int64), two[touch].astype(np.int64)
         keys.append((np.minimum(a, b) << 32) | np.maximum(a, b))

@@ -33,6 +33,9 @@ TEXT_COLUMNS = (
     "note",
 )  # fmt: skip
 
+#: edge of a tile of a label image on disk, px
+LABEL_TILE = 256
+
 TABLES = ("summary", "batches", "images", "islets", "cells")
 
 
@@ -114,15 +117,19 @@ def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | N
     path : Path
         Where to.
     labels : ndarray of int, shape (Y, X)
-        Label image; stored as uint16 where it fits, else as int32.
+        Label image; stored as uint16 where it fits, else as int32.  A memory map is read and
+        written in parts.
     pixel_size_um : float or None
         Edge of a pixel, um.
     """
     import numpy as np
     import tifffile
 
-    small = labels.size == 0 or int(labels.max(initial=0)) < 2**16
-    stored = labels.astype(np.uint16 if small else np.int32)
+    from islet_imaging.label_file import bands_of
+
+    largest = max((int(band.max(initial=0)) for band in bands_of(labels)), default=0)
+    dtype = np.dtype(np.uint16 if largest < 2**16 else np.int32)
+    in_parts = isinstance(labels, np.memmap)
     extra: dict[str, Any] = {}
     if pixel_size_um is not None:
         extra = {
@@ -132,14 +139,30 @@ def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | N
     with atomic_path(path) as part:
         tifffile.imwrite(
             part,
-            stored,
+            _tiles_of(labels, dtype) if in_parts else labels.astype(dtype),
+            shape=labels.shape,
+            dtype=dtype,
             compression="zlib",
             compressionargs={"level": 1},
-            tile=(256, 256) if min(stored.shape) >= 512 else None,
-            bigtiff=stored.nbytes > 2**31,
+            tile=(LABEL_TILE, LABEL_TILE) if in_parts or min(labels.shape) >= 512 else None,
+            bigtiff=labels.size * dtype.itemsize > 2**31,
             metadata=None,
             **extra,
         )
+
+
+def _tiles_of(labels: NDArray[np.int32], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Tiles of a label image in the order of the file, those at the end filled up with 0."""
+    import numpy as np
+
+    from islet_imaging.label_file import bands_of
+
+    n = LABEL_TILE
+    for band in bands_of(labels, multiple=n):
+        for y in range(0, band.shape[0], n):
+            for x in range(0, band.shape[1], n):
+                part = band[y : y + n, x : x + n].astype(dtype)
+                yield np.pad(part, ((0, n - part.shape[0]), (0, n - part.shape[1])))
 
 
 def label_path(folder: Path, image: str, kind: LabelKind) -> Path:
@@ -147,14 +170,26 @@ def label_path(folder: Path, image: str, kind: LabelKind) -> Path:
     return folder / "labels" / f"{image}.{kind}.tif"
 
 
-def read_labels(folder: Path, image: str, kind: LabelKind = "nuclei") -> NDArray[np.int32]:
-    """A label image of a run folder, int32, shape (Y, X)."""
+def read_labels(
+    folder: Path,
+    image: str,
+    kind: LabelKind = "nuclei",
+    region: tuple[slice, slice] | None = None,
+) -> NDArray[np.int32]:
+    """A label image of a run folder, or a region of it, int32, shape (Y, X)."""
     import numpy as np
     import tifffile
 
+    from islet_imaging.reading.guard import MAX_READ_GIB
+    from islet_imaging.reading.pages import read_plane
+
     path = label_path(folder, image, kind)
     try:
-        found: NDArray[np.int32] = tifffile.imread(path).astype(np.int32)
+        with tifffile.TiffFile(path) as tif:
+            page = tif.pages[0]
+            found: NDArray[np.int32] = read_plane(
+                page, path, virtual=0, sample=0, region=region, max_gib=MAX_READ_GIB
+            ).astype(np.int32, copy=False)
     except (OSError, ValueError) as error:
         raise IsletImagingError(
             f"{path}: no label image of {image!r} in this run ({error})"
@@ -281,9 +316,17 @@ class Run:
         """The folder that was scored."""
         return Path(self.provenance["folder"])
 
-    def labels(self, image: str, kind: LabelKind = "nuclei") -> NDArray[np.int32]:
-        """Label image of one image, int32, shape (Y, X); pixel value = ``cell`` or ``islet``."""
-        return read_labels(self.path, image, kind)
+    def labels(
+        self,
+        image: str,
+        kind: LabelKind = "nuclei",
+        region: tuple[slice, slice] | None = None,
+    ) -> NDArray[np.int32]:
+        """Label image of one image, int32, shape (Y, X); pixel value = ``cell`` or ``islet``.
+
+        Of a slide, with ``region``, only those rows and columns are read.
+        """
+        return read_labels(self.path, image, kind, region)
 
     def read_image(self, image: str) -> IsletImage:
         """The stained image itself, read again from where it was scored."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,6 +101,8 @@ def measure_image(
     facts: Mapping[str, Any] | None = None,
     threads: int | None = None,
     device: str = "auto",
+    slide_px: int | None = None,
+    scratch: Path | None = None,
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
 ) -> MeasuredImage:
@@ -119,6 +122,11 @@ def measure_image(
         Threads the network may use; None lets its engine choose.
     device : str
         "auto", "cpu", "cuda" or "mps", for the network.
+    slide_px : int, optional
+        An image of more pixels than this goes through :func:`islet_imaging.slide.measure_slide`,
+        which holds only parts of it; by default `islet_imaging.slide.SLIDE_PX`.
+    scratch : Path, optional
+        Where a slide's label files lie meanwhile; by default the system's temporary folder.
     progress, cancelled : callable, optional
         Told, and asked, between steps.
 
@@ -139,8 +147,21 @@ def measure_image(
     from islet_imaging.measure import measure_cells, neighbour_pairs
     from islet_imaging.nuclei import segment_nuclei
     from islet_imaging.quality import check_image, flag_cells, measure_quality
+    from islet_imaging.slide import SLIDE_PX, measure_slide
 
     size = image.require_pixel_size()
+    if image.shape[0] * image.shape[1] > (SLIDE_PX if slide_px is None else slide_px):
+        return measure_slide(
+            image,
+            protocol,
+            flat_fields=flat_fields,
+            facts=facts,
+            threads=threads,
+            device=device,
+            scratch=scratch,
+            progress=progress,
+            cancelled=cancelled,
+        )
     used = [c.name for c in protocol.channels if c.role != "ignore"]
     _tell(progress, cancelled, 0.0, "reading")
     raw = {name: image.channel(name) for name in used}
