@@ -1,6 +1,7 @@
 """How quick the plugin is in a real window; one command writes ``benchmarks/napari/results.md``.
 
-``python benchmarks/napari/run.py`` (needs the napari extra and a display: ``xvfb-run -a`` gives one)
+``python benchmarks/napari/run.py`` (needs the napari extra and a display, which ``xvfb-run -a``
+gives)
 
 The idea: a run of a 4096 x 4096 image with 10,000 cells is opened, 100 queued cells are reviewed by
 key events on the canvas, the threshold of 100,000 cells is dragged by mouse events; every time is
@@ -32,12 +33,14 @@ class Clock:
         self.cpu: list[float] = []
 
     def time(self, step: Callable[[], object]) -> None:
+        """Run a step and note how long it took."""
         wall, cpu = time.perf_counter(), time.process_time()
         step()
         self.wall.append(time.perf_counter() - wall)
         self.cpu.append(time.process_time() - cpu)
 
     def row(self, name: str, target: str) -> str:
+        """A row of the table."""
         wall, cpu = np.array(self.wall), np.array(self.cpu)
         return (
             f"| {name} | {len(wall)} | {np.median(wall):.3f} | {np.percentile(wall, 95):.3f} | "

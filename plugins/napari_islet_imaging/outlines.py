@@ -65,7 +65,8 @@ class OutlineMap:
             thin = edge if ring < thin_px else thin
         ys, xs = np.nonzero(edge)
         self.where = np.ravel_multi_index((ys, xs), labels.shape)
-        self.label = labels[ys, xs]
+        # labels without an entry share the last one, which draws nothing
+        self.label = np.minimum(labels[ys, xs], len(centre) - 1)
         angle = np.arctan2(
             ys + origin[0] - centre[self.label, 0], xs + origin[1] - centre[self.label, 1]
         ) / np.float32(2 * np.pi)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from napari_islet_imaging.session import OpenImage, ReviewSession
+    from napari_islet_imaging.opened import OpenImage
+    from napari_islet_imaging.session import ReviewSession
 
 Region = tuple[slice, slice]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import getpass
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +18,8 @@ from psygnal import Signal
 from islet_imaging.corrections import Edit, Journal, effective
 from islet_imaging.masks import decode_mask, encode_mask
 from islet_imaging.replay import Replay, set_call, set_excluded
-from napari_islet_imaging.outlines import (
-    OutlineMap,
-    categories_of,
-    draw_outlines,
-    grown_box,
-    line_width_px,
-)
+from napari_islet_imaging.opened import OpenImage
+from napari_islet_imaging.outlines import categories_of, grown_box
 from napari_islet_imaging.queue import QueuedCell, review_queue
 from napari_islet_imaging.tally import Tally, tally
 
@@ -33,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from islet_imaging.image import IsletImage
     from islet_imaging.positivity import Threshold
     from islet_imaging.run import Run
 
@@ -46,37 +39,6 @@ def login_name() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return "reviewer"
-
-
-@dataclass
-class OpenImage:
-    """The image on the screen.
-
-    Parameters
-    ----------
-    name : str
-        As in the tables.
-    image : IsletImage
-        Its pixels.
-    pixel_size_um : float or None
-        Edge of a pixel, um.
-    labels : ndarray of int32
-        Nuclei with all corrections; napari paints into this array.
-    committed : ndarray of int32
-        The same as of the last edit in the journal.
-    islets : ndarray of int32
-        Islets as scored.
-    outlines : ndarray of uint8
-        What is drawn; see `napari_islet_imaging.outlines`.
-    """
-
-    name: str
-    image: IsletImage
-    pixel_size_um: float | None
-    labels: NDArray[np.int32]
-    committed: NDArray[np.int32]
-    islets: NDArray[np.int32]
-    outlines: NDArray[np.uint8]
 
 
 class ReviewSession:
@@ -127,8 +89,11 @@ class ReviewSession:
         self.queue: list[QueuedCell] = []
         #: what shows the session in a viewer, if anything does
         self.view: Any = None
+        self._image_flags = {
+            str(row["image"]): [str(f.get("message") or f.get("code")) for f in row["flags"]]
+            for row in run.provenance["images"]
+        }
         self._rows: dict[int, int] = {}
-        self._map: OutlineMap | None = None
         self._agreed: dict[tuple[str, int, str], bool] | None = None
         self._tallies: dict[str, Tally] = {}
         self._recount()
@@ -169,10 +134,7 @@ class ReviewSession:
 
     def image_flags(self, image: str) -> list[str]:
         """What was noticed in an image, in words."""
-        for row in self.run.provenance.get("images", []):
-            if row["image"] == image:
-                return [str(f.get("message") or f.get("code")) for f in row.get("flags", [])]
-        return []
+        return self._image_flags.get(image, [])
 
     def flat_fields(self) -> dict[str, NDArray[np.float32]]:
         """Relative illumination per channel, where the run was corrected for it."""
@@ -303,7 +265,6 @@ class ReviewSession:
             np.zeros(labels.shape, np.uint8),
         )
         self._index()
-        self._map = None
         self.focus = 0
         self.redraw()
         self.image_opened.emit(name)
@@ -465,23 +426,11 @@ class ReviewSession:
 
     # ------------------------------------------------------------ outlines
 
-    def lookup(
-        self, categories: NDArray[np.uint8] | None = None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Category and centroid per label of the open image."""
-        assert self.open is not None
+    def _categories(self) -> NDArray[np.uint8]:
         table = self.table
-        top = int(max(self.open.labels.max(initial=0), table["cell"].max() if len(table) else 0))
-        if categories is None:
-            categories = categories_of(
-                table[f"{self.marker}_call"].to_numpy(), table["excluded"].to_numpy(bool)
-            )
-        category = np.zeros(top + 1, np.uint8)
-        centre = np.zeros((top + 1, 2), np.float32)
-        cells = table["cell"].to_numpy()
-        category[cells] = categories
-        centre[cells] = table[["y_px", "x_px"]].to_numpy(np.float32)
-        return category, centre
+        return categories_of(
+            table[f"{self.marker}_call"].to_numpy(), table["excluded"].to_numpy(bool)
+        )
 
     def redraw(
         self, cells: list[int] | None = None, categories: NDArray[np.uint8] | None = None
@@ -497,70 +446,24 @@ class ReviewSession:
         """
         if self.open is None:
             return
-        height, width = shape = self.open.labels.shape
-        line = line_width_px(self.open.pixel_size_um)
-        category, centre = self.lookup(categories)
-        if cells is None:
-            if self._map is None:
-                self.open.outlines[...] = 0
-                self._map = OutlineMap(self.open.labels, centre, width_px=line)
-            self._map.paint(self.open.outlines, category)
-            self.outlines_changed.emit((slice(0, height), slice(0, width)))
+        region = None if cells is None else self.region_of(cells)
+        if cells is not None and region is None:
             return
-        region = self.region_of(cells)
-        if region is None:
-            return
-        # drawn with a margin, so that no outline ends at the edge of the region
-        wide = grown_box([region], shape, line + 1)
-        drawn = draw_outlines(
-            self.open.labels[wide],
-            category,
-            centre,
-            width_px=line,
-            origin=(wide[0].start, wide[1].start),
-        )
-        inner = tuple(
-            slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, wide, strict=True)
-        )
-        self.open.outlines[region] = drawn[inner]
-        self.outlines_changed.emit(region)
+        shown = self._categories() if categories is None else categories
+        self.outlines_changed.emit(self.open.draw(self.table, shown, region))
 
     def outlines_moved(self, region: Region) -> None:
         """Nuclei changed shape in a region: draw it again from the label image."""
-        if self.open is None:
-            return
-        self._map = None
-        category, centre = self.lookup()
-        line = line_width_px(self.open.pixel_size_um)
-        wide = grown_box([region], self.open.labels.shape, line + 1)
-        self.open.outlines[wide] = draw_outlines(
-            self.open.labels[wide],
-            category,
-            centre,
-            width_px=line,
-            origin=(wide[0].start, wide[1].start),
-        )
-        self.outlines_changed.emit(wide)
+        if self.open is not None:
+            self.open.forget_outlines()
+            self.outlines_changed.emit(self.open.draw(self.table, self._categories(), region))
 
     def region_of(self, cells: list[int]) -> Region | None:
         """A box that holds some cells of the open image with a margin."""
-        assert self.open is not None
-        table = self.table
-        size = self.open.pixel_size_um or 0.5
-        boxes = []
-        for cell in cells:
-            row = self._rows.get(cell)
-            if row is None:
-                continue
-            y, x = float(table["y_px"].iloc[row]), float(table["x_px"].iloc[row])
-            area = float(table["nucleus_area_um2"].iloc[row])
-            # a long nucleus reaches further than a round one of its area
-            reach = int(2.5 * np.sqrt(max(area, 1.0) / np.pi) / size) + 4
-            y0, x0 = int(y) - reach, int(x) - reach
-            boxes.append((slice(y0, y0 + 2 * reach), slice(x0, x0 + 2 * reach)))
-        if not boxes:
+        if self.open is None:
             return None
-        return grown_box(boxes, self.open.labels.shape, 2)
+        rows = [self._rows[c] for c in cells if c in self._rows]
+        return self.open.region_of(self.table.iloc[rows])
 
 
 def _raw_cells(run: Run) -> pd.DataFrame:

@@ -267,7 +267,7 @@ def test_outlines_after_edits_are_those_of_a_fresh_drawing(session):
     session.exclude(int(session.table["cell"].iloc[20]))
     drawn = session.open.outlines.copy()
     session.open.outlines[...] = 0
-    session._map = None
+    session.open.forget_outlines()
     session.redraw()
     np.testing.assert_array_equal(drawn, session.open.outlines)
     assert set(np.unique(drawn)) >= {0, 1, 2, 3, 4}

@@ -66,6 +66,9 @@ def test_a_run_opens_with_scale_units_locks_and_features(viewer, run):
         assert [str(u) for u in layer.units] in (["micrometer"] * 2, ["um"] * 2)
     nuclei = layers["nuclei"]
     assert (nuclei.features["index"] == nuclei.features["cell"]).all()
+    from napari_islet_imaging.review_widget import ReviewWidget
+
+    viewer.window.add_dock_widget(ReviewWidget(viewer))
     if hasattr(type(nuclei), "locked"):
         assert layers["INS"].locked
         assert not nuclei.locked
