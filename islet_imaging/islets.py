@@ -30,6 +30,9 @@ RIM_UM = 2.0
 #: an islet whose box holds more pixels than this has its shape measured on a thinned copy
 SHAPE_PX = 16_000_000
 
+#: nor is more than a pixel per this length of use, um
+SHAPE_UM = 1.0
+
 #: upper bound of a diameter class, um, and the islet equivalents an islet of it counts for
 RICORDI_CLASSES: tuple[tuple[float, float], ...] = (
     (50, 0.0),
@@ -138,9 +141,12 @@ def islets_table(
     from scipy import ndimage as ndi
 
     image = np.asarray(islets)
-    flat = np.flatnonzero(nuclei)
-    _, first = np.unique(np.asarray(nuclei).ravel()[flat], return_index=True)
-    counts = np.bincount(image.ravel()[flat[first]], minlength=int(image.max(initial=0)) + 1)
+    labels = np.asarray(nuclei)
+    flat = np.flatnonzero(labels)
+    home = np.full(int(labels.max(initial=0)) + 1, -1, np.int64)
+    # written from the last pixel to the first, so that the islet under the first one stays
+    home[labels.ravel()[flat[::-1]]] = image.ravel()[flat[::-1]]
+    counts = np.bincount(home[home >= 0], minlength=int(image.max(initial=0)) + 1)
     return shapes_table(
         lambda region: image[region],
         (image.shape[0], image.shape[1]),
@@ -176,8 +182,8 @@ def shapes_table(
     Returns
     -------
     pandas.DataFrame
-        As of :func:`islets_table`.  Islets in boxes of more than `SHAPE_PX` pixels are measured
-        on every second, third ... pixel.
+        As of :func:`islets_table`.  Large islets are measured on every second, third ... pixel,
+        as long as they are 100 such pixels across.
     """
     import pandas as pd
     from skimage.measure import regionprops
@@ -190,6 +196,9 @@ def shapes_table(
         top, left = box[0].start, box[1].start
         bottom, right = box[0].stop, box[1].stop
         step = int(np.ceil(np.sqrt((bottom - top) * (right - left) / SHAPE_PX)))
+        if size < SHAPE_UM:
+            # 100 px across are enough for the shape of an islet
+            step = max(step, min(int(SHAPE_UM / size), min(bottom - top, right - left) // 100))
         mask = [
             np.asarray(read((slice(y, min(y + 1024 * step, bottom)), box[1])))[::step, ::step]
             for y in range(top, bottom, 1024 * step)

@@ -27,7 +27,10 @@ def packed_disc(
     start = int(labels.max())
     for k, (py, px) in enumerate(points):
         i, j, reach = int(py / size), int(px / size), int(4 / size) + 1
-        window = slice(max(0, i - reach), i + reach), slice(max(0, j - reach), j + reach)
+        window = (
+            slice(max(0, i - reach), max(0, i + reach)),
+            slice(max(0, j - reach), max(0, j + reach)),
+        )
         y, x = np.mgrid[window[0], window[1]]
         inside = (y < labels.shape[0]) & (x < labels.shape[1])
         y, x = y[inside], x[inside]
