@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QComboBox, QHeaderView, QTableWidget, QTableWidgetItem
 
 from islet_imaging.protocol import Channel
+from napari_islet_imaging.parts import chooser
 
 if TYPE_CHECKING:
     from islet_imaging.protocol import Protocol
@@ -29,8 +30,11 @@ class ChannelsForm(QTableWidget):
         self.setHorizontalHeaderLabels(["channel", "is", "called", "lies in"])
         self.verticalHeader().setVisible(False)
         header = self.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        header.setSectionResizeMode(_FILE, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        for column in (_ROLE, _WHERE):
+            self.setColumnWidth(column, 96)
         self.setMinimumHeight(130)
 
     def set_channels(self, names: list[str]) -> None:
@@ -101,7 +105,7 @@ def _editable():
 
 
 def _choice(options: tuple[str, ...], chosen: str) -> QComboBox:
-    box = QComboBox()
+    box = chooser()
     box.addItems(list(options))
     box.setCurrentText(chosen)
     return box

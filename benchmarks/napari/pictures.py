@@ -1,0 +1,84 @@
+"""Make the pictures of docs/napari.md from a real window.
+
+``python benchmarks/napari/pictures.py RUN docs/images`` (needs a display)
+
+The idea: the widgets are driven as a reader would drive them and photographed; so the pictures show
+the plugin as it is.  It fails to be the same to the pixel on another system's fonts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def main() -> None:
+    """Drive the window and write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        # on a copy, so that the run itself is not corrected
+        run = Path(folder) / arguments.run.resolve().name
+        shutil.copytree(arguments.run, run)
+        take(run, arguments.out)
+
+
+def take(run: Path, out: Path) -> None:
+    """Take all pictures."""
+    import napari
+    from napari_islet_imaging import open_review
+    from napari_islet_imaging.cells_widget import CellsWidget
+    from napari_islet_imaging.score_widget import ScoreWidget
+    from PIL import Image
+    from qtpy.QtWidgets import QApplication
+
+    from islet_imaging.run import Run
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1320, 820)
+
+    def picture(name: str) -> None:
+        for _ in range(10):
+            QApplication.processEvents()
+            time.sleep(0.03)
+        pixels = viewer.screenshot(canvas_only=False, flash=False)
+        image = Image.fromarray(np.asarray(pixels)[..., :3]).quantize(200, dither=Image.Dither.NONE)
+        image.save(out / f"{name}.png", optimize=True)
+
+    review = open_review(viewer, Run.open(run), reviewer="ana")
+    for action in ("positive", "negative", "unsure", "positive"):
+        review.act(action)
+    picture("napari-review")
+    review.tools.paint_button.setChecked(True)
+    picture("napari-paint")
+    review.tools.paint_button.setChecked(False)
+    session = review.session
+    dock = next(iter(viewer.window.dock_widgets))
+    viewer.window.remove_dock_widget(viewer.window.dock_widgets[dock])
+    cells = CellsWidget(viewer, session)
+    viewer.window.add_dock_widget(cells, name="Understand the calls", area="right")
+    session.set_focus(session.queue[2].cell)
+    session.view.centre_on_focus()
+    picture("napari-understand")
+    viewer.window.remove_dock_widget(cells)
+    score = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(score, name="Score an image", area="right")
+    from napari_islet_imaging import words
+
+    score.status.setText(words.headline(session))
+    session.set_focus(0)
+    viewer.reset_view()
+    picture("napari-score")
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()
