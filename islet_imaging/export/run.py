@@ -148,10 +148,10 @@ def export_images(run: Run) -> Iterator[ExportImage]:
         own = [e for e in edits if e.image == image]
         table = table.reset_index(drop=True)
         if own:
-            replay = Replay(table, nuclei)
+            # labels are corrected from the cells as measured: the table may hold the edits already
+            replay = Replay(_measured(run, image) if done else table, nuclei)
             for edit in own:
-                if not done or edit.action == "shape":
-                    replay.apply(edit)
+                replay.apply(edit)
             nuclei = replay.labels if replay.labels is not None else nuclei
             if not done:
                 table = replay.cells
@@ -162,6 +162,21 @@ def export_images(run: Run) -> Iterator[ExportImage]:
             run.labels(image, "islets"),
             float(facts[image]["record"]["pixel_size_um"]),
         )
+
+
+def _measured(run: Run, image: str) -> pd.DataFrame:
+    import pandas as pd
+
+    from islet_imaging.results import work_table
+
+    path = work_table(run.path, image, "cells")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise IsletImagingError(
+            f"{path}: the measurements of {image!r} are gone ({error}); corrected outlines cannot "
+            "be exported without them. Score the folder again into the same run folder"
+        ) from error
 
 
 def plain(value: Any) -> Any:
