@@ -167,7 +167,7 @@ def export_images(run: Run) -> Iterator[ExportImage]:
 def _measured(run: Run, image: str) -> pd.DataFrame:
     import pandas as pd
 
-    from islet_imaging.results import work_table
+    from islet_imaging.run import work_table
 
     path = work_table(run.path, image, "cells")
     try:

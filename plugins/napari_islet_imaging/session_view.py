@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_islet_imaging import layers as make
 
@@ -22,6 +23,8 @@ Region = tuple[slice, slice]
 
 #: outline changes up to this many pixels are put into the texture by themselves
 _PATCH_PX = 250_000
+#: the layer's features follow this long after the last edit, ms
+_FEATURES_AFTER_MS = 700
 FOCUS = "cell in focus"
 
 
@@ -52,6 +55,10 @@ class SessionView:
         session.outlines_changed.connect(self._on_outlines)
         session.cells_changed.connect(self._on_cells)
         session.focus_changed.connect(self._on_focus)
+        self._features = QTimer()
+        self._features.setSingleShot(True)
+        self._features.setInterval(_FEATURES_AFTER_MS)
+        self._features.timeout.connect(self.update_features)
         for layer in viewer.layers:  # those that a reader made
             if layer.metadata.get(make.KEY, {}).get("session") is session:
                 make.lock(layer)
@@ -113,6 +120,13 @@ class SessionView:
         nuclei = self.layer("nuclei")
         if nuclei is not None and nuclei.visible:
             nuclei.refresh()
+        self._features.start()
+
+    def update_features(self) -> None:
+        """Give the nuclei layer the table as it is now; not between two keys, it takes a while."""
+        nuclei = self.layer("nuclei")
+        if nuclei is not None and self.session.open is not None:
+            nuclei.features = make.features(self.session.table)
 
     # ------------------------------------------------------------ focus
 

@@ -17,6 +17,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     from islet_imaging.errors import IsletImagingError
     from islet_imaging.run import write_labels as write_tiff
     from islet_imaging.run import write_table
+    from napari_islet_imaging.layers import KEY
 
     labels = np.asarray(data)
     if labels.ndim != 2:
@@ -30,6 +31,9 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     write_tiff(target, labels.astype(np.int32), float(meta["scale"][-1]) if micron else None)
     written = [str(target)]
     table = meta.get("features")
+    session = meta.get("metadata", {}).get(KEY, {}).get("session")
+    if session is not None and session.open is not None:
+        table = session.table  # the layer's own copy lags a moment behind the last edit
     if table is not None and len(table):
         write_table(target.with_suffix(".csv"), table.drop(columns=["index"], errors="ignore"))
         written.append(str(target.with_suffix(".csv")))
