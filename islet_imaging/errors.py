@@ -37,5 +37,5 @@ class NotEstimableError(IsletImagingError):
     """A number was asked for that the data cannot support."""
 
 
-class Cancelled(IsletImagingError):
+class Cancelled(IsletImagingError):  # noqa: N818 - an answer to a wish, not an error
     """The caller asked a long computation to stop."""

@@ -339,7 +339,7 @@ class Run:
         missing = [f for f in files if not f.is_file()]
         if missing or not files:
             raise IsletImagingError(
-                f"{image}: its file is not where it was scored ({(missing or ['unknown'])[0]}); "
+                f"{image}: its file is not where it was scored ({missing[0] if missing else '?'}); "
                 "put it back, or score the moved folder again"
             )
         return read_image(files, protocol=self.protocol, name=image)

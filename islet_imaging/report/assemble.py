@@ -160,8 +160,13 @@ def _corrections(called: CalledRun, summary: Summary | None, raw: Summary | None
         "by": {str(k): int(v) for k, v in people.value_counts().items()},
         "not_found": len(called.unmatched),
         "raw": {
-            " ".join(key).strip(): [float(fraction), float(after.get(key, float("nan")))]
-            for key, fraction in before.to_dict().items()
+            f"{condition} {marker}".strip(): [float(b), float(a)]
+            for condition, marker, b, a in zip(
+                *(before.index.get_level_values(k) for k in (0, 1)),
+                before,
+                after.reindex(before.index),
+                strict=True,
+            )
         },
     }
 
