@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtCore import QEvent, QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import (
     QComboBox,
@@ -148,6 +148,13 @@ class Panel(QWidget):
         self.column.setSpacing(6)
         self._scroll.setWidget(inside)
         self.setMinimumWidth(360)
+
+    def event(self, event) -> bool:
+        """Let go of everything when napari takes the widget out of its dock."""
+        # closing a dock hands the widget back without a parent; nothing else tells it
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.connections.clear()
+        return bool(super().event(event))
 
     def closeEvent(self, event) -> None:
         """Let go of the viewer and the session."""
