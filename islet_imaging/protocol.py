@@ -147,7 +147,7 @@ class Positivity:
     method: Literal[
         "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
     ] = "auto"
-    #: the feature that thresholds act on; None takes ring_p25 or, in nuclei, nucleus_mean
+    #: the feature that thresholds act on; None takes sector_p25 or, in nuclei, nucleus_mean
     feature: str | None = None
     #: the cut of ``method: manual``, in units of the feature
     threshold: float | None = None
@@ -282,7 +282,7 @@ class Protocol:
         own = self.calling(marker).feature
         if own is None:
             nuclear = self.channel(marker).compartment == "nucleus"
-            own = "nucleus_mean" if nuclear else "ring_p25"
+            own = "nucleus_mean" if nuclear else "sector_p25"
         return f"{marker}_{own}"
 
     def replace(self, **changes: Any) -> Protocol:

@@ -79,5 +79,5 @@ def test_feature_follows_the_compartment() -> None:
     protocol = BASE.replace(
         channels=(Channel("DAPI", "dna"), Channel("INS"), Channel("NKX6.1", compartment="nucleus"))
     )
-    assert protocol.feature("INS") == "INS_ring_p25"
+    assert protocol.feature("INS") == "INS_sector_p25"
     assert protocol.feature("NKX6.1") == "NKX6.1_nucleus_mean"

@@ -21,14 +21,16 @@ from islet_imaging.positivity.levels import StainLevels, counted, level_of, stai
 from islet_imaging.positivity.mixture import fit_mixture, robust_negative
 from islet_imaging.positivity.spillover import neighbourhood, positive_level
 from islet_imaging.positivity.threshold import (
+    FLOOR_ODDS,
     Method,
     Status,
     Threshold,
     fit_threshold,
     resamples,
     slope_at_crossing,
+    trimmed_quantile,
 )
-from islet_imaging.positivity.weights import CONTROLS_ONLY, FLOOR, SEPARATE
+from islet_imaging.positivity.weights import FLOOR, WEIGHTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from islet_imaging.protocol import Protocol
 
 Floats = NDArray[np.float64]
+
+#: where no cell is clearly positive, the cut is at least this many spreads above the negatives
+LEAST_SPREADS = 5.0
 
 
 def fit_marker(
@@ -235,8 +240,7 @@ def _by_levels(
     bootstrap: int,
 ) -> Threshold:
     """The default method; ``own`` in units of the feature, ``dark`` empty without controls."""
-    fitted = _model(own, levels.zero, levels.scale, levels.positive, feature)
-    separate = fitted.weights == SEPARATE
+    fitted, separate = _model(own, levels.zero, levels.scale, levels.positive, dark, feature)
     if not dark.size and not separate:
         why = fitted.reason or "no clearly positive cells"
         return dataclasses.replace(
@@ -254,8 +258,8 @@ def _by_levels(
     else:
         spreads = ((fitted.value or 0.0) - levels.zero) / levels.scale
         reason = (
-            f"no clearly positive cells; cut {spreads:.1f} spreads above the negatives "
-            f"(from {levels.source})"
+            f"no clearly positive cells; cut {spreads:.1f} spreads above the {dark.size} "
+            "control cells"
         )
     cuts = _resampled_cuts(own, levels, dark, images, bootstrap)
     low, high = np.percentile(cuts, [2.5, 97.5]) if cuts else (None, None)
@@ -268,13 +272,25 @@ def _by_levels(
 
 
 def _model(
-    own: Floats, zero: float, scale: float, positive: float | None, feature: str = ""
-) -> Threshold:
-    """Levels, populations, and the cut where the probability of an unlit cell is one half."""
+    own: Floats, zero: float, scale: float, positive: float | None, dark: Floats, feature: str = ""
+) -> tuple[Threshold, bool]:
+    """Levels, populations, and the cut where the probability of an unlit cell is one half.
+
+    The second value says whether the sample's own populations gave the evidence; else the controls
+    did, by a steep logistic at their high quantile.
+    """
     bright = max(positive or 0.0, FLOOR * scale)
-    soft = max(scale, 0.03 * positive) if positive is not None else scale
-    mixture = fit_mixture(np.arcsinh((own - zero) / soft))
+    mix_soft = max(scale, 0.03 * positive) if positive is not None else scale
+    mixture = fit_mixture(np.arcsinh((own - zero) / mix_soft))
     separate = mixture.separable and positive is not None
+    if separate:
+        mix_cut, mix_slope = mixture.crossing(), slope_at_crossing(mixture)
+    else:
+        above = LEAST_SPREADS * scale
+        if dark.size:
+            above = max(above, trimmed_quantile(dark, 0.995) - zero)
+        mix_soft, mix_cut = scale, float(np.arcsinh(above / scale))
+        mix_slope = FLOOR_ODDS / mix_cut
     made = Threshold(
         method="levels",
         feature=feature,
@@ -287,10 +303,11 @@ def _model(
         zero=zero,
         soft=scale,
         bright=bright,
-        weights=SEPARATE if separate else CONTROLS_ONLY,
-        mix_soft=soft,
-        mix_slope=slope_at_crossing(mixture) if separate else 0.0,
-        mix_cut=mixture.crossing() if separate else 0.0,
+        # without clearly positive cells nothing tells how bright one would be: controls alone
+        weights=WEIGHTS if positive is not None else (0.0, mix_slope, 0.0, -FLOOR_ODDS),
+        mix_soft=mix_soft,
+        mix_slope=mix_slope,
+        mix_cut=mix_cut,
         negative_location=zero,
         negative_scale=scale,
         positive_location=zero + bright if positive is not None else None,
@@ -302,7 +319,7 @@ def _model(
         middle = 0.5 * (low + high)
         over = float(made.log_odds(np.array([middle]))[0]) > 0
         low, high = (low, middle) if over else (middle, high)
-    return dataclasses.replace(made, value=zero + 0.5 * (low + high))
+    return dataclasses.replace(made, value=zero + 0.5 * (low + high)), separate
 
 
 def _resampled_cuts(
@@ -322,8 +339,9 @@ def _resampled_cuts(
         darker = resamples(dark.size, codes, bootstrap, 1)
     cuts = []
     for k, mine in enumerate(again):
-        zero, scale = robust_negative(dark[darker[k]]) if darker else (levels.zero, levels.scale)
+        theirs = dark[darker[k]] if darker else dark
+        zero, scale = robust_negative(theirs) if darker else (levels.zero, levels.scale)
         positive = positive_level(own[mine] - zero, scale)
-        cut = _model(own[mine], zero, scale, positive).value
+        cut = _model(own[mine], zero, scale, positive, theirs)[0].value
         cuts.append(zero if cut is None else cut)
     return cuts

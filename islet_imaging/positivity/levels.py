@@ -39,7 +39,7 @@ MIN_CONTROL = 15
 #: positive level; with them: controls brighter than the darker sample cells by this many of their
 #: spreads; either means that images were not photographed alike
 UNLIKE = 0.6
-BRIGHTER = 4.0
+BRIGHTER = 2.0
 
 
 @dataclass(frozen=True)
@@ -225,8 +225,10 @@ def _without_control(
     level: Floats, usable: NDArray[np.bool_], around: Neighbourhood | None
 ) -> tuple[float, float, float, float, float | None]:
     """Dark levels from the samples' lower end, then from the cells that are found dark."""
-    low, up = np.percentile(level[usable], [3, 15])
-    zero, scale = float(low), float(max(up - low, 1e-3 * max(abs(low), 1e-3)))
+    low, up, top = np.percentile(level[usable], [3, 15, 97])
+    # where nearly all cells are positive, the lower end alone would reach into them
+    spread = min(up - low, 0.03 * (top - low))
+    zero, scale = float(low), float(max(spread, 1e-3 * max(abs(low), 1e-3)))
     near, far, positive = _solve(level - zero, usable, around, scale)
     for _ in range(2):
         if positive is None:

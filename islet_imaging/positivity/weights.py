@@ -2,19 +2,16 @@
 
 The idea: of all features tried, three carry nearly everything once neighbours' light is taken away:
 the own level against that of the run's positive cells, against the noise of its negative cells, and
-the evidence of the run's two populations where they are separate.  The weights of a logistic of the
-three were fitted on phantoms with random optics, stains and compositions by
-``benchmarks/positivity/train.py``, which prints this file's numbers.
+the evidence of the run's two populations (of its controls, where populations are not separate).
+The weights of a logistic of the three were fitted on phantoms with random optics, stains and
+compositions by ``benchmarks/positivity/train.py``, which prints this file's numbers.
 They fail on stainings whose dim positives are dimmer, or whose negatives are brighter, relative to
 the typical positive cell than in the phantoms.
 """
 
 from __future__ import annotations
 
-#: of log(own / bright + 0.05 + 0.1 * spill / bright), asinh(own / soft), asinh(mix / 2), constant;
-#: where the run shows two populations
-SEPARATE = (1.354, 0.402, 0.276, 0.232)
-#: and where it does not, so that only controls can say what is negative
-CONTROLS_ONLY = (1.501, 0.329, 0.0, 0.340)
+#: of log(own / bright + 0.05 + 0.1 * spill / bright), asinh(own / soft), asinh(mix / 2), constant
+WEIGHTS = (1.63, 0.504, 0.256, 0.297)
 #: the positive level is taken to be at least this many spreads of negative cells
 FLOOR = 15.0

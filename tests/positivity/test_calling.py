@@ -1,0 +1,178 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from islet_imaging.errors import ProtocolError
+from islet_imaging.positivity import (
+    Threshold,
+    assign_phenotypes,
+    call_cells,
+    call_marker,
+    fit_marker,
+)
+from islet_imaging.positivity.spillover import estimate_spill, neighbourhood, own_level
+from islet_imaging.protocol import Channel, Positivity, Protocol
+
+PROTOCOL = Protocol((Channel("DAPI", "dna"), Channel("INS")))
+
+
+def cells(rng, n, share, *, image="a", spill=(0.0, 0.0), gain=1.0, offset=100.0, level=800.0):
+    """A table of cells whose light is known: own, and what neighbours throw on them."""
+    side = 9.0 * np.sqrt(n)
+    y, x = rng.uniform(0, side, (2, n))
+    table = pd.DataFrame({"image": image, "y_um": y, "x_um": x, "y_px": y, "x_px": x})
+    truth = rng.random(n) < share
+    own = np.where(truth, level * rng.lognormal(0, 0.6, n), 0.0)
+    light = neighbourhood(table).light(own, spill)
+    seen = own + light + 40 * rng.lognormal(0, 0.3, n) + rng.normal(0, 4, n)
+    table["INS_sector_p25"] = offset + gain * seen
+    table["INS_background"] = offset + 0.5 * gain
+    return table.assign(truth=truth)
+
+
+def scored(samples, controls, protocol=PROTOCOL):
+    fitted = fit_marker(samples, controls, "INS", protocol)
+    called = pd.concat([call_marker(s, None, "INS", fitted, protocol) for s in samples])
+    return fitted, called
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
+@pytest.mark.parametrize("with_control", [True, False])
+def test_fraction_under_heavy_spill(share, with_control):
+    rng = np.random.default_rng(3)
+    samples = [cells(rng, 500, share, image=f"s{k}", spill=(0.1, 0.03)) for k in range(3)]
+    controls = [cells(rng, 400, 0.0, image=f"c{k}") for k in range(2)] if with_control else []
+    fitted, called = scored(samples, controls)
+    if share > 0.9 and not with_control:
+        # hardly any dark cell and no control: open, or right, but never wrong
+        if not fitted.estimable:
+            return
+    naive = np.mean(called["INS_sector_p25"] > 100 + 40 * 2.2 + 10)
+    assert naive - share > 0.02
+    error = called["INS_probability"].mean() - called["truth"].mean()
+    assert abs(error) < 0.05, (fitted.reason, error)
+    # with few dark cells, own light and neighbours' light can hardly be told apart
+    low, high = (0.05, 0.2) if share < 0.9 else (0.0, 0.3)
+    assert low <= fitted.spill_near <= high
+
+
+def test_all_negative_run_with_control_is_nearly_zero():
+    rng = np.random.default_rng(4)
+    samples = [cells(rng, 500, 0.0, image=f"s{k}") for k in range(3)]
+    controls = [cells(rng, 400, 0.0, image=f"c{k}") for k in range(2)]
+    fitted, called = scored(samples, controls)
+    assert fitted.estimable
+    assert called["INS_probability"].mean() < 0.025
+    assert (called["INS_call"] == "positive").mean() < 0.005
+
+
+def test_all_positive_run_with_control_is_nearly_one():
+    rng = np.random.default_rng(5)
+    samples = [cells(rng, 500, 1.0, image=f"s{k}") for k in range(3)]
+    controls = [cells(rng, 400, 0.0, image=f"c{k}") for k in range(2)]
+    assert scored(samples, controls)[1]["INS_probability"].mean() > 0.9
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_one_population_without_control_is_left_open(share):
+    rng = np.random.default_rng(6)
+    fitted, called = scored([cells(rng, 800, share)], [])
+    assert fitted.status == "not_estimable"
+    assert not (called["INS_call"] == "positive").any()
+    assert called["INS_probability"].between(0.05, 0.5).all()
+    assert called["INS_reason"].str.contains("no threshold").all()
+
+
+def test_negative_image_among_positive_ones():
+    rng = np.random.default_rng(7)
+    samples = [cells(rng, 400, s, image=f"s{s}", spill=(0.1, 0.02)) for s in (0.0, 0.4, 0.8)]
+    called = scored(samples, [])[1]
+    assert called.loc[called["image"] == "s0.0", "INS_probability"].mean() < 0.03
+
+
+def test_gain_and_offset_of_a_whole_run_change_nothing():
+    def run(gain, offset):
+        rng = np.random.default_rng(8)
+        how = {"spill": (0.1, 0.02), "gain": gain, "offset": offset}
+        samples = [cells(rng, 400, 0.4, image=f"s{k}", **how) for k in range(2)]
+        controls = [cells(rng, 300, 0.0, image=f"c{k}", **how) for k in range(2)]
+        return scored(samples, controls)[1]["INS_probability"].to_numpy()
+
+    plain = run(1.0, 100.0)
+    for gain, offset in ((0.5, 100.0), (2.0, 100.0), (1.0, 300.0)):
+        np.testing.assert_allclose(run(gain, offset), plain, atol=0.02)
+
+
+def test_controls_photographed_brighter_are_not_believed():
+    rng = np.random.default_rng(9)
+    samples = [cells(rng, 400, 0.4, image=f"s{k}") for k in range(2)]
+    controls = [cells(rng, 300, 0.0, image=f"c{k}", gain=6.0) for k in range(2)]
+    fitted, called = scored(samples, controls)
+    assert "not comparable" in fitted.reason
+    assert fitted.per_image
+    assert called["INS_probability"].mean() == pytest.approx(0.4, abs=0.06)
+
+
+def test_stored_threshold_calls_the_same():
+    rng = np.random.default_rng(10)
+    samples = [cells(rng, 300, 0.4, image="s", spill=(0.1, 0.02))]
+    fitted, called = scored(samples, [])
+    again = Threshold.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    assert again == fitted
+    pd.testing.assert_frame_equal(call_marker(samples[0], None, "INS", again, PROTOCOL), called)
+
+
+def test_spill_is_found_again():
+    rng = np.random.default_rng(11)
+    table = cells(rng, 1500, 0.4, spill=(0.12, 0.03))
+    above = table["INS_sector_p25"].to_numpy() - 140
+    around = neighbourhood(table)
+    near, far = estimate_spill(above, around, 14.0)
+    assert near == pytest.approx(0.12, abs=0.05)
+    assert far == pytest.approx(0.03, abs=0.01)
+    own = own_level(above, around, (0.12, 0.03))
+    negative = ~table["truth"].to_numpy()
+    assert np.median(own[negative]) == pytest.approx(0, abs=5)
+
+
+def test_images_do_not_light_each_other():
+    one = pd.DataFrame({"image": ["a", "b"], "y_um": [0.0, 0.0], "x_um": [0.0, 3.0]})
+    assert neighbourhood(one).near.nnz == 0
+    assert neighbourhood(one.assign(image="a")).near.nnz == 2
+
+
+def test_cell_without_ring_takes_its_nucleus_and_lost_cell_is_unsure():
+    cut = Threshold("manual", "INS_ring_p25", 100.0, None, None, "ok", "", weights=(0, 1, 0, -5.3))
+    table = pd.DataFrame(
+        {"INS_ring_p25": [np.nan, np.nan, 500.0], "INS_nucleus_mean": [900.0, np.nan, 0.0]}
+    )
+    called = call_cells(table, "INS", cut)
+    assert list(called["INS_call"]) == ["positive", "unsure", "positive"]
+    assert called["INS_reason"].iloc[1] == "not measured"
+
+
+def test_empty_image_and_empty_run():
+    empty = cells(np.random.default_rng(0), 0, 0.5)
+    nothing = fit_marker([empty], [], "INS", PROTOCOL)
+    assert nothing.status == "not_estimable"
+    called = assign_phenotypes(call_marker(empty, None, "INS", nothing, PROTOCOL), PROTOCOL)
+    assert len(called) == 0
+    assert {"INS_own", "INS_probability", "INS_call", "INS_reason", "phenotype"} <= set(called)
+
+
+@pytest.mark.parametrize("method", ["levels", "control", "control_mixture", "mixture", "otsu"])
+def test_every_method_fits_and_calls(method):
+    rng = np.random.default_rng(12)
+    protocol = PROTOCOL.replace(positivity={"INS": Positivity(method=method)})
+    samples = [cells(rng, 400, 0.4, image=f"s{k}") for k in range(2)]
+    controls = [cells(rng, 300, 0.0, image=f"c{k}") for k in range(2)]
+    fitted, called = scored(samples, controls, protocol)
+    assert fitted.method == method
+    assert called["INS_probability"].mean() == pytest.approx(0.4, abs=0.2)
+
+
+def test_missing_feature_is_named():
+    with pytest.raises(ProtocolError, match="INS_sector_p25"):
+        fit_marker([pd.DataFrame({"y_um": [1.0], "x_um": [1.0]})], [], "INS", PROTOCOL)
