@@ -379,8 +379,7 @@ class ReviewSession:
             self._replay_table(last.image)
             self.open_image(last.image)
         else:
-            self._replay_table(last.image)
-            self._index()
+            self._replay_cell(last)
             if last.action == "shape":
                 self._paint_back(last)
             changed = (
@@ -391,6 +390,28 @@ class ReviewSession:
             self._after_edit(changed)
         self.set_focus(last.cell)
         return last
+
+    def _replay_cell(self, edit: Edit) -> None:
+        """Bring one edited cell to what the journal says of it now."""
+        held = [e for e in effective(self.edits) if e.image == edit.image]
+        row = self._rows.get(edit.cell)
+        raw = self.raw[edit.image]
+        own = raw[raw["cell"] == edit.cell]
+        shapes = edit.action == "shape" or any(e.action == "shape" for e in held)
+        if shapes or row is None or len(own) != 1:
+            self._replay_table(edit.image)
+            self._index()
+            return
+        replay = Replay(own, tolerance_px=float("inf"))
+        for one in held:
+            if one.cell == edit.cell:
+                replay.apply(one)
+        names = ["excluded", "flags", "corrected_by"]
+        if edit.marker:
+            names += [f"{edit.marker}_{n}" for n in ("call", "probability", "reason")]
+        for name in names:
+            if name in self.table:
+                self.table.loc[row, name] = replay.cells[name].iloc[0]
 
     def _replay_table(self, image: str) -> None:
         held = [e for e in effective(self.edits) if e.image == image]

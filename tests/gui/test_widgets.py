@@ -309,6 +309,7 @@ def test_widgets_can_be_closed_and_opened_again(viewer, run, session, module, na
     from napari_islet_imaging.session_view import view_of
 
     view_of(viewer, session).show()
+    before = list(viewer.mouse_drag_callbacks)
     for _ in range(3):
         widget = kind(viewer)
         dock = viewer.window.add_dock_widget(widget, name=name)
@@ -323,7 +324,7 @@ def test_widgets_can_be_closed_and_opened_again(viewer, run, session, module, na
         session.call("positive")
         viewer.layers.selection.active = viewer.layers[0]
     assert len(session.edits) == 3
-    assert not viewer.mouse_drag_callbacks
+    assert viewer.mouse_drag_callbacks == before
 
 
 def test_widgets_open_from_napari_s_menus(viewer):
