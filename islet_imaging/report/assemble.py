@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.report.data import GalleryEntry, ReportData
-from islet_imaging.report.gallery import display_limits, gallery_entry
+from islet_imaging.report.gallery import gallery_entry, image_limits, shown_region
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,23 +182,31 @@ def _gallery(
     marker = called.protocol.markers[0]
     chosen = _choose(islets, of, marker)
     entries = []
+    limits: dict[tuple[str, str], tuple[float, float]] = {}
     for image, islet in chosen:
         row = of[image]
         try:
             stained = read_row(row, called.protocol)
-            dna, plane = stained.channel(called.protocol.dna), stained.channel(marker)
+            size, dna = stained.require_pixel_size(), called.protocol.dna
+            cells = called.corrected[called.corrected["image"] == image]
+            region = shown_region(cells, islet, stained.shape, size)
+            for name in (dna, marker):
+                if (image, name) not in limits:
+                    limits[image, name] = image_limits(stained, name)
+            nuclei = read_labels(run, image, region=region)
             entries.append(
                 gallery_entry(
                     image=image,
                     marker=marker,
-                    dna=dna,
-                    marker_plane=plane,
-                    nuclei=read_labels(run, image),
-                    cells=called.corrected[called.corrected["image"] == image],
-                    pixel_size_um=stained.require_pixel_size(),
+                    dna=stained.channel(dna, region),
+                    marker_plane=stained.channel(marker, region),
+                    nuclei=nuclei,
+                    cells=cells,
+                    pixel_size_um=size,
                     islet=islet,
-                    dna_limits=display_limits(dna),
-                    marker_limits=display_limits(plane),
+                    region=(slice(0, nuclei.shape[0]), slice(0, nuclei.shape[1])),
+                    dna_limits=limits[image, dna],
+                    marker_limits=limits[image, marker],
                     condition=row.condition,
                     batch=row.batch,
                     role=row.role,

@@ -22,6 +22,8 @@ from islet_imaging.report.words import clean, esc
 if TYPE_CHECKING:
     import pandas as pd
 
+    from islet_imaging.image import IsletImage
+
 #: call, words
 CALLS = (
     ("positive", "positive: solid"),
@@ -31,6 +33,10 @@ CALLS = (
 )
 #: longest edge of a picture in the report, px
 MAX_EDGE = 640
+#: longest edge of what a picture shows, px; more cells than that hold cannot be told apart
+MAX_SHOWN = 4096
+#: patches along an edge, and their own edge, that grey levels of a slide are taken from
+PATCHES, PATCH_PX = 12, 256
 
 
 def _scaled(plane: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.float32]:
@@ -111,7 +117,7 @@ def gallery_entry(
     'positive'
     """
     if region is None:
-        region = _islet_region(cells, islet, nuclei.shape, pixel_size_um)
+        region = shown_region(cells, islet, nuclei.shape, pixel_size_um)
     dna_limits = dna_limits or display_limits(dna)
     marker_limits = marker_limits or display_limits(marker_plane)
     crop = nuclei[region]
@@ -139,17 +145,39 @@ def gallery_entry(
     )
 
 
-def _islet_region(
+def shown_region(
     cells: pd.DataFrame, islet: int, shape: tuple[int, ...], pixel_size_um: float
 ) -> tuple[slice, slice]:
-    own = cells[cells["islet"] == islet] if islet else cells.iloc[:0]
-    if own.empty:
-        return slice(0, shape[0]), slice(0, shape[1])
+    """Rows and columns of an islet with a margin, or of the image; the middle of large ones."""
+    own = cells[cells["islet"] == islet] if islet else cells
     pad = 12.0 / pixel_size_um
-    top, left = (max(0, int(own[c].min() - pad)) for c in ("y_px", "x_px"))
-    bottom = min(shape[0], int(own["y_px"].max() + pad) + 1)
-    right = min(shape[1], int(own["x_px"].max() + pad) + 1)
-    return slice(top, bottom), slice(left, right)
+    spans = []
+    for column, length in zip(("y_px", "x_px"), shape, strict=True):
+        start, stop = 0, length
+        if islet and len(own):
+            start = max(0, int(own[column].min() - pad))
+            stop = min(length, int(own[column].max() + pad) + 1)
+        if stop - start > MAX_SHOWN:
+            middle = int(own[column].median()) if len(own) else (start + stop) // 2
+            start = min(max(start, middle - MAX_SHOWN // 2), stop - MAX_SHOWN)
+            stop = start + MAX_SHOWN
+        spans.append(slice(start, stop))
+    return spans[0], spans[1]
+
+
+def image_limits(image: IsletImage, channel: str) -> tuple[float, float]:
+    """`display_limits` of a channel; of a slide from patches spread evenly over it."""
+    from islet_imaging.slide import SLIDE_PX
+
+    if image.shape[0] * image.shape[1] <= SLIDE_PX:
+        return display_limits(image.channel(channel))
+    starts = [np.linspace(0, max(0, n - PATCH_PX), PATCHES).astype(int) for n in image.shape]
+    patches = [
+        image.channel(channel, (slice(y, y + PATCH_PX), slice(x, x + PATCH_PX)))
+        for y in starts[0].tolist()
+        for x in starts[1].tolist()
+    ]
+    return display_limits(np.concatenate(patches))
 
 
 def _outlines(
@@ -158,7 +186,8 @@ def _outlines(
     from scipy import ndimage
     from skimage.measure import approximate_polygon, find_contours
 
-    known = {int(row["cell"]): row for row in cells.to_dict("records")}
+    here = cells[cells["cell"].isin(np.unique(labels))]
+    known = {int(row["cell"]): row for row in here.to_dict("records")}
     out = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None or label not in known:
