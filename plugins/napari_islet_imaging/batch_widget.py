@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class BatchWidget(Panel):
     """Score a folder of images."""
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        super().__init__(viewer)
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
         self.job: Job | None = None
         self.session: ReviewSession | None = None
         self._build()

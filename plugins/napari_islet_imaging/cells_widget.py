@@ -44,8 +44,9 @@ _OUTLINES_EVERY_MS = 60
 class CellsWidget(Panel):
     """Why each cell was called; see the module."""
 
-    def __init__(self, viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
-        super().__init__(viewer)
+    def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
+        super().__init__(napari_viewer)
+        viewer = self.viewer
         self.session: ReviewSession | None = None
         self.seen: ThresholdView | None = None
         #: labels chosen by range or by clicks

@@ -57,14 +57,15 @@ class ReviewWidget(Panel):
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        The window.
+    napari_viewer : napari.Viewer
+        The window; napari gives it by this name.
     session : ReviewSession, optional
         The session; by default the one whose layers are in the viewer.
     """
 
-    def __init__(self, viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
-        super().__init__(viewer)
+    def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
+        super().__init__(napari_viewer)
+        viewer = self.viewer
         self.session: ReviewSession | None = None
         self.view: SessionView | None = None
         self._build()

@@ -41,8 +41,9 @@ _MICRON = ("um", "µm", "micrometer", "micron", "micrometre")
 class ScoreWidget(Panel):
     """Score the image in the viewer."""
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        super().__init__(viewer)
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        viewer = self.viewer
         self.job: Job | None = None
         self.protocol: Protocol | None = None
         self.controls: list[Path] = []

@@ -29,11 +29,9 @@ FOCUS = "cell in focus"
 
 
 def view_of(viewer: napari.Viewer, session: ReviewSession) -> SessionView:
-    """The one view of a session in a viewer, made where there is none yet."""
-    view = session.view
-    if isinstance(view, SessionView) and view.viewer is viewer:
-        return view
-    session.view = SessionView(viewer, session)
+    """The one view of a session, made where there is none yet; a session is in one viewer."""
+    if not isinstance(session.view, SessionView):
+        session.view = SessionView(viewer, session)
     return session.view
 
 

@@ -33,8 +33,9 @@ _ENOUGH = 40
 class TeachWidget(Panel):
     """Fine-tune on a run's corrections."""
 
-    def __init__(self, viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
-        super().__init__(viewer)
+    def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
+        super().__init__(napari_viewer)
+        viewer = self.viewer
         self.session: ReviewSession | None = None
         self.job: Job | None = None
         self._made: Path | None = None

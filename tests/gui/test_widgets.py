@@ -328,6 +328,7 @@ def test_widgets_can_be_closed_and_opened_again(viewer, run, session, module, na
 
 
 def test_widgets_open_from_napari_s_menus(viewer):
+    opened = []
     for display in (
         "Score an image",
         "Understand the calls",
@@ -336,8 +337,10 @@ def test_widgets_open_from_napari_s_menus(viewer):
         "Teach the network a stain",
     ):
         _, widget = viewer.window.add_plugin_dock_widget("islet-imaging", display)
-        assert widget.isVisible()
-    _settle(0.1)
+        opened.append(widget)
+    _settle(0.3)
+    assert len({type(w) for w in opened}) == 5
+    assert all(w.isVisible() for w in opened)
 
 
 # ------------------------------------------------------------ score
