@@ -330,6 +330,8 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     rows, folder_flags = check_rows(rows_of(facts), protocol)
     called = call_run(run, rows, protocol)
     summary, raw_summary = _summaries(called, rows)
+    if summary is not None:
+        summary = _with_fragile(summary, called, rows)
     tables = {
         "conditions": _columns(CONDITIONS) if summary is None else summary.conditions,
         "batches": _columns(BATCHES) if summary is None else summary.batches,
@@ -356,6 +358,35 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     write_report(run / "report.html", data)
     write_text(run / "provenance.json", json.dumps(facts, indent=1, ensure_ascii=False))
     return Run.open(run)
+
+
+def _with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) -> Summary:
+    """The summary with a note where the answer hangs on where the threshold sits."""
+    from islet_imaging.positivity import threshold_sensitivity
+
+    of = {r.image: r for r in rows}
+    cells = called.raw[~called.raw["excluded"].astype(bool)]
+    samples = cells[cells["image"].map(lambda i: of[i].role == "sample")]
+    where = [samples["image"].map(lambda i, k=k: getattr(of[i], k)) for k in ("condition", "batch")]
+    fragile: dict[tuple[str, str], list[str]] = {}
+    for (condition, batch), group in samples.groupby(where):
+        for marker, threshold in called.thresholds[str(batch)].items():
+            if threshold.feature not in group:
+                continue
+            found = threshold_sensitivity(group[threshold.feature], threshold)
+            if found is not None and found.fragile:
+                text = f"{batch} {found.slope_pp:.0f}".strip()
+                fragile.setdefault((str(condition), marker), []).append(text)
+    table = summary.conditions.copy()
+    said = "fragile: points by which a threshold 10 % higher or lower moves a batch: "
+    table["note"] = [
+        "; ".join(n for n in (note, said + ", ".join(named) if named else "") if n)
+        for note, named in (
+            (row["note"], fragile.get((row["condition"], row["marker"])))
+            for row in table.to_dict("records")
+        )
+    ]
+    return dataclasses.replace(summary, conditions=table)
 
 
 def check_rows(rows: Sequence[ImageRow], protocol: Protocol) -> tuple[list[ImageRow], list[Flag]]:

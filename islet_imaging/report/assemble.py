@@ -20,6 +20,7 @@ from islet_imaging.report.gallery import gallery_entry, image_limits, shown_regi
 if TYPE_CHECKING:
     import pandas as pd
 
+    from islet_imaging.protocol import Protocol
     from islet_imaging.quality import Flag
     from islet_imaging.results import CalledRun, ImageRow
     from islet_imaging.statistics import Summary
@@ -69,6 +70,8 @@ def report_data(
     """
     import dataclasses
 
+    from islet_imaging.statistics import variance_table
+
     image_flags = [dataclasses.replace(f, image=r.image) for r in rows for f in r.flags]
     shown = {k: v for k, v in provenance.items() if k not in ("images", "inputs")}
     return ReportData(
@@ -79,6 +82,8 @@ def report_data(
         islets=islets,
         cells=called.corrected,
         levels=None if summary is None else summary.levels,
+        variance=None if summary is None else variance_table(summary),
+        sentences=_equivalents(rows, called.protocol, islets),
         composition=None if summary is None else summary.phenotypes,
         comparisons=_comparisons(summary),
         thresholds=_thresholds(rows, called),
@@ -87,6 +92,21 @@ def report_data(
         provenance=shown,
         corrections=_corrections(called, summary, raw_summary),
     )
+
+
+def _equivalents(rows: Sequence[ImageRow], protocol: Protocol, islets: pd.DataFrame) -> list[str]:
+    """Islet equivalents per condition, for whole aggregates only."""
+    from islet_imaging.islets import islet_equivalents
+
+    if protocol.islets.preparation != "whole" or not len(islets):
+        return []
+    found = []
+    for condition in dict.fromkeys(r.condition for r in rows if r.role == "sample"):
+        images = {r.image for r in rows if r.condition == condition and r.role == "sample"}
+        whole = islets[islets["image"].isin(images) & ~islets["touches_border"].astype(bool)]
+        sizes = islet_equivalents(whole["diameter_um"], preparation="whole")
+        found.append(f"{condition or 'All images'}: {sizes}; those cut by the frame left out.")
+    return found
 
 
 def _comparisons(summary: Summary | None) -> pd.DataFrame | None:

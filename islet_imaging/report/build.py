@@ -156,6 +156,30 @@ def _composition(data: ReportData) -> str:
     )
 
 
+def _variance(data: ReportData) -> str:
+    """Where the scatter comes from, and so what the next experiment should have more of."""
+    if data.variance is None:
+        return ""
+    rows = data.variance.dropna(subset=["islet_sd_pp"])
+    if rows.empty:
+        return ""
+    columns = [
+        ("condition", "Condition", clean),
+        ("marker", "Marker", clean),
+        ("batch_sd_pp", "SD between batches, points", number),
+        ("islet_sd_pp", "SD between islets of a batch, points", number),
+        ("icc_batch", "ICC of a batch", number),
+        ("icc_islet", "ICC of an islet", number),
+        ("design_effect", "Design effect", number),
+        ("effective_cells", "Cells are worth", count),
+    ]
+    return (
+        "<p>Cells of one islet are alike, so many cells are worth few independent ones. Where the "
+        "batches differ most, more batches help; more cells hardly ever do.</p>"
+        + table(rows, columns, caption="Where the scatter comes from (beta-binomial split)")
+    )
+
+
 def _levels(data: ReportData) -> str:
     out = []
     if data.levels is not None and not data.levels.empty:
@@ -181,6 +205,8 @@ def _levels(data: ReportData) -> str:
             "one islet even more.</p>"
             + table(data.levels, columns, caption="Numbers at every level")
         )
+    out += [f"<p>{esc(sentence)}</p>" for sentence in data.sentences]
+    out.append(_variance(data))
     if "flags" in data.cells and len(data.cells):
         codes = data.cells["flags"].fillna("").astype(str)
         tally: dict[str, int] = {}

@@ -88,6 +88,10 @@ class ReportData:
         The run's tables (design 4).
     levels : DataFrame, optional
         What was sampled, per condition.
+    variance : DataFrame, optional
+        Where the scatter comes from: ``variance_table`` of the statistics.
+    sentences : sequence of str
+        What was counted, in words: islet equivalents of whole aggregates.
     composition : DataFrame, optional
         condition, kind, class, n_batches, n_cells, fraction, ci_low, ci_high.
     comparisons : DataFrame, optional
@@ -116,6 +120,8 @@ class ReportData:
     islets: pd.DataFrame
     cells: pd.DataFrame
     levels: pd.DataFrame | None = None
+    variance: pd.DataFrame | None = None
+    sentences: Sequence[str] = ()
     composition: pd.DataFrame | None = None
     comparisons: pd.DataFrame | None = None
     thresholds: Sequence[Mapping[str, Any]] = ()
