@@ -348,7 +348,9 @@ def prepare(
         writer.writerow(["file", "condition", "batch", "role"])
         for k, path in enumerate(files):
             relative = path.resolve().relative_to(folder).as_posix()
-            writer.writerow([relative, "", "", "sample" if k == 0 else "negative_control"])
+            role = "sample" if k == 0 else "negative_control"
+            # one image is one staining run; the tables say that nothing follows for others
+            writer.writerow([relative, "this image", "this image", role])
     return {
         "folder": str(folder),
         "out": str(out),
