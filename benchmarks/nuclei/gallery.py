@@ -1,6 +1,6 @@
 """Nuclei: a picture of the best and the worst images of a set.
 
-    python benchmarks/nuclei/gallery.py --set phantom_cryo10um_widefield --out docs/nuclei_gallery.png
+    python benchmarks/nuclei/gallery.py --set phantom_ffpe20x --out docs/nuclei_gallery.png
 
 Yellow: found and true edges agree; red: true only; green: found only.  Only pictures of phantoms go
 into the repository: the real images stay where they are.

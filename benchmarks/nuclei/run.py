@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--sets", default="all")
     parser.add_argument("--modes", default="known,auto")
     parser.add_argument("--model", default="islet-nuclei", help="name or folder of the network")
+    parser.add_argument("--phantoms", type=int, default=2, help="phantoms of each preset")
     parser.add_argument("--as", dest="label", help="name of the network's rows in the table")
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument(
@@ -49,7 +50,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in sets:
-            images = list(cases(name, args.data))
+            images = list(cases(name, args.data, phantom_seeds=args.phantoms))
             folder = Path(scratch) / name
             folder.mkdir()
             listed = []

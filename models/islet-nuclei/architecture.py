@@ -136,6 +136,8 @@ def fold_batch_norm(net: UNet) -> UNet:
     for module in folded.modules():
         if isinstance(module, _ConvBlock):
             conv, norm = module[0], module[1]
+            if isinstance(norm, nn.Identity):
+                continue  # folded before, as the shipped weights are
             assert isinstance(conv, nn.Conv2d)
             assert isinstance(norm, nn.BatchNorm2d)
             module[0] = nn.utils.fuse_conv_bn_eval(conv, norm)
