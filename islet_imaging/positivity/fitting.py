@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging.positivity.levels import StainLevels, counted, level_of, stain_levels
-from islet_imaging.positivity.mixture import fit_mixture, robust_negative
+from islet_imaging.positivity.levels import (
+    StainLevels,
+    counted,
+    level_of,
+    mix_soft,
+    populations,
+    stain_levels,
+)
+from islet_imaging.positivity.mixture import robust_negative
 from islet_imaging.positivity.spillover import neighbourhood, positive_level
 from islet_imaging.positivity.threshold import (
     FLOOR_ODDS,
@@ -41,6 +48,8 @@ Floats = NDArray[np.float64]
 
 #: where no cell is clearly positive, the cut is at least this many spreads above the negatives
 LEAST_SPREADS = 5.0
+#: without controls, more positives than this leave too few dark cells to learn from
+FEW_DARK = 0.85
 
 
 def fit_marker(
@@ -253,6 +262,8 @@ def _by_levels(
             f"negatives at {levels.zero:.4g} (spread {levels.scale:.3g}, from {levels.source}), "
             f"positives {fitted.bright:.4g} above them, cut at {share:.0f} % of that"
         )
+        if not dark.size and (fitted.positive_fraction or 0.0) > FEW_DARK:
+            reason += "; hardly any dark cell and no controls, so negatives are uncertain"
         if not separate:
             reason += f"; populations not separate ({fitted.reason}), so by controls only"
     else:
@@ -280,8 +291,8 @@ def _model(
     did, by a steep logistic at their high quantile.
     """
     bright = max(positive or 0.0, FLOOR * scale)
-    mix_soft = max(scale, 0.03 * positive) if positive is not None else scale
-    mixture = fit_mixture(np.arcsinh((own - zero) / mix_soft))
+    soft = mix_soft(scale, positive)
+    mixture = populations(own - zero, scale, positive)
     separate = mixture.separable and positive is not None
     if separate:
         mix_cut, mix_slope = mixture.crossing(), slope_at_crossing(mixture)
@@ -289,7 +300,7 @@ def _model(
         above = LEAST_SPREADS * scale
         if dark.size:
             above = max(above, trimmed_quantile(dark, 0.995) - zero)
-        mix_soft, mix_cut = scale, float(np.arcsinh(above / scale))
+        soft, mix_cut = scale, float(np.arcsinh(above / scale))
         mix_slope = FLOOR_ODDS / mix_cut
     made = Threshold(
         method="levels",
@@ -305,7 +316,7 @@ def _model(
         bright=bright,
         # without clearly positive cells nothing tells how bright one would be: controls alone
         weights=WEIGHTS if positive is not None else (0.0, mix_slope, 0.0, -FLOOR_ODDS),
-        mix_soft=mix_soft,
+        mix_soft=soft,
         mix_slope=mix_slope,
         mix_cut=mix_cut,
         negative_location=zero,

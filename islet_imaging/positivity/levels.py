@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.errors import ProtocolError
-from islet_imaging.positivity.mixture import robust_negative
+from islet_imaging.positivity.mixture import Mixture, fit_mixture, robust_negative
 from islet_imaging.positivity.spillover import (
     Neighbourhood,
     estimate_spill,
@@ -224,11 +224,34 @@ def _solve(
 def _without_control(
     level: Floats, usable: NDArray[np.bool_], around: Neighbourhood | None
 ) -> tuple[float, float, float, float, float | None]:
-    """Dark levels from the samples' lower end, then from the cells that are found dark."""
+    """Dark levels from the samples' lower end, then from the cells that are found dark.
+
+    Two guesses of the spread are followed, one for runs with many dark cells and one for runs with
+    few; the one that ends with the populations further apart is right.
+    """
     low, up, top = np.percentile(level[usable], [3, 15, 97])
-    # where nearly all cells are positive, the lower end alone would reach into them
-    spread = min(up - low, 0.03 * (top - low))
-    zero, scale = float(low), float(max(spread, 1e-3 * max(abs(low), 1e-3)))
+    least = 1e-3 * max(abs(low), 1e-3)
+    best, distance = None, -np.inf
+    for guess in {float(max(up - low, least)), float(max(0.03 * (top - low), least))}:
+        found = _refined(level, usable, around, float(low), guess)
+        zero, scale, near, far, positive = found
+        above = level - zero
+        own = above if around is None else own_level(above, around, (near, far))
+        apart = populations(own[usable], scale, positive)
+        score = apart.separation + (100 if apart.separable and positive is not None else 0)
+        if score > distance:
+            best, distance = found, score
+    assert best is not None
+    return best
+
+
+def _refined(
+    level: Floats,
+    usable: NDArray[np.bool_],
+    around: Neighbourhood | None,
+    zero: float,
+    scale: float,
+) -> tuple[float, float, float, float, float | None]:
     near, far, positive = _solve(level - zero, usable, around, scale)
     for _ in range(2):
         if positive is None:
@@ -239,9 +262,34 @@ def _without_control(
         if negative.size < 20:
             break
         shift, spread = robust_negative(negative)
-        zero, scale = zero + shift, max(spread, 0.2 * scale)
+        zero, scale = zero + shift, min(max(spread, 0.2 * scale), positive / 20)
         near, far, positive = _solve(level - zero, usable, around, scale)
     return zero, scale, near, far, positive
+
+
+def populations(own: Floats, scale: float, positive: float | None) -> Mixture:
+    """Two populations of own levels above zero, held by nothing: they must show by themselves.
+
+    Parameters
+    ----------
+    own : ndarray
+        Own levels above zero.
+    scale : float
+        Spread of negative cells.
+    positive : float or None
+        Level of positive cells.
+
+    Returns
+    -------
+    Mixture
+        On the scale ``asinh(own / mix_soft(scale, positive))``.
+    """
+    return fit_mixture(np.arcsinh(own / mix_soft(scale, positive)))
+
+
+def mix_soft(scale: float, positive: float | None) -> float:
+    """Softening of the scale that populations are fitted on."""
+    return scale if positive is None else max(scale, 0.03 * positive)
 
 
 def _unlike(cells: pd.DataFrame, column: str, positive: float | None) -> str:

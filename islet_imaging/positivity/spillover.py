@@ -111,8 +111,6 @@ def neighbourhood(cells: pd.DataFrame) -> Neighbourhood:
             continue
         where = positions_um(cells.iloc[members])
         pairs = cKDTree(where).query_pairs(REACH_UM, output_type="ndarray")
-        # the order in which a tree lists pairs is nobody's promise
-        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
         gap = where[pairs[:, 0]] - where[pairs[:, 1]]
         one.append(members[pairs[:, 0]])
         two.append(members[pairs[:, 1]])
@@ -158,8 +156,8 @@ def own_level(above: Floats, around: Neighbourhood, spill: tuple[float, float]) 
         return above.copy()
     finite = np.where(np.isfinite(above), above, 0.0)
     own: Floats = np.maximum(finite, 0)
-    tolerance = 1e-4 * max(float(own.max(initial=0.0)), 1e-12)
-    for _ in range(25):
+    tolerance = 1e-3 * max(float(own.max(initial=0.0)), 1e-12)
+    for _ in range(20):
         # damped: the plain iteration swings between two states in dense clusters
         new = 0.5 * own + 0.5 * np.maximum(finite - around.light(own, spill), 0)
         change = float(np.abs(new - own).max(initial=0.0))
