@@ -40,7 +40,13 @@ BATCHES = (
 #: what makes a threshold of the staining run invalid for an image
 STOPS = ("exposure_mismatch",)
 #: what says nothing of a picture with one dye only
-OF_SAMPLES = ("few_cells", "swapped_channels", "partly_out_of_focus", "empty_channel")
+OF_SAMPLES = (
+    "few_cells",
+    "swapped_channels",
+    "partly_out_of_focus",
+    "empty_channel",
+    "exposure_mismatch",
+)
 
 _FIRST_COLUMNS = ("image", "islet", "cell", "y_px", "x_px", "y_um", "x_um", "nucleus_area_um2")
 _LAST_COLUMNS = ("phenotype", "excluded", "flags")
