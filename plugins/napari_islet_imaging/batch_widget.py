@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -25,12 +26,16 @@ from qtpy.QtWidgets import (
 
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.jobs import Job
+from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import Panel, dock_beside, wrapped
 
 if TYPE_CHECKING:
     import napari
 
     from napari_islet_imaging.session import ReviewSession
+
+#: where a list item keeps the image's name
+_NAME_ROLE = Qt.ItemDataRole.UserRole
 
 
 class BatchWidget(Panel):
@@ -183,8 +188,6 @@ class BatchWidget(Panel):
 
     def _done(self, result: dict[str, Any]) -> None:
         from islet_imaging.run import Run
-        from napari_islet_imaging.session import ReviewSession
-        from napari_islet_imaging.session_view import view_of
 
         run = Run.open(result["run"])
         images = run.images
@@ -192,15 +195,21 @@ class BatchWidget(Panel):
         for row in images.itertuples():
             note = "" if row.status == "scored" else f"  ({row.status}: {row.message})"
             item = QListWidgetItem(f"{row.image}{note}")
-            item.setData(256, row.image if row.status == "scored" else "")
+            item.setData(_NAME_ROLE, row.image if row.status == "scored" else "")
             self.list.addItem(item)
         scored = int((images["status"] == "scored").sum())
         self.status.setText(
             f"{scored} of {len(images)} images scored. Report: {run.path}/report.html"
         )
         if scored:
-            self.session = ReviewSession(run)
-            view_of(self.viewer, self.session)
+            load_session(result["run"], self._loaded, self.status.setText)
+
+    def _loaded(self, session: ReviewSession | None) -> None:
+        from napari_islet_imaging.session_view import view_of
+
+        if session is not None:
+            self.session = session
+            view_of(self.viewer, session)
             self.review_button.setEnabled(True)
 
     # ------------------------------------------------------------ looking
@@ -210,7 +219,7 @@ class BatchWidget(Panel):
             return
         try:
             if self.session is not None:
-                name = item.data(256)
+                name = item.data(_NAME_ROLE)
                 if name:
                     self.session.open_image(name)
             else:

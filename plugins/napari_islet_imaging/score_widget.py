@@ -27,6 +27,7 @@ from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
 from napari_islet_imaging.layers import KEY, remove_session_layers
+from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import Legend, Panel, chooser, dock_beside, wrapped
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ class ScoreWidget(Panel):
         if held in groups:
             self.image_box.setCurrentText(held)
         self.image_box.blockSignals(False)
-        self._image_chosen(self.image_box.currentText())
+        # the form of an image that is still there stays as it was filled in
+        if self.image_box.currentText() != held or not held or self.channels.rowCount() == 0:
+            self._image_chosen(self.image_box.currentText())
 
     def _image_chosen(self, name: str) -> None:
         chosen = self._groups.get(name, [])
@@ -264,33 +267,27 @@ class ScoreWidget(Panel):
         self.cancel_button.setEnabled(False)
 
     def _done(self, result: dict[str, Any]) -> None:
-        from islet_imaging.run import Run
+        self.status.setText("Scored; opening…")
+        load_session(result["run"], self._show, self.status.setText)
+
+    def _show(self, session: ReviewSession | None) -> None:
         from napari_islet_imaging import words
-        from napari_islet_imaging.session import ReviewSession
         from napari_islet_imaging.session_view import view_of
 
-        try:
-            run = Run.open(result["run"])
-            images = run.images
-            failed = images[images["status"] != "scored"]
-            samples = images[(images["status"] == "scored") & (images["role"] == "sample")]
-            if not len(samples):
-                self.status.setText("; ".join(failed["message"]) or "no cell was found")
-                return
-            if self.session is not None:
-                remove_session_layers(self.viewer, self.session)
-            for layer in self._groups.get(self.image_box.currentText(), []):
-                layer.visible = False  # the run brings its own, with the names of the protocol
-            self.session = ReviewSession(run)
-            view_of(self.viewer, self.session)
-            self.session.open_image(str(samples["image"].iloc[0]))
-        except IsletImagingError as error:
-            self.status.setText(str(error))
+        if session is None or session.open is None:
+            self.status.setText("Nothing could be scored; see run.log in the results folder.")
             return
-        text = words.headline(self.session)
-        for row in failed.itertuples():
+        if self.session is not None:
+            remove_session_layers(self.viewer, self.session)
+        for layer in self._groups.get(self.image_box.currentText(), []):
+            layer.visible = False  # the run brings its own, with the names of the protocol
+        self.session = session
+        view_of(self.viewer, session).show()
+        text = words.headline(session)
+        images = session.images
+        for row in images[images["status"] != "scored"].itertuples():
             text += f"<br>⚑ {row.image}: {row.message}"
-        self.status.setText(text + f"<br>Report and tables: {run.path}")
+        self.status.setText(text + f"<br>Report and tables: {session.run.path}")
         self.review_button.setVisible(True)
 
     def review(self, *_: object) -> None:

@@ -69,7 +69,8 @@ def intervals(session: ReviewSession) -> list[str]:
         name = row.condition or "all samples"
         line = f"{name}: {percent(row.fraction)}"
         if np.isfinite(row.ci_low) and np.isfinite(row.ci_high):
-            line += f" (95 % interval {100 * row.ci_low:.1f} to {100 * row.ci_high:.1f} %)"
+            line += f" (95 % interval {100 * row.ci_low:.1f} to {100 * row.ci_high:.1f} %"
+            line += f", {row.interval})" if row.interval else ")"
         line += f", {row.n_batches} batch" + ("es" if row.n_batches != 1 else "")
         lines.append(line)
     return ["<i>in the tables: </i>" + "; ".join(lines)] if lines else []

@@ -379,8 +379,7 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
         now = time.monotonic()
         longest, last = max(longest, now - last), now
         time.sleep(0.002)
-    _settle(0.5)
-    assert "INS+" in widget.status.text(), widget.status.text()
+    qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=60000)
     run = Run.open(tmp_path / "run")
     again = score_folder(
         tmp_path / "run" / "input",
