@@ -10,10 +10,7 @@ whether or not the package was imported before, although both carry the same nam
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-from typing import Any
-
+from islet_imaging.callable_package import make_callable
 from islet_imaging.phantom.experiment import write_experiment
 from islet_imaging.phantom.parameters import PhantomParameters
 from islet_imaging.phantom.presets import HARD_PRESETS, PRESETS, get_preset
@@ -33,10 +30,4 @@ __all__ = [
     "write_experiment",
 ]
 
-
-class _CallablePackage(ModuleType):
-    def __call__(self, *args: Any, **kwargs: Any) -> Phantom:
-        return phantom(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallablePackage
+make_callable(__name__, phantom)
