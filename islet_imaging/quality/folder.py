@@ -31,6 +31,8 @@ SETTINGS = {
 BATCH = 4
 #: nuclei of one run differ less than this between images taken with one setting
 STAIN_RATIO = 2.2
+#: share of tissue above which an image has no background
+FULL = 0.5
 #: fall of brightness over the frame from which a flat field is worth its while
 UNEVEN = 0.3
 
@@ -69,13 +71,15 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
         batches[str(row.get("batch") or "")].append(row)
     found = [*_duplicates(rows, protocol)]
     for name, members in batches.items():
-        found += _focus(members, name, protocol)
+        # single stains show one dye only, so nothing of the other channels can be compared
+        stained = [r for r in members if not str(r.get("role", "")).startswith("single_stain")]
+        found += _focus(stained, name, protocol)
         found += _geometry(members, name)
         found += _settings(members, protocol)
         found += _levels(members, protocol)
         found += _dna_bleed(members, protocol)
-        found += _stain_level(members, name, protocol)
-        found += _illumination(members, name, protocol)
+        found += _stain_level(stained, name, protocol)
+        found += _illumination(stained, name, protocol)
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
 
 
@@ -241,7 +245,8 @@ def _levels(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Flag]
         level = float(np.median([c.background for c in base]))
         for row in samples:
             c = row["numbers"].channels.get(marker)
-            if c is None or c.noise <= 0:
+            # where tissue fills the frame there is no dark part to compare
+            if c is None or c.noise <= 0 or row["numbers"].tissue > FULL:
                 continue
             if c.noise > 1.35 * noise and c.background > 1.25 * level:
                 word = "higher"

@@ -29,11 +29,10 @@ COMB = 0.15
 #: step across 8-pixel borders over other steps, above which a picture was JPEG
 BLOCKINESS = 1.10
 #: a straight step of this many robust standard deviations is a seam
-SEAM_Z = 6.5
-#: a marker that is this many times as nuclear as the DNA channel is the DNA channel
-SWAPPED = 0.8
-#: variation at the scale of nuclei that any nuclear stain shows; unstained channels show less
-NUCLEAR_BAND = 0.3
+SEAM_Z = 7.5
+#: a marker this many times as nuclear as the DNA channel, with this much variation at the scale of
+#: nuclei, this much against the DNA channel's, beside a DNA channel this patchy, is the DNA channel
+SWAPPED, NUCLEAR_BAND, BAND_RATIO, PATCHY = 0.9, 0.4, 0.9, 0.3
 #: variation between cells that a stained marker shows; glow alone shows less
 STAINED_SLOW = 0.38
 #: thickness above which widefield light of neighbouring cells dominates errors, um
@@ -60,7 +59,8 @@ def check_image(
     protocol : Protocol
         Names the channels; ``protocol.quality`` holds the limits.
     metadata : mapping
-        What the file and the sample sheet say: ``significant_bits``, ``compression``, ``suffix``,
+        What the file and the sample sheet say: ``role``, ``significant_bits``, ``compression``,
+        ``suffix``,
         ``modality``, ``section_um`` are used where present.
     cells : DataFrame, optional
         The cells table with the column ``flags`` of :func:`flag_cells`.
@@ -101,7 +101,7 @@ def check_image(
         *_values(numbers, protocol),
         *_encoding(numbers, metadata),
         *_optics(numbers, protocol, metadata),
-        *_identity(numbers, protocol),
+        *_identity(numbers, protocol, metadata),
         *_shared_light(numbers, protocol),
         *_cells(cells, protocol, numbers),
         *_domain(out_of_domain),
@@ -288,16 +288,23 @@ def _optics(
         )
 
 
-def _identity(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
+def _identity(
+    numbers: ImageNumbers, protocol: Protocol, metadata: Mapping[str, Any]
+) -> Iterator[Flag]:
     dna = numbers.channels.get(protocol.dna)
-    if dna is None or _dead(dna):
+    if dna is None or _dead(dna) or str(metadata.get("role", "")).startswith("single_stain"):
+        # a single stain has no DNA dye, or no marker
         return
     for name in protocol.markers:
         c = numbers.channels.get(name)
         if c is None or _dead(c) or protocol.channel(name).compartment == "nucleus":
             continue
         likeness = nuclear_likeness(c, dna)
-        if likeness > SWAPPED and c.band > NUCLEAR_BAND:
+        if (
+            likeness > SWAPPED
+            and c.band > max(NUCLEAR_BAND, BAND_RATIO * dna.band)
+            and dna.slow > PATCHY
+        ):
             yield Flag(
                 "swapped_channels",
                 "block",
@@ -319,6 +326,10 @@ def nuclear_likeness(c: ChannelNumbers, dna: ChannelNumbers) -> float:
     return (c.band / dna.band) * (dna.slow / c.slow)
 
 
+def _light(c: ChannelNumbers) -> float:
+    return c.tissue - c.background
+
+
 def _shared_light(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
     limits = protocol.quality
     if numbers.specks is not None and numbers.specks > limits.specks_per_mm2:
@@ -334,7 +345,10 @@ def _shared_light(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
         if source == protocol.dna or not numbers.channels[source].slow > STAINED_SLOW:
             continue
         for target, slope in targets.items():
-            if slope > limits.bleed_through:
+            # haze of the commoner stain lies over the rarer one wherever that is: only the light
+            # of the commoner one can be told from it
+            rarer = _light(numbers.channels[source]) < _light(numbers.channels[target])
+            if slope > limits.bleed_through and not rarer:
                 yield Flag(
                     "bleed_through",
                     "warning",

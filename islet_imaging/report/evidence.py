@@ -67,6 +67,12 @@ def _flag_group(code: str, flags: list[Flag]) -> str:
     return f'<div class="flag {severity}">{head}{body}</div>'
 
 
+def _reason(reason: Any) -> str:
+    """Why the cut is where it is, as a sentence of its own."""
+    text = clean(reason).strip().rstrip(".")
+    return f'<br><span class="why">{esc(text[:1].upper() + text[1:])}.</span>' if text else ""
+
+
 def thresholds_section(data: ReportData) -> str:
     """Each threshold with its histograms and sensitivity; doubtful ones first."""
     if not data.thresholds:
@@ -89,19 +95,18 @@ def thresholds_section(data: ReportData) -> str:
             verdict += f", method: {esc(info.get('method'))}."
         curve = info.get("sensitivity") or {}
         slope = curve.get("slope_pp")
+        moved = "" if slope is None or missing(slope) else f"{float(slope):.1f}"
         if info.get("fragile"):
             verdict += (
                 ' <span class="bad">Fragile:</span> moving the threshold by 10 % moves the share '
-                f"by {esc(number(slope))} percentage points."
+                f"by {moved} percentage points."
             )
         elif not missing(slope):
-            verdict += (
-                f" Moving it by 10 % moves the share by {esc(number(slope))} percentage points."
-            )
+            verdict += f" Moving it by 10 % moves the share by {moved} percentage points."
         batch = clean(info.get("batch")) or "all images"
         panels.append(
             f'<div class="panel"><h3>{esc(info.get("marker"))}, {esc(batch)}</h3>{figure}'
-            f"<p>{verdict} {esc(info.get('reason'))}</p></div>"
+            f"<p>{verdict}{_reason(info.get('reason'))}</p></div>"
         )
     return (
         "<p>A threshold is set once per staining run, on the same feature in samples and controls. "

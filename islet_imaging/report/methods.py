@@ -18,6 +18,8 @@ from islet_imaging.report.words import clean, count, missing, number, plural
 
 #: what each way of finding a cut is called in a paper
 METHODS = {
+    "levels": "the levels of negative and positive cells, the negative from controls where there "
+    "were any",
     "control": "a high quantile of the same feature in negative controls",
     "control_mixture": "a mixture model whose negative component was fixed by negative controls",
     "mixture": "a two-component mixture model",

@@ -204,8 +204,8 @@ def _difference(data: ReportData, row: Mapping[Any, Any]) -> str:
     if any(missing(row.get(k)) for k in ("condition", "reference", "effect_pp")):
         return f"{esc(row.get('marker'))}: no difference could be estimated."
     text = (
-        f"{esc(row.get('marker'))}: <b>{esc(row['condition'])}</b> differs from "
-        f"<b>{esc(row['reference'])}</b> by <strong>{points(row['effect_pp'])}</strong> "
+        f"{esc(row.get('marker'))}: <b>{esc(row['condition'])}</b> minus "
+        f"<b>{esc(row['reference'])}</b> is <strong>{points(row['effect_pp'])}</strong> "
         "percentage points"
     )
     low, high = row.get("effect_low_pp"), row.get("effect_high_pp")

@@ -141,9 +141,13 @@ def table(
     caption : str
         What the table is, for readers and screen readers.
     """
-    records = rows if not hasattr(rows, "to_dict") else rows.to_dict("records")
+    records = list(rows if not hasattr(rows, "to_dict") else rows.to_dict("records"))
     numeric = {percent, count, number, points}
-    kinds = [' class="num"' if fmt in numeric else "" for _, _, fmt in columns]
+    kinds = []
+    for key, _, fmt in columns:
+        longest = max((len(fmt(row.get(key))) for row in records), default=0)
+        # without a least width a sentence would be squeezed to a word a line
+        kinds.append(' class="long"' if longest > 40 else ' class="num"' if fmt in numeric else "")
     head = "".join(
         f'<th scope="col"{kind}>{esc(title)}</th>'
         for (_, title, _), kind in zip(columns, kinds, strict=True)
