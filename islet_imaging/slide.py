@@ -11,6 +11,7 @@ its neighbours reach further than `islet_imaging.measure.measure_halo_px`.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -153,7 +154,7 @@ def measure_slide(
         labels = [file.map() for file in maps]
     except BaseException:
         if scratch is None:
-            remove_with([], folder)
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     if scratch is None:
         remove_with(labels, folder)
