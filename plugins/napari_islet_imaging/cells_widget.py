@@ -264,7 +264,7 @@ class CellsWidget(Panel):
             self.chosen.symmetric_difference_update({cell})
             self._mark(sorted(self.chosen))
             self._draw_outlines()
-        else:
+        elif cell:
             session.set_focus(cell)
 
     def _mark(self, cells: list[int]) -> None:

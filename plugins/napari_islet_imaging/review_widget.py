@@ -264,7 +264,7 @@ class ReviewWidget(Panel):
             return
         if shift:
             self.tools.toggle(cell)
-        else:
+        elif cell:  # a click beside the cells, as to give the image the keys, keeps the focus
             self.session.set_focus(cell)
 
     def _choose_image(self, index: int) -> None:

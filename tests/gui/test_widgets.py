@@ -169,6 +169,10 @@ def test_clicking_a_cell_puts_it_in_focus(review, viewer, qtbot):
     qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=middle)
     _settle()
     assert session.focus == first
+    # beside the image there is no cell: the one in focus stays
+    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(3, 3))
+    _settle()
+    assert session.focus
 
 
 def test_painting_with_napari_s_brush_is_kept_and_measured(review, viewer, run):
