@@ -31,7 +31,7 @@ class PhantomParameters:
     """What is on the slide, through which lens and camera, and what became of the file.
 
     Fractions are 0 to 1. Marker levels are relative: 1.0 is the light of a typical
-    expressing cytoplasm that fills the section. Ranges and sources: science.md 6 and 8.
+    expressing cytoplasm that fills the section. Ranges are those of published protocols and of public stainings of human islets.
     """
 
     # field

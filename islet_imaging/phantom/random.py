@@ -1,8 +1,8 @@
 """Random parameters over the whole range of stainings, for training and for stress.
 
 The idea: a network that has seen every regime (thin and thick, clean and bleeding, no insulin
-at all and nothing but insulin, any exposure) need not guess which one it meets. Ranges are
-those of science.md 6 and 8, widened a little.
+at all and nothing but insulin, any exposure) need not guess which one it meets. Ranges are those
+of published protocols and of public stainings, widened a little.
 
 How it fails: parameters are drawn almost independently, so some draws are pictures that no
 laboratory would keep.

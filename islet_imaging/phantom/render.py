@@ -67,7 +67,7 @@ def phantom(
 
     Notes
     -----
-    Ranges follow the sources listed in science.md 6 and 8. Accuracy on phantoms is accuracy on
+    Ranges follow published protocols and public stainings. Accuracy on phantoms is accuracy on
     synthetic images, never on real stainings.
 
     Examples
