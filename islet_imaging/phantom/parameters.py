@@ -31,7 +31,8 @@ class PhantomParameters:
     """What is on the slide, through which lens and camera, and what became of the file.
 
     Fractions are 0 to 1. Marker levels are relative: 1.0 is the light of a typical
-    expressing cytoplasm that fills the section. Ranges are those of published protocols and of public stainings of human islets.
+    expressing cytoplasm that fills the section. Ranges are those of published protocols and of
+    public stainings of human islets.
     """
 
     # field
