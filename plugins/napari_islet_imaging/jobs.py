@@ -16,7 +16,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QProcess, QTimer, Signal
 
 #: how long a cancelled job may take to stop by itself, ms
-_PATIENCE_MS = 4000
+_PATIENCE_MS = 3000
 
 
 class Job(QObject):
@@ -54,6 +54,9 @@ class Job(QObject):
         self._process.readyReadStandardError.connect(self._read_errors)
         self._process.finished.connect(self._finished)
         self._process.errorOccurred.connect(self._not_started)
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.timeout.connect(self._process.kill)
         self._process.start(sys.executable, ["-m", "napari_islet_imaging.work", str(path)])
 
     @property
@@ -67,7 +70,7 @@ class Job(QObject):
             return
         self._stopping = True
         self._process.write(b"cancel\n")
-        QTimer.singleShot(_PATIENCE_MS, self._process, self._process.kill)
+        self._patience.start(_PATIENCE_MS)
 
     def stop_now(self) -> None:
         """End the process at once, as when the window closes."""
@@ -98,6 +101,7 @@ class Job(QObject):
             self.ended.emit()
 
     def _finished(self, *_: Any) -> None:
+        self._patience.stop()
         self._read()
         self._folder.cleanup()
         if "result" in self._outcome:

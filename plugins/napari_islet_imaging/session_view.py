@@ -135,13 +135,18 @@ class SessionView:
         if ring is None:
             return
         if row is None or opened is None:
-            ring.visible = False
+            if ring.visible:
+                ring.visible = False
             return
         size = opened.pixel_size_um or 1.0
         diameter = 2 * np.sqrt(max(float(row["nucleus_area_um2"]), 1.0) / np.pi) / size
+        wanted = 2.3 * diameter + 6
+        # each change of a layer costs a round through napari: only what must change is changed
+        if not 0.8 < float(ring.size[0]) / wanted < 1.25:
+            ring.size = wanted
         ring.data = np.array([[float(row["y_px"]), float(row["x_px"])]])
-        ring.size = 2.3 * diameter + 6
-        ring.visible = True
+        if not ring.visible:
+            ring.visible = True
 
     def centre_on_focus(self) -> None:
         """Move the view to the cell in focus; the zoom is the user's, unless far too small."""
