@@ -147,6 +147,7 @@ def measure_image(
     from islet_imaging.measure import measure_cells, neighbour_pairs
     from islet_imaging.nuclei import segment_nuclei
     from islet_imaging.quality import check_image, flag_cells, measure_quality
+    from islet_imaging.saturation import full_scales, saturated_fractions
     from islet_imaging.slide import SLIDE_PX, measure_slide
 
     size = image.require_pixel_size()
@@ -204,6 +205,7 @@ def measure_image(
         islets=islets,
         compartments={c.name: c.compartment for c in protocol.channels},
     )
+    table = saturated_fractions(table, cells, raw.__getitem__, full_scales(image, protocol.markers))
     table.insert(0, "image", image.name)
     codes, excluded = flag_cells(table, protocol)
     table["excluded"] = excluded

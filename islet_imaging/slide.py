@@ -98,6 +98,7 @@ def measure_slide(
     from islet_imaging.prepared_correction import PreparedCorrection
     from islet_imaging.quality import check_image, flag_cells
     from islet_imaging.quality.windows import measure_quality_windows
+    from islet_imaging.saturation import full_scales
     from islet_imaging.score import MeasuredImage
 
     size = image.require_pixel_size()
@@ -122,9 +123,12 @@ def measure_slide(
         )
         rows, pairs = [], []
         tiles = list(_tiles(image.shape, tile or TILE_PX))
+        scales = full_scales(image, protocol.markers, tiles)
         for k, core in enumerate(tiles):
             tell(0.6 + 0.3 * k / len(tiles), "measuring")
-            found, touching = _measure(prepared, protocol, size, nuclei, islets, core)
+            found, touching = _measure(
+                image, prepared, protocol, size, nuclei, islets, scales, core
+            )
             rows.append(found)
             pairs.append(touching)
         table = finish_cells(_together(rows), pixel_size_um=size)
@@ -293,11 +297,13 @@ def _tiles(shape: tuple[int, int], tile: int) -> Iterator[Region]:
 
 
 def _measure(
+    image: IsletImage,
     prepared: PreparedCorrection,
     protocol: Protocol,
     size: float,
     nuclei: LabelFile,
     islets: LabelFile,
+    scales: dict[str, float],
     core: Region,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of the cells whose centres lie in a tile, and the borders that begin there."""
@@ -305,6 +311,7 @@ def _measure(
 
     from islet_imaging.cells import grow_cells
     from islet_imaging.measure import measure_cells, measure_halo_px, neighbour_pairs
+    from islet_imaging.saturation import saturated_fractions
 
     halo = measure_halo_px(size)
     around = tuple(
@@ -328,6 +335,7 @@ def _measure(
         origin_px=origin,
         image_shape_px=nuclei.shape,
     )
+    rows = saturated_fractions(rows, cells, lambda name: image.channel(name, region), scales)
     own = (rows["y_px"] >= core[0].start) & (rows["y_px"] < core[0].stop)
     own &= (rows["x_px"] >= core[1].start) & (rows["x_px"] < core[1].stop)
     inner = tuple(slice(s.start - o, s.stop - o) for s, o in zip(core, origin, strict=True))

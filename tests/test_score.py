@@ -8,7 +8,7 @@ from stainings import staining
 
 from islet_imaging.errors import Cancelled, ChannelError, PixelSizeError
 from islet_imaging.image import IsletImage
-from islet_imaging.protocol import Channel, Nuclei, Positivity, Protocol
+from islet_imaging.protocol import Channel, Correction, Nuclei, Positivity, Protocol
 from islet_imaging.score import score_image
 
 PROTOCOL = Protocol(
@@ -80,3 +80,16 @@ def test_images_without_cells_are_flagged_not_refused(fill: int) -> None:
     assert len(scored.cells) == 0
     assert scored.flags
     assert {"INS_call", "INS_probability", "phenotype"} <= set(scored.cells.columns)
+
+
+def test_clipping_is_counted_on_the_stored_pixels() -> None:
+    stack = staining(1, 0.5)
+    stack[1][stack[1] > 700] = 4095
+    clipped = IsletImage.from_array(stack, ["DAPI", "INS"], 0.5)
+    corrected = PROTOCOL.replace(correction=Correction(offset=100.0))
+    for protocol in (PROTOCOL, corrected):
+        cells = score_image(clipped, protocol).cells
+        bright = cells["INS_ring_mean"] > 1500
+        assert bright.any()
+        assert (cells.loc[bright, "INS_saturated"] > 0.1).all()
+        assert (cells.loc[cells["INS_ring_p75"] < 400, "INS_saturated"] < 0.05).all()

@@ -232,7 +232,8 @@ def _em(
     def moments(weight: Floats) -> tuple[float, float]:
         w = max(float(weight.sum()), 1e-9)
         mean = float(weight @ grid / w)
-        return mean, float(np.sqrt(weight @ (grid - mean) ** 2 / w))
+        # rounding can leave the variance of an emptied population just below 0
+        return mean, float(np.sqrt(max(weight @ (grid - mean) ** 2 / w, 0.0)))
 
     least = 2 * (grid[1] - grid[0])
     low, high = count.copy(), count.copy()
