@@ -13,6 +13,7 @@ It fails to tell what a graphics card would do: under Xvfb everything is drawn b
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import tempfile
 import time
@@ -69,7 +70,8 @@ def main() -> None:
         "",
         f"Written by `python benchmarks/napari/run.py --edge {arguments.edge} "
         f"--cells {arguments.cells}`; {platform.system()} {platform.machine()}, "
-        "drawn by the processor (Xvfb), other work on the machine.",
+        f"{os.cpu_count()} cores with a load of {os.getloadavg()[0]:.0f} from other work; drawn by "
+        "the processor (Xvfb).",
         "",
         "| step | times | median, s | 95 %, s | CPU, median, s | target |",
         "| --- | --- | --- | --- | --- | --- |",
