@@ -7,6 +7,7 @@ It fails for labels that have no row in the table: they are not drawn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,15 @@ class OpenImage:
     islets: NDArray[np.int32]
     outlines: NDArray[np.uint8]
     _map: OutlineMap | None = field(default=None, repr=False)
+    _scales: dict[str, float] | None = field(default=None, repr=False)
+
+    def full_scales(self, markers: Sequence[str]) -> dict[str, float]:
+        """The camera's limit per marker, from the whole image, read once."""
+        if self._scales is None:
+            from islet_imaging.saturation import full_scales
+
+            self._scales = full_scales(self.image, markers)
+        return self._scales
 
     def draw(
         self, table: pd.DataFrame, categories: NDArray[np.uint8], region: Region | None = None

@@ -253,6 +253,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     from islet_imaging.correct import correct_image
     from islet_imaging.measure import measure_cells, measure_halo_px, neighbour_pairs
     from islet_imaging.quality import flag_cells
+    from islet_imaging.saturation import saturated_fractions
     from islet_imaging.score import call_image
 
     protocol, size = session.protocol, open_image.pixel_size_um
@@ -281,6 +282,8 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
         origin_px=(wide[0].start, wide[1].start),
         image_shape_px=shape,
     )
+    scales = open_image.full_scales(protocol.markers)
+    table = saturated_fractions(table, grown, raw.__getitem__, scales)
     table.insert(0, "image", open_image.name)
     table["flags"], table["excluded"] = flag_cells(table, protocol)
     cell_a, cell_b, border = neighbour_pairs(grown)
