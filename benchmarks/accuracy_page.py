@@ -1,0 +1,95 @@
+"""Write docs/accuracy.md from the tables of all benchmarks: `python benchmarks/accuracy_page.py`.
+
+The page holds no number of its own; run the benchmarks it names first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parent
+PAGE = ROOT.parent / "docs" / "accuracy.md"
+
+BASELINES = {
+    "otsu_ring_mean": "Otsu on ring mean",
+    "control_p99_ring_mean": "control's 99th percentile, ring mean",
+    "mean_plus_2sd": "2 µm ring, mean + 2 SD of the control",
+    "otsu_area": "Otsu, area fraction",
+}
+
+
+def table(frame: pd.DataFrame, digits: int = 3) -> str:
+    """A Markdown table."""
+    whole = [c for c in frame.columns if c in ("n_cells", "images", "nuclei")]
+    frame = frame.astype(dict.fromkeys(whole, "Int64"))
+    rows = [
+        [f"{v:.{digits}g}" if isinstance(v, float) else str(v) for v in row]
+        for row in frame.itertuples(index=False)
+    ]
+    rows = [["" if v == "nan" else v for v in r] for r in rows]
+    lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
+    return "\n".join([*lines, *("| " + " | ".join(r) + " |" for r in rows)])
+
+
+def positivity() -> str:
+    """Calls on synthetic islets with the project's own nuclei, beside the four baselines."""
+    found = pd.read_csv(ROOT / "positivity" / "results" / "accuracy.csv")
+    own = found[found["nuclei"] == "own"]
+    calls = own[own["method"] == "levels"][
+        ["preset", "n_cells", "auc", "balanced_accuracy", "kappa", "ece", "unsure_pct",
+         "retained_accuracy", "control_positive_pct", "no_insulin_pct",
+         "image_bias_pp", "islet_mae_pp", "batch_mae_pp"]
+    ]  # fmt: skip
+    names = {"levels": "islet-imaging", **BASELINES}
+    wide = own[own["method"].isin(names)].pivot_table(
+        index="preset", columns="method", values="image_mae_pp"
+    )
+    wide = wide[[n for n in names if n in wide]].rename(columns=names).reset_index()
+    return (
+        "Seeds that were not used in development; nuclei found by the shipped network; cells of "
+        "six presets. Made by `python benchmarks/positivity/run.py`; the full table, with true "
+        "nuclei and every method, is `benchmarks/positivity/results/accuracy.md`.\n\n"
+        f"{table(calls)}\n\n"
+        "Mean absolute error of an image's % insulin-positive, percentage points:\n\n"
+        f"{table(wide)}\n\n"
+        "`abused_8bit` stretches every picture by itself, controls included: no threshold can be "
+        "carried from one picture to another, an islet without insulin looks like one with, and "
+        "the quality flag `display_scaled` says so. Do not score such exports.\n"
+    )
+
+
+def nuclei() -> str:
+    """Nuclei on human masks and on phantoms."""
+    found = pd.read_csv(ROOT / "nuclei" / "results" / "accuracy.csv")
+    columns = ["set", "scale", "method", "images", "nuclei", "f1", "ap50", "ap_mean", "pq",
+               "count_bias"]  # fmt: skip
+    return (
+        "F1 and AP at IoU 0.5, mean AP over IoU 0.5 to 0.9; means over images. `known`: the "
+        "nucleus diameter is given; `auto`: it is estimated from the image. Which weights saw "
+        "which images is told in [the network's page](nuclei_network.md). Made by "
+        "`python benchmarks/nuclei/run.py`.\n\n" + table(found[columns].sort_values(columns[:3]))
+    )
+
+
+def main() -> None:
+    """Write the page."""
+    text = (
+        "# How accuracy was measured\n\n"
+        "Made by `python benchmarks/accuracy_page.py` from the benchmarks' tables. Accuracy on "
+        "synthetic islets and on real images with human masks are different things; no real "
+        "insulin staining with human calls was available, so **calls are proven on synthetic "
+        "islets only**.\n\n"
+        f"## Calls, on synthetic islets\n\n{positivity()}\n"
+        f"## Nuclei\n\n{nuclei()}\n\n"
+        "## Statistics\n\nCoverage of intervals and false positives of comparisons, by "
+        "simulation: [statistics](statistics.md).\n\n"
+        "## Quality flags\n\nPlanted faults and false alarms: [quality](quality.md).\n"
+    )
+    PAGE.write_text(text, encoding="utf-8")
+    print(f"wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
