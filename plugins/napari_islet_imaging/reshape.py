@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from islet_imaging.masks import encode_mask
 from napari_islet_imaging.outlines import grown_box
-from napari_islet_imaging.session import shape_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -289,3 +289,12 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     cell_a, cell_b, border = neighbour_pairs(grown)
     pairs = pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border})
     return call_image(table, pairs, session.thresholds(open_image.name), protocol)
+
+
+def shape_record(
+    labels: NDArray[np.int32], cell: int, region: Region, row: dict[str, Any] | None
+) -> dict[str, Any]:
+    """One entry of a shape edit's ``before`` or ``after``."""
+    mask = labels[region] == cell
+    origin = (region[0].start or 0, region[1].start or 0)
+    return {"cell": cell, "mask": encode_mask(mask, origin=origin), "row": row}

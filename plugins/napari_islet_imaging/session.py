@@ -16,7 +16,7 @@ import numpy as np
 from psygnal import Signal
 
 from islet_imaging.corrections import Edit, Journal, effective
-from islet_imaging.masks import decode_mask, encode_mask
+from islet_imaging.masks import decode_mask
 from islet_imaging.replay import Replay, set_call, set_excluded
 from napari_islet_imaging.opened import OpenImage
 from napari_islet_imaging.outlines import categories_of, grown_box
@@ -495,12 +495,3 @@ def _raw_cells(run: Run) -> pd.DataFrame:
     from islet_imaging.results import call_run, rows_of
 
     return call_run(run.path, rows_of(run.provenance), run.protocol).raw
-
-
-def shape_record(
-    labels: NDArray[np.int32], cell: int, region: Region, row: dict[str, Any] | None
-) -> dict[str, Any]:
-    """One entry of a shape edit's ``before`` or ``after``."""
-    mask = labels[region] == cell
-    origin = (region[0].start or 0, region[1].start or 0)
-    return {"cell": cell, "mask": encode_mask(mask, origin=origin), "row": row}
