@@ -300,7 +300,6 @@ WIDGETS = [
     ("cells_widget", "CellsWidget"),
     ("score_widget", "ScoreWidget"),
     ("batch_widget", "BatchWidget"),
-    ("teach_widget", "TeachWidget"),
 ]
 
 
@@ -338,7 +337,6 @@ def test_widgets_open_from_napari_s_menus(viewer):
         "Understand the calls",
         "Review cells",
         "Score a folder",
-        "Teach the network a stain",
     ):
         _, widget = viewer.window.add_plugin_dock_widget("islet-imaging", display)
         opened.append(widget)
