@@ -341,7 +341,7 @@ def test_widgets_open_from_napari_s_menus(viewer):
         _, widget = viewer.window.add_plugin_dock_widget("islet-imaging", display)
         opened.append(widget)
     _settle(0.3)
-    assert len({type(w) for w in opened}) == 5
+    assert len({type(w) for w in opened}) == 4
     assert all(w.isVisible() for w in opened)
 
 
