@@ -33,6 +33,10 @@ WINDOW_PX = 384
 LADDER: tuple[float, ...] = (6.0, 9.5, 15.0, 24.0, 38.0, 60.0, 95.0)
 """Nucleus diameters in image px that are tried first."""
 
+BIAS = 0.9
+"""Found nuclei are larger than all nuclei: small ones are missed, cut ones are left out.  Measured
+on the development images, where estimates are 1.0 (cultures) to 1.25 (tissue) times the truth."""
+
 RANGE_PX = (3.0, 300.0)
 """Estimates stay within these diameters."""
 
@@ -109,7 +113,7 @@ def estimate_diameter(
         diameter *= step
         if abs(np.log2(step)) < 0.08:
             break
-    return float(np.clip(diameter, *RANGE_PX))
+    return float(np.clip(BIAS * diameter, *RANGE_PX))
 
 
 def _look(
