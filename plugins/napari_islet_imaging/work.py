@@ -1,6 +1,6 @@
 """Long work in a process of its own: ``python -m napari_islet_imaging.work JOB.json``.
 
-The idea: scoring and training hold Python's lock for long stretches, so they run beside napari, not
+The idea: scoring and exporting hold Python's lock for long stretches, so they run beside napari, not
 in it; the window stays quick, running out of memory ends the child only, and stopping is sure.
 The job comes as a JSON file, progress goes out as JSON lines, and the word ``cancel`` on the input
 (or its end, when napari is gone) stops the work at the next safe place.
@@ -53,35 +53,10 @@ def export(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> di
     return {"paths": [str(p) for p in written]}
 
 
-def finetune(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
-    """Fine-tune the positivity network on a run's corrections."""
-    import importlib
-
-    from islet_imaging.errors import IsletImagingError
-
-    try:
-        module = importlib.import_module("islet_imaging.network.positivity_finetune")
-    except ImportError as error:
-        raise IsletImagingError(
-            f"fine-tuning of the positivity network is not available here ({error}); "
-            "it needs torch: pip install 'islet-imaging[train]'"
-        ) from error
-    made = module.finetune_positivity(
-        job["run"],
-        job["out"],
-        marker=job["marker"],
-        name=job["name"],
-        progress=tell,
-        cancelled=cancelled,
-    )
-    return {"model": str(made.path), "before": dict(made.before), "after": dict(made.after)}
-
-
 _KINDS: dict[str, Callable[[dict[str, Any], Tell, Callable[[], bool]], dict[str, Any]]] = {
     "score_folder": score_folder,
     "summarise": summarise,
     "export": export,
-    "finetune": finetune,
 }
 
 
