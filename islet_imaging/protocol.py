@@ -144,9 +144,9 @@ class Islets:
 class Positivity:
     """How a marker's calls are made."""
 
-    method: Literal[
-        "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
-    ] = "auto"
+    method: Literal["auto", "levels", "control", "control_mixture", "mixture", "otsu", "manual"] = (
+        "auto"
+    )
     #: the feature that thresholds act on; None takes sector_p25 or, in nuclei, nucleus_mean
     feature: str | None = None
     #: the cut of ``method: manual``, in units of the feature
@@ -157,8 +157,6 @@ class Positivity:
     spillover: bool = True
     unsure_low: float = 0.2
     unsure_high: float = 0.8
-    #: a trained positivity model: its name, or its folder
-    model: str = "islet-positivity"
 
     def __post_init__(self) -> None:
         _check(0.5 < self.quantile < 1, f"positivity.quantile is {self.quantile}: 0.5 to 1")

@@ -1,7 +1,7 @@
 """Long work in a process of its own: ``python -m napari_islet_imaging.work JOB.json``.
 
-The idea: scoring and exporting hold Python's lock for long stretches, so they run beside napari, not
-in it; the window stays quick, running out of memory ends the child only, and stopping is sure.
+The idea: scoring and exporting hold Python's lock for long stretches, so they run beside napari,
+not in it; the window stays quick, running out of memory ends the child only, and stopping is sure.
 The job comes as a JSON file, progress goes out as JSON lines, and the word ``cancel`` on the input
 (or its end, when napari is gone) stops the work at the next safe place.
 It fails with one line ``{"error": ...}`` that is meant to be shown.
