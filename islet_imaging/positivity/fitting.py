@@ -90,9 +90,8 @@ def fit_marker(
     column = protocol.feature(marker)
     if not filled:
         return _nothing(feature, column, "no cells were found in the samples")
-    # the network calls with these levels too, so they are fitted for it as well
     method: Method = "levels"
-    if how.method != "auto" and how.method != "network":
+    if how.method != "auto":
         method = how.method
     return fit_cells(
         pd.concat(filled, ignore_index=True),
