@@ -1,6 +1,6 @@
 """The images that calls are measured on: six presets, three staining runs each, seeds of their own.
 
-The idea: a staining run is four samples of different insulin fractions and two negative controls;
+The idea: a staining run is four samples of different insulin fractions and its negative controls;
 among the samples of the first run one has no insulin at all; the second run is drawn by the
 held-out texture code; true bihormonal fractions are 0, 2 and 10 %.  Tables of cells come from the
 true outlines of nuclei, or from the library's own.
@@ -41,13 +41,19 @@ class Plan:
     fractions: tuple[float, ...]
     bihormonal: float
     texture: str
-    control: str
+    controls: tuple[str, ...]
 
 
 RUNS = (
-    Plan("a", (0.0, 0.15, 0.40, 0.75), 0.0, "standard", "secondary_only"),
-    Plan("b", (0.05, 0.30, 0.50, 0.90), 0.02, "heldout", "no_insulin"),
-    Plan("c", (0.10, 0.25, 0.40, 0.60), 0.10, "standard", "secondary_only"),
+    Plan("a", (0.0, 0.15, 0.40, 0.75), 0.0, "standard", ("secondary_only",) * 2),
+    Plan(
+        "b",
+        (0.05, 0.30, 0.50, 0.90),
+        0.02,
+        "heldout",
+        ("no_insulin", "no_insulin", "secondary_only"),
+    ),
+    Plan("c", (0.10, 0.25, 0.40, 0.60), 0.10, "standard", ("secondary_only",) * 2),
 )
 
 
@@ -68,7 +74,7 @@ def shares(insulin: float, bihormonal: float) -> dict[str, float]:
 
 def render(preset: str, run: int, *, seed: int = SEED, shape: tuple[int, int] = SHAPE,
            **changes: Any) -> list[tuple[str, str, Phantom]]:  # fmt: skip
-    """``(name, role, phantom)`` of every image of one staining run."""
+    """``(name, role, phantom)`` of each image of a staining run; a control's role is its kind."""
     from islet_imaging.phantom import phantom
 
     plan = RUNS[run]
@@ -80,12 +86,12 @@ def render(preset: str, run: int, *, seed: int = SEED, shape: tuple[int, int] = 
             **shares(fraction, plan.bihormonal), **changes,
         )  # fmt: skip
         out.append((f"{preset}-{plan.name}-s{k}", "sample", made))
-    for k in range(2):
+    for k, kind in enumerate(plan.controls):
         made = phantom(
-            preset, seed=base + 50 + k, shape=shape, texture=plan.texture, control=plan.control,
+            preset, seed=base + 50 + k, shape=shape, texture=plan.texture, control=kind,
             **changes,
         )  # fmt: skip
-        out.append((f"{preset}-{plan.name}-c{k}", "control", made))
+        out.append((f"{preset}-{plan.name}-c{k}", kind, made))
     return out
 
 

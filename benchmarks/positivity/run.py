@@ -46,11 +46,10 @@ def called(table: pd.DataFrame, method: str) -> pd.DataFrame:
     )
     table = table.assign(excluded=table["ignore"])
     samples = [g for _, g in table[table["role"] == "sample"].groupby("image")]
-    controls = [g for _, g in table[table["role"] == "control"].groupby("image")]
-    given = [] if method == "levels_no_control" else controls
     for marker in ("INS", "GCG"):
-        # cells without insulin still make glucagon: such a slide is no control of glucagon
-        dark = given if marker == "INS" or not _has_glucagon(table) else []
+        dark = [g for _, g in _controls(table, marker).groupby("image")]
+        if method == "levels_no_control":
+            dark = []
         if not dark and method in ("control", "control_mixture"):
             continue
         fitted = fit_marker(samples, dark, marker, protocol)
@@ -64,8 +63,10 @@ def called(table: pd.DataFrame, method: str) -> pd.DataFrame:
     return assign_phenotypes(table, protocol)
 
 
-def _has_glucagon(table: pd.DataFrame) -> bool:
-    return bool(table.loc[table["role"] == "control", "image"].iloc[0].split("-")[-2] == "b")
+def _controls(table: pd.DataFrame, marker: str) -> pd.DataFrame:
+    """Cells of the slides that are negative for a marker: without insulin there is glucagon."""
+    kinds = ["secondary_only", "no_insulin"] if marker == "INS" else ["secondary_only"]
+    return table[table["role"].isin(kinds)]
 
 
 def measure(cache: Path, preset: str, kind: str, method: str) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def measure(cache: Path, preset: str, kind: str, method: str) -> dict[str, Any]:
         by = _baseline if method in baselines.NAMES else called
         table = by(table, method)
         table = table[~table["ignore"]]
-        s, c = table[table["role"] == "sample"], table[table["role"] == "control"]
+        s, c = table[table["role"] == "sample"], _controls(table, "INS")
         cells.append(s)
         controls.append(c)
         truth, found = [], []
@@ -138,13 +139,12 @@ def measure(cache: Path, preset: str, kind: str, method: str) -> dict[str, Any]:
 
 
 def _baseline(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    s, c = table[table["role"] == "sample"], table[table["role"] == "control"]
+    s = table[table["role"] == "sample"]
     if name == "otsu_area":
         return table
     for marker in ("INS", "GCG"):
-        dark = c[~c["ignore"]]
-        if marker == "GCG" and _has_glucagon(table) and name != "otsu_ring_mean":
-            continue
+        dark = _controls(table, marker)
+        dark = dark[~dark["ignore"]]
         cuts = baselines.thresholds(s[~s["ignore"]], dark, marker)
         call = baselines.calls(table, cuts, marker, name)
         table = table.assign(
@@ -159,9 +159,11 @@ def _baseline(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def invariance(cache: Path, preset: str) -> dict[str, Any]:
     """Largest change of an image's %INS+, in percentage points, for each change of its pixels."""
     row: dict[str, Any] = {"preset": preset}
-    plain = _fractions(load(cache, preset, 1, "true"))
+    whole = load(cache, preset, 1, "true")
     for change in CHANGES:
-        moved = _fractions(load(cache, preset, 1, change))
+        table = load(cache, preset, 1, change)
+        plain = _fractions(whole[whole["image"].isin(table["image"])])
+        moved = _fractions(table)
         row[change] = float(np.max(np.abs(moved - plain)))
     return row
 

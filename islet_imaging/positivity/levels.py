@@ -39,7 +39,9 @@ MIN_CONTROL = 15
 #: positive level; with them: controls brighter than the darker sample cells by this many of their
 #: spreads; either means that images were not photographed alike
 UNLIKE = 0.6
-BRIGHTER = 2.0
+BRIGHTER = 2.5
+#: an image of at least so many cells is looked at by itself
+MIN_CELLS = 30
 
 
 @dataclass(frozen=True)
@@ -188,16 +190,18 @@ def stain_levels(
             dark = robust_negative(values)
     note = ""
     if dark is not None:
-        quarter = float(np.percentile(level[usable], 25))
-        if dark[0] > quarter + BRIGHTER * dark[1]:
-            dark = None
+        if dark[0] > _darkest(cells, level, usable) + BRIGHTER * dark[1]:
             note = "the controls are brighter than the samples' dark cells: not comparable"
+        elif control is not None and _clipped(cells, column) and _clipped(control, column):
+            note = "every image is clipped, controls too: scaled for display, not comparable"
+        if note:
+            dark = None
     if dark is not None:
         zero, scale = dark
         near, far, positive = _solve(level - zero, usable, around, scale)
     else:
         zero, scale, near, far, positive = _without_control(level, usable, around)
-    apart = _unlike(cells, column, positive) if dark is None else ""
+    apart = "" if dark is not None or note else _unlike(cells, column, positive)
     return StainLevels(
         column=column,
         zero=zero,
@@ -292,10 +296,33 @@ def mix_soft(scale: float, positive: float | None) -> float:
     return scale if positive is None else max(scale, 0.03 * positive)
 
 
+def _darkest(cells: pd.DataFrame, level: Floats, usable: NDArray[np.bool_]) -> float:
+    """Lower quartile of the image whose cells are darkest."""
+    if "image" not in cells.columns:
+        return float(np.percentile(level[usable], 25))
+    names = cells["image"].to_numpy().astype(str)[usable]
+    each = [level[usable][names == n] for n in np.unique(names)]
+    big = [float(np.percentile(v, 25)) for v in each if v.size >= MIN_CELLS]
+    return min(big) if big else float(np.percentile(level[usable], 25))
+
+
+def _clipped(cells: pd.DataFrame, column: str) -> bool:
+    """Whether every image has cells with clipped pixels, as stretched images have."""
+    name = f"{_marker(column)}_saturated"
+    if name not in cells.columns or "image" not in cells.columns:
+        return False
+    return bool((cells.groupby("image")[name].max() > 0).all())
+
+
+def _marker(column: str) -> str:
+    return column.split("_ring_")[0].split("_sector_")[0].split("_nucleus_")[0]
+
+
 def _unlike(cells: pd.DataFrame, column: str, positive: float | None) -> str:
-    """In words, if the images' backgrounds differ too much for one camera setting; else ""."""
-    marker = column.split("_ring_")[0].split("_sector_")[0].split("_nucleus_")[0]
-    name = f"{marker}_background"
+    """In words, if the images do not look like one camera setting; else ""."""
+    name = f"{_marker(column)}_background"
+    if "image" in cells.columns and len(set(cells["image"])) > 1 and _clipped(cells, column):
+        return "every image is clipped: scaled for display or overexposed"
     if positive is None or name not in cells.columns or "image" not in cells.columns:
         return ""
     each = cells.groupby("image", sort=True)[name].median().dropna()

@@ -233,7 +233,7 @@ def _em(
         w = max(float(weight.sum()), 1e-9)
         mean = float(weight @ grid / w)
         # rounding can leave the variance of an emptied population just below 0
-        return mean, float(np.sqrt(max(weight @ (grid - mean) ** 2 / w, 0.0)))
+        return mean, float(np.sqrt(max(float(weight @ (grid - mean) ** 2) / w, 0.0)))
 
     least = 2 * (grid[1] - grid[0])
     low, high = count.copy(), count.copy()

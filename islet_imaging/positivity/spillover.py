@@ -169,7 +169,10 @@ def own_level(above: Floats, around: Neighbourhood, spill: tuple[float, float]) 
 
 
 def positive_level(own: Floats, scale: float) -> float | None:
-    """Median level of the clearly positive cells, or None if there are hardly any.
+    """Level of the clearly positive cells, or None if there are hardly any.
+
+    The median weighted by light: half of the bright cells' light comes from cells above it.  A tail
+    of many slightly lit negatives moves a plain median, and hardly this one.
 
     Parameters
     ----------
@@ -194,7 +197,9 @@ def positive_level(own: Floats, scale: float) -> float | None:
     for _ in range(4):
         if bright.sum() < max(8, 0.003 * own.size):
             return None
-        level = float(np.median(own[bright]))
+        lit = np.sort(own[bright])
+        light = np.cumsum(lit)
+        level = float(lit[np.searchsorted(light, 0.5 * light[-1])])
         bright = own > max(5 * scale, SHARE * level)
     return level
 

@@ -12,6 +12,6 @@ the typical positive cell than in the phantoms.
 from __future__ import annotations
 
 #: of log(own / bright + 0.05 + 0.1 * spill / bright), asinh(own / soft), asinh(mix / 2), constant
-WEIGHTS = (1.63, 0.504, 0.256, 0.297)
+WEIGHTS = (1.818, 0.524, 0.286, 1.172)
 #: the positive level is taken to be at least this many spreads of negative cells
 FLOOR = 15.0
