@@ -4,7 +4,7 @@ The idea: each batch gives one fraction per condition; the test is a t test on t
 where both conditions were made from the same batches, Welch's where they were not.  An exact
 permutation test with the smallest p it can reach stands beside it, p values are Holm-corrected,
 and the effect is given in percentage points.  Cells or islets as n are refused: with them 77 % or
-32 % of true null hypotheses come out significant (``benchmarks/statistics``).
+33 % of true null hypotheses come out significant (``benchmarks/statistics``).
 It fails with two batches (no power), and when batches differ in more than the condition.
 """
 

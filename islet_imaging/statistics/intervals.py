@@ -9,7 +9,7 @@ Two details differ from the textbook, because simulation (``benchmarks/statistic
 
 * the interval over batches is centred on the logit of the mean batch fraction, not on the mean of
   the logits.  The latter estimates the median batch: at 2 % positive and a logit SD of 0.8 between
-  ten batches its 95 % interval holds the mean fraction only about 81 % of the time;
+  ten batches its 95 % interval holds the mean fraction only 82 % of the time;
 * the interval within a batch takes a leave-one-islet-out (jackknife) standard error and counts
   islets by Kish's effective number, because a few large islets can dominate the ratio.
 
@@ -194,7 +194,7 @@ def islet_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     -----
     Jackknife over islets of the logit of the ratio, times t with ``max(n_eff - 1, 1)`` degrees of
     freedom, ``n_eff = (sum n)^2 / sum n^2`` (Kish).  The linearised ratio estimator with t on
-    ``I - 1`` covers 91 to 94 % in the same simulations, this 93 to 97 %.
+    ``I - 1`` covers 90 to 95 % in the same simulations, this 93 to 97 %.
 
     References
     ----------
