@@ -49,7 +49,7 @@ def test_tables_come_back_exactly(
     table = pd.DataFrame({"x": values, "word, quoted": words})
     write_table(path, table)
     back = pd.read_csv(
-        path, keep_default_na=False, na_values={"x": [""]}, dtype={"word, quoted": str},
+        path, keep_default_na=False, na_values={"x": [""]}, dtype={"x": float, "word, quoted": str},
         float_precision="round_trip",
     )  # fmt: skip
     pd.testing.assert_frame_equal(back, table, check_exact=True)

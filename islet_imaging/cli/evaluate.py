@@ -33,7 +33,9 @@ def evaluate(
         table = pd.read_csv(manual)
     except (OSError, ValueError) as error:
         raise IsletImagingError(f"{manual}: not a readable CSV: {error}") from error
-    found = compare_with_manual(Run.open(run).cells, table, marker=marker)
+    scored = Run.open(run)
+    cells = scored.cells.merge(scored.images[["image", "batch"]], on="image")
+    found = compare_with_manual(cells, table, marker=marker)
     for name, part in vars(found).items():
         if isinstance(part, pd.DataFrame) and len(part):
             say(f"{name}\n{part.to_string(index=False)}\n")

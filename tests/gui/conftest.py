@@ -54,10 +54,13 @@ def display() -> Iterator[str]:
     if shutil.which("Xvfb") is None:
         pytest.skip("no display and no Xvfb: the GUI tests need one (apt install xvfb)")
     read, write = os.pipe()
-    server = subprocess.Popen(
-        # it ends with its last client, so that Qt never sees it die
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-terminate"],
+    # it ends with its last client, so that Qt never sees it die, and runs on its own, so that nobody
+    # has to wait for it
+    screen = ["-screen", "0", "1600x1000x24", "-terminate"]
+    subprocess.run(
+        ["setsid", "--fork", "Xvfb", *screen, "-displayfd", str(write)],
         pass_fds=(write,),
+        check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -68,11 +71,6 @@ def display() -> Iterator[str]:
         pytest.skip("Xvfb did not start")
     os.environ["DISPLAY"] = f":{number}"
     yield os.environ["DISPLAY"]
-    from qtpy.QtWidgets import QApplication
-
-    if QApplication.instance() is None:
-        server.terminate()
-        server.wait(timeout=10)
 
 
 @pytest.fixture

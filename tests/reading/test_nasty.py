@@ -14,12 +14,17 @@ from islet_imaging.errors import ImageReadError
 from islet_imaging.reading import read_image
 
 _SCRIPT = """
-import json, resource, sys, time, warnings
+import json, sys, time, warnings
 from pathlib import Path
 warnings.simplefilter("error")
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.reading import read_image
 import tifffile, imagecodecs
+def peak_kib():
+    # of this process alone: getrusage would count what the parent had in memory
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(v.split()[1]) for v in lines if v.startswith("VmHWM")), 0)
 out = []
 for file in sorted(p for p in Path(sys.argv[1]).rglob("*") if p.is_file()):
     start = time.perf_counter()
@@ -34,7 +39,7 @@ for file in sorted(p for p in Path(sys.argv[1]).rglob("*") if p.is_file()):
     except BaseException as error:
         what, text = "raw", repr(error)
     out.append([str(file), what, text, time.process_time() - cpu,
-                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
+                peak_kib()])
 print(json.dumps(out))
 """
 
