@@ -54,8 +54,8 @@ def display() -> Iterator[str]:
     if shutil.which("Xvfb") is None:
         pytest.skip("no display and no Xvfb: the GUI tests need one (apt install xvfb)")
     read, write = os.pipe()
-    # it ends with its last client, so that Qt never sees it die, and runs on its own, so that nobody
-    # has to wait for it
+    # it ends with its last client, so that Qt never sees it die, and runs on its own, so that
+    # nobody has to wait for it
     screen = ["-screen", "0", "1600x1000x24", "-terminate"]
     subprocess.run(
         ["setsid", "--fork", "Xvfb", *screen, "-displayfd", str(write)],
