@@ -326,10 +326,6 @@ def nuclear_likeness(c: ChannelNumbers, dna: ChannelNumbers) -> float:
     return (c.band / dna.band) * (dna.slow / c.slow)
 
 
-def _light(c: ChannelNumbers) -> float:
-    return c.tissue - c.background
-
-
 def _shared_light(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
     limits = protocol.quality
     if numbers.specks is not None and numbers.specks > limits.specks_per_mm2:
@@ -347,7 +343,7 @@ def _shared_light(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
         for target, slope in targets.items():
             # haze of the commoner stain lies over the rarer one wherever that is: only the light
             # of the commoner one can be told from it
-            rarer = _light(numbers.channels[source]) < _light(numbers.channels[target])
+            rarer = numbers.channels[source].light < numbers.channels[target].light
             if slope > limits.bleed_through and not rarer:
                 yield Flag(
                     "bleed_through",
@@ -391,7 +387,9 @@ def _cells(cells: pd.DataFrame | None, protocol: Protocol, numbers: ImageNumbers
             f"{_percent(limits.border_fraction)}) and are not counted. Take larger fields, or "
             "fields centred on the islet.",
         )
-    if dying > limits.pyknotic_fraction:
+    # a share of few nuclei scatters: it must be beyond the limit by two standard deviations
+    scatter = 2 * float(np.sqrt(limits.pyknotic_fraction * (1 - limits.pyknotic_fraction) / count))
+    if dying > limits.pyknotic_fraction + scatter:
         yield Flag(
             "many_pyknotic",
             "warning",

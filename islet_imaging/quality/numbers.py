@@ -44,6 +44,8 @@ class ChannelNumbers:
     background: float
     #: median of block means in tissue
     tissue: float
+    #: mean of block means in tissue above that background: how much of a stain there is
+    light: float
     #: standard deviation of pixel noise in dark parts (from second differences along rows)
     noise: float
     #: variance of block means over what pixel noise alone would give
@@ -251,6 +253,7 @@ def _channel(
         at_minimum=float(np.mean(plane[::2, ::2] == plane.min())),
         background=float(np.percentile(blocks, 1)),
         tissue=float(np.median(inside)),
+        light=float(inside.mean() - np.percentile(blocks, 1)),
         noise=noise,
         structure=float(blocks.var()) / expected if expected > 0 else float("inf"),
         comb=pixels.comb(plane),

@@ -150,6 +150,7 @@ def _together(parts: Sequence[ChannelNumbers], thumbnail: Float, digest: str) ->
         at_minimum=_middle([p.at_minimum for p in parts], np.mean),
         background=min(p.background for p in parts),
         tissue=middle("tissue"),
+        light=_middle([p.light for p in parts], np.mean),
         noise=middle("noise"),
         # one window that shows something is enough
         structure=max(p.structure for p in parts),
