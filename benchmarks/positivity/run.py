@@ -164,7 +164,7 @@ def invariance(cache: Path, preset: str) -> dict[str, Any]:
         table = load(cache, preset, 1, change)
         plain = _fractions(whole[whole["image"].isin(table["image"])])
         moved = _fractions(table)
-        row[change] = float(np.max(np.abs(moved - plain)))
+        row[change] = round(float(np.max(np.abs(moved - plain))), 3)
     return row
 
 

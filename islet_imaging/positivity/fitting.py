@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from islet_imaging.positivity.levels import (
     StainLevels,
     counted,
+    dark_peak,
     level_of,
     mix_soft,
     populations,
@@ -249,8 +250,10 @@ def _by_levels(
 ) -> Threshold:
     """The default method; ``own`` in units of the feature, ``dark`` empty without controls."""
     fitted, separate = _model(own, levels.zero, levels.scale, levels.positive, dark, feature)
-    if not dark.size and not separate:
-        why = fitted.reason or "no clearly positive cells"
+    above = (fitted.value or 0.0) - levels.zero
+    alone = not dark.size
+    if alone and not (separate and dark_peak(own - levels.zero, levels.scale, above)):
+        why = fitted.reason or "no peak of dark cells"
         return dataclasses.replace(
             fitted, value=None, status="not_estimable", reason=f"no separable population: {why}"
         )

@@ -39,7 +39,7 @@ MIN_CONTROL = 15
 #: positive level; with them: controls brighter than the darker sample cells by this many of their
 #: spreads; either means that images were not photographed alike
 UNLIKE = 0.6
-BRIGHTER = 2.5
+BRIGHTER = 2.0
 #: an image of at least so many cells is looked at by itself
 MIN_CELLS = 30
 
@@ -242,7 +242,9 @@ def _without_control(
         above = level - zero
         own = above if around is None else own_level(above, around, (near, far))
         apart = populations(own[usable], scale, positive)
-        score = apart.separation + (100 if apart.separable and positive is not None else 0)
+        cut = mix_soft(scale, positive) * float(np.sinh(apart.crossing()))
+        apart_too = positive is not None and dark_peak(own[usable], scale, cut)
+        score = apart.separation + (100 if apart.separable and apart_too else 0)
         if score > distance:
             best, distance = found, score
     assert best is not None
@@ -269,6 +271,44 @@ def _refined(
         zero, scale = zero + shift, min(max(spread, 0.2 * scale), positive / 20)
         near, far, positive = _solve(level - zero, usable, around, scale)
     return zero, scale, near, far, positive
+
+
+def dark_peak(own: Floats, scale: float, cut: float) -> bool:
+    """Whether negative cells are a peak of their own on the plain scale of counts.
+
+    A logarithmic scale that begins at the lower end of one population tears it in two; on the plain
+    scale its density then rises from that end to the cut, where real negatives leave a valley.
+
+    Parameters
+    ----------
+    own : ndarray
+        Own levels above zero.
+    scale : float
+        Spread of negative cells.
+    cut : float
+        Where the populations are said to part, above zero.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> one = rng.lognormal(0, 0.5, 2000) - 0.4
+    >>> dark_peak(one, 0.1, 0.4), dark_peak(np.append(one, rng.normal(-0.3, 0.03, 300)), 0.1, 0.0)
+    (False, False)
+    >>> dark_peak(np.append(one + 1, rng.normal(0, 0.1, 300)), 0.1, 0.5)
+    True
+    """
+    if cut <= scale:
+        return False
+    width = 0.25 * cut
+    near = float(np.count_nonzero(np.abs(own) <= scale))
+    valley = float(np.count_nonzero(np.abs(own - cut) <= width))
+    # counts in windows of different widths: densities, each a Poisson error towards doubt
+    low = max(near - 2 * np.sqrt(near), 0.0) / scale
+    return bool(low > 1.5 * (valley + 1) / width)
 
 
 def populations(own: Floats, scale: float, positive: float | None) -> Mixture:
