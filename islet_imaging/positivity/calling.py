@@ -10,6 +10,7 @@ It fails, by design towards `unsure`, where no threshold is estimable.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,9 +119,20 @@ def call_cells(
         )
     if threshold.per_image and len(cells):
         # images of this run cannot be compared: each is read by its own levels
-        threshold = fit_cells(
-            cells, column, feature=threshold.feature, method="levels", bootstrap=0
-        )
+        import pandas as pd
+
+        names = np.zeros(len(cells)) if "image" not in cells else cells["image"].to_numpy(str)
+        parts, where = [], []
+        for name in np.unique(names):
+            at = np.flatnonzero(names == name)
+            one = cells.iloc[at]
+            alone = fit_cells(one, column, feature=threshold.feature, bootstrap=0)
+            alone = dataclasses.replace(alone, per_image=False)
+            parts.append(
+                call_cells(one, marker, alone, unsure_low=unsure_low, unsure_high=unsure_high)
+            )
+            where.append(at)
+        return pd.concat(parts).iloc[np.argsort(np.concatenate(where))]
     level = level_of(cells, column)
     spill = (threshold.spill_near, threshold.spill_far)
     own = level

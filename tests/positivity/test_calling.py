@@ -113,6 +113,9 @@ def test_controls_photographed_brighter_are_not_believed():
     fitted, called = scored(samples, controls)
     assert "not comparable" in fitted.reason
     assert fitted.per_image
+    # read image by image, whether they come in one table or in several
+    together = call_cells(pd.concat(samples, ignore_index=True), "INS", fitted)
+    pd.testing.assert_frame_equal(together, called.reset_index(drop=True))
     assert called["INS_probability"].mean() == pytest.approx(0.4, abs=0.06)
 
 
