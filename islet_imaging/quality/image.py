@@ -387,8 +387,8 @@ def _cells(cells: pd.DataFrame | None, protocol: Protocol, numbers: ImageNumbers
             f"{_percent(limits.border_fraction)}) and are not counted. Take larger fields, or "
             "fields centred on the islet.",
         )
-    # a share of few nuclei scatters: it must be beyond the limit by two standard deviations
-    scatter = 2 * float(np.sqrt(limits.pyknotic_fraction * (1 - limits.pyknotic_fraction) / count))
+    # a share of few nuclei scatters: it must be beyond the limit by a standard deviation
+    scatter = float(np.sqrt(limits.pyknotic_fraction * (1 - limits.pyknotic_fraction) / count))
     if dying > limits.pyknotic_fraction + scatter:
         yield Flag(
             "many_pyknotic",
