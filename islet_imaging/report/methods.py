@@ -142,6 +142,8 @@ def _calling(data: ReportData) -> str:
             for t in own
             if not missing(t.get("value"))
         ]
+        if "control" in used:
+            how += f" (quantile {calling.quantile:g})"
         where = f" ({'; '.join(cuts)})" if cuts else ""
         text = (
             f"A cell was called {clean(marker)}-positive by its {p.feature(marker)}, with a "
@@ -169,7 +171,7 @@ def _exclusion(data: ReportData) -> str:
     cells = data.cells
     out = int(cells["excluded"].astype(bool).sum()) if "excluded" in cells else 0
     text = (
-        f"Nuclei {_listed(rules)} were not counted ({count(out)} of {count(len(cells))})."
+        f"Nuclei that were {' or '.join(rules)} were not counted ({count(out)} of {count(len(cells))})."
         if rules
         else "No nuclei were excluded."
     )
@@ -191,11 +193,19 @@ def _denominator(data: ReportData) -> str:
 
 def _statistics(data: ReportData) -> str:
     level = f"{100 * data.protocol.statistics.level:g} %"
-    return (
-        f"Fractions are of {_denominator(data)}. The unit of replication was the differentiation "
-        f"batch; {level} confidence intervals are t intervals on the logit of batch fractions. "
-        "No test or interval treats cells as independent."
-    )
+    text = f"Fractions are of {_denominator(data)}. "
+    most = 0 if data.levels is None or data.levels.empty else int(data.levels["n_batches"].max())
+    if most > 1:
+        text += (
+            "The unit of replication was the differentiation batch; "
+            f"{level} confidence intervals are t intervals on the logit of batch fractions. "
+        )
+    else:
+        text += (
+            f"{level} intervals are over islets and speak of this material only, since "
+            f"{'one batch was' if most else 'batches were not'} stated. "
+        )
+    return text + "No test or interval treats cells as independent."
 
 
 def methods_paragraph(data: ReportData) -> str:
