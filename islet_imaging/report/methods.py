@@ -171,7 +171,8 @@ def _exclusion(data: ReportData) -> str:
     cells = data.cells
     out = int(cells["excluded"].astype(bool).sum()) if "excluded" in cells else 0
     text = (
-        f"Nuclei that were {' or '.join(rules)} were not counted ({count(out)} of {count(len(cells))})."
+        f"Nuclei that were {' or '.join(rules)} were not counted "
+        f"({count(out)} of {count(len(cells))})."
         if rules
         else "No nuclei were excluded."
     )
