@@ -463,10 +463,10 @@ def _plan(
         Task(
             image=s.image,
             files=tuple(str(p.resolve()) for p in s.paths),
-            facts=dict(s.extra),
+            facts={**s.extra, "role": s.role},
             run=str(out.resolve()),
             protocol=protocol.to_dict(),
-            key=_digest([base, hashes[s.image], dict(s.extra)]),
+            key=_digest([base, hashes[s.image], dict(s.extra), s.role]),
             threads=max(1, cores // workers),
             device=device,
             flat_fields=calibration,
