@@ -59,7 +59,8 @@ class NucleiTrainingConfig:
         Range of nucleus diameters relative to the working one.
     widths : tuple of int
         Of the network.
-    steps, batch_size, learning_rate, seed, workers, threads, validate_every : see ``LoopConfig``
+    steps, batch_size, learning_rate, warmup, ema_decay, seed : see ``LoopConfig``
+    workers, threads, precision, validate_every : see ``LoopConfig``
     start_from : str, optional
         Checkpoint whose weights the training starts with.
     """
@@ -82,6 +83,7 @@ class NucleiTrainingConfig:
     seed: int = 0
     workers: int = 1
     threads: int = 2
+    precision: str = "float32"
     validate_every: int = 500
     start_from: str | None = None
 
@@ -238,6 +240,7 @@ def train_nuclei(
         seed=config.seed,
         workers=config.workers,
         threads=config.threads,
+        precision=config.precision,
         validate_every=config.validate_every,
     )
     return train(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from islet_imaging.errors import Cancelled
+from islet_imaging.errors import Cancelled, ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,9 @@ class LoopConfig:
         Processes that make items; 0 makes them in this one.
     threads : int
         Threads of torch.
+    precision : {"float32", "bfloat16"}
+        Of the convolutions; losses, weights and averages stay float32.  Processors with bfloat16
+        arithmetic train two to three times as fast with it; others train slower.
     """
 
     steps: int = 4000
@@ -69,6 +72,13 @@ class LoopConfig:
     seed: int = 0
     workers: int = 1
     threads: int = 2
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ProtocolError(
+                f"precision {self.precision!r} is not known; use float32 or bfloat16"
+            )
 
 
 class ItemSource(Protocol):
@@ -220,7 +230,9 @@ def _train(
             group["lr"] = one_cycle(step, config)
         net.train()
         image = batch.pop("image").contiguous(memory_format=torch.channels_last)
-        parts = loss(net(image), batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+            output = net(image)
+        parts = loss(output.float(), batch)
         optimiser.zero_grad(set_to_none=True)
         parts["total"].backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
