@@ -77,6 +77,7 @@ class CalledRun:
     unmatched: list[Edit]
     thresholds: dict[str, dict[str, Threshold]]
     protocol: Protocol
+    edits: tuple[Edit, ...] = ()
 
 
 def _load(run: Path, image: str, name: str) -> pd.DataFrame:
@@ -172,7 +173,12 @@ def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledR
     cells = corrected.cells
     columns = [c for c in cells.columns if c != "corrected_by"]
     return CalledRun(
-        raw, cells[[*_ordered(columns), "corrected_by"]], corrected.unmatched, thresholds, protocol
+        raw,
+        cells[[*_ordered(columns), "corrected_by"]],
+        corrected.unmatched,
+        thresholds,
+        protocol,
+        tuple(edits),
     )
 
 
@@ -332,12 +338,15 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     """
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
+    from islet_imaging.validation import corrected_table, with_corrected
 
     rows, folder_flags = check_rows(rows_of(facts), protocol)
     called = call_run(run, rows, protocol)
     summary, raw_summary = _summaries(called, rows)
+    corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
         summary = _with_fragile(summary, called, rows)
+        summary = with_corrected(summary, corrected)
     tables = {
         "conditions": _columns(CONDITIONS) if summary is None else summary.conditions,
         "batches": _columns(BATCHES) if summary is None else summary.batches,
@@ -346,6 +355,10 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     }
     for name, table in tables.items():
         write_table(run / ("summary.csv" if name == "conditions" else f"{name}.csv"), table)
+    if corrected is None:
+        (run / "corrected.csv").unlink(missing_ok=True)
+    else:
+        write_table(run / "corrected.csv", corrected)
     write_table(run / "cells.csv", called.corrected)
     write_parquet(run / "cells.parquet", called.corrected)
     write_text(run / "protocol.yaml", called.protocol.dump())
@@ -358,6 +371,7 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
         summary=summary,
         raw_summary=raw_summary,
         folder_flags=folder_flags,
+        validation=corrected,
         provenance=facts,
         **tables,
     )

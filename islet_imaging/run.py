@@ -294,6 +294,20 @@ class Run:
         return self.table("cells")
 
     @property
+    def corrected(self) -> pd.DataFrame | None:
+        """Raw fractions beside those corrected for wrong calls; None without labelled cells."""
+        import pandas as pd
+
+        path = self.path / "corrected.csv"
+        if not path.is_file():
+            return None
+        words = dict.fromkeys((*TEXT_COLUMNS, "status"), str)
+        table = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
+        texts = [c for c in words if c in table.columns]
+        table[texts] = table[texts].fillna("")
+        return table
+
+    @property
     def protocol(self) -> Protocol:
         """The protocol the run was made with, its fitted thresholds included."""
         return Protocol.load(self.path / "protocol.yaml")

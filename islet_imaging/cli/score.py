@@ -81,8 +81,10 @@ def score(
 
 def tell_result(run: Run) -> None:
     """Print the headline, what failed and where the report is."""
-    notes: list[str] = []
-    for row in run.summary.to_dict("records"):
+    notes: dict[str, list[str]] = {}
+    rows = run.summary.to_dict("records")
+    for row in rows:
+        name = " ".join(n for n in (row["condition"], row["marker"]) if n)
         where = f"{row['condition']}: " if row["condition"] else ""
         if math.isnan(row["fraction"]):
             say(f"{where}{row['marker']} not estimable. {row['note']}")
@@ -100,10 +102,11 @@ def tell_result(run: Run) -> None:
             f"{where}{row['marker']} {100 * row['fraction']:.1f} %{interval}  "
             f"({', '.join(counted)}; {row['interval']})"
         )
-        notes += [f"  {note}" for note in row["note"].split("; ") if note]
-    # several markers of a condition share most of their notes
-    for note in dict.fromkeys(notes):
-        say(note)
+        for note in filter(None, row["note"].split("; ")):
+            notes.setdefault(note, []).append(name)
+    # several rows share most of their notes: what all share needs no name
+    for note, names in notes.items():
+        say(f"  {note}" if len(names) == len(rows) else f"  {', '.join(names)}: {note}")
     images = run.images
     failed = images[images["status"] == "failed"]
     for row in failed.to_dict("records"):

@@ -7,15 +7,50 @@ from typing import Annotated
 
 import typer
 
-from islet_imaging.cli.app import app
+from islet_imaging.cli.app import app, fail, say
 from islet_imaging.cli.score import tell_result
 
 
 @app.command()
 def summarize(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    draw: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pick this many cells by chance, for people to label, into RUN/validation.csv "
+            "(500 is a good number), and stop there.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Take labels from this sheet (image, cell, label, rater) first."),
+    ] = None,
+    marker: Annotated[
+        str | None, typer.Option(help="The marker that is labelled; by default the first.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which cells are picked.")] = 0,
 ) -> None:
-    """Make a run's tables and report again, with the corrections made in review."""
-    from islet_imaging.results import resummarise
+    """Make a run's tables and report again, with the corrections made in review.
 
-    tell_result(resummarise(run))
+    Where cells of RUN/validation.csv are labelled, positive or negative, in the sheet or in a
+    review, the fraction corrected for wrong calls is given beside the raw one (corrected.csv).
+    """
+    from islet_imaging.results import resummarise
+    from islet_imaging.run import Run
+    from islet_imaging.validation import add_labels, draw_validation_sheet
+
+    opened = Run.open(run)
+    if draw is not None:
+        if labels is not None:
+            fail("--draw picks cells that are to be labelled, --labels takes labels: one at a time")
+        path = draw_validation_sheet(opened, marker, n=draw, seed=seed)
+        say(f"wrote {path}")
+        say("Fill its column `label` with positive or negative without looking at the calls, or")
+        say(
+            f"call these cells in `islet-imaging review {run}`. Then: islet-imaging summarize {run}"
+        )
+        return
+    if labels is not None:
+        add_labels(opened, labels, marker=marker)
+    tell_result(resummarise(opened))

@@ -43,6 +43,7 @@ def report_data(
     images: pd.DataFrame,
     islets: pd.DataFrame,
     folder_flags: Sequence[Flag],
+    validation: pd.DataFrame | None,
     provenance: Mapping[str, Any],
 ) -> ReportData:
     """Gather everything a report shows.
@@ -61,6 +62,8 @@ def report_data(
         The run's tables as written.
     folder_flags : sequence of Flag
         What images say against each other.
+    validation : DataFrame or None
+        Raw beside corrected fractions, where people labelled cells that chance picked.
     provenance : mapping
         Of the run.
 
@@ -91,6 +94,7 @@ def report_data(
         flags=[*folder_flags, *image_flags],
         provenance=shown,
         corrections=_corrections(called, summary, raw_summary),
+        validation=validation,
     )
 
 

@@ -22,6 +22,7 @@ from islet_imaging.report.evidence import flags_section, thresholds_section
 from islet_imaging.report.gallery import gallery_html
 from islet_imaging.report.methods import checklist, methods_paragraph
 from islet_imaging.report.result import comparison, corrections, headline
+from islet_imaging.report.validated import validated
 from islet_imaging.report.words import (
     clean,
     count,
@@ -48,6 +49,7 @@ def build_report(data: ReportData) -> str:
     """
     sections = [
         ("result", "Result", headline(data)),
+        ("validation", "Corrected for wrong calls", validated(data)),
         ("comparison", "Comparison of conditions", comparison(data)),
         ("corrections", "What people changed", corrections(data)),
         ("flags", "What to look at first", flags_section(data)),

@@ -109,6 +109,9 @@ class ReportData:
         Versions, hashes, times, command; shown as it is.
     corrections : mapping
         How many decisions of people are in the numbers, e.g. ``{"cells": 12, "people": 1}``.
+    validation : DataFrame, optional
+        Raw fractions beside those corrected for wrong calls: ``corrected_fractions`` of the
+        statistics.
     title : str
         Heading of the report.
     """
@@ -129,4 +132,5 @@ class ReportData:
     flags: Sequence[Flag] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     corrections: Mapping[str, Any] = field(default_factory=dict)
+    validation: pd.DataFrame | None = None
     title: str = "Stained islets: share of positive cells"

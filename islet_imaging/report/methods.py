@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from islet_imaging.report.data import ReportData
+from islet_imaging.report.validated import error_rates_line
 from islet_imaging.report.words import clean, count, missing, number, plural
 
 #: what each way of finding a cut is called in a paper
@@ -206,6 +207,14 @@ def _statistics(data: ReportData) -> str:
             f"{level} intervals are over islets and speak of this material only, since "
             f"{'one batch was' if most else 'batches were not'} stated. "
         )
+    rates = error_rates_line(data)
+    if rates:
+        text += (
+            f"Error rates of the calls were estimated from cells drawn at random from strata of "
+            f"probability and labelled by {blank('who, how many people, blind to the calls')} "
+            f"({rates}); fractions corrected by them (Rogan and Gladen, 1978) are given beside the "
+            "raw ones. "
+        )
     return text + "No test or interval treats cells as independent."
 
 
@@ -340,6 +349,11 @@ def checklist(data: ReportData) -> list[Item]:
             "recommended",
             "Agreement with manual counts on other images",
             blank("raters, islets, agreement"),
+        ),
+        (
+            "recommended",
+            "Error rates of the calls on cells picked by chance",
+            error_rates_line(data) or blank("sensitivity, specificity, labelled cells, or none"),
         ),
         ("recommended", "Exact inputs", _inputs(provenance)),
         ("ideal", "Raw images and tables deposited", blank("repository, accession")),

@@ -159,6 +159,18 @@ def headline(data: ReportData) -> str:
             f"{len(data.batches)} rows, every batch and marker",
             len(data.batches) > ROWS,
         )
+        + _uncorrected(data)
+    )
+
+
+def _uncorrected(data: ReportData) -> str:
+    """That wrong calls are not corrected for, and how they could be."""
+    if data.validation is not None and len(data.validation):
+        return ""
+    return (
+        '<p class="why">These fractions are not corrected for wrong calls, and no interval above '
+        "holds them: that takes cells picked by chance and labelled by people. "
+        "<code>islet-imaging summarize RUN --draw 500</code> picks them.</p>"
     )
 
 

@@ -27,6 +27,7 @@ from islet_imaging.statistics.misclassification import (
     ErrorRates,
     correct_batches,
     correct_fraction,
+    correct_interval,
     error_rates,
     lang_reiczigel,
     prior_shift,
@@ -52,6 +53,7 @@ from islet_imaging.statistics.sections import (
     radial_weights,
 )
 from islet_imaging.statistics.summary import Summary, summarise
+from islet_imaging.statistics.validation import corrected_fractions, draw_validation
 from islet_imaging.statistics.variance import VarianceSplit, variance_split, variance_table
 
 __all__ = [
@@ -78,8 +80,11 @@ __all__ = [
     "control_chart",
     "correct_batches",
     "correct_fraction",
+    "correct_interval",
+    "corrected_fractions",
     "dawid_skene",
     "describe_rare",
+    "draw_validation",
     "error_rates",
     "holm",
     "hormone_number",

@@ -246,7 +246,55 @@ def correct_batches(
     k, n = check_counts(positives, totals)
     if len(k) < 2:
         raise NotEstimableError("a corrected interval over batches needs at least two batches")
-    apparent = batch_interval(k, n, level=level)
+    return correct_interval(
+        batch_interval(k, n, level=level), rates, level=level, draws=draws, seed=seed
+    )
+
+
+def correct_interval(
+    apparent: Interval,
+    rates: ErrorRates,
+    *,
+    level: float = 0.95,
+    draws: int = 20_000,
+    seed: int = 0,
+) -> Corrected:
+    """A fraction with its t interval on the logit scale, corrected for wrong calls.
+
+    Parameters
+    ----------
+    apparent : Interval
+        As `batch_interval` or `islet_interval` gives it; what the result is an interval over is
+        what this one is over.
+    rates : ErrorRates
+        From labelled cells of the same staining.
+    level : float
+        Confidence level of ``apparent``.
+    draws : int
+        Draws of the parametric bootstrap.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    Corrected
+
+    Raises
+    ------
+    NotEstimableError
+        Without an interval to correct, or with calls that carry too little.
+
+    Examples
+    --------
+    >>> from islet_imaging.statistics import islet_interval
+    >>> one_batch = islet_interval([40, 60, 50, 55], [100, 110, 100, 120])
+    >>> c = correct_interval(one_batch, ErrorRates(0.9, 0.95, 300, 300))
+    >>> round(c.apparent, 3), round(c.fraction, 3), round(c.low, 2), round(c.high, 2)
+    (0.477, 0.502, 0.39, 0.62)
+    """
+    check_level(level)
+    if not np.isfinite(apparent.low) or apparent.n < 2:
+        raise NotEstimableError("there is no interval to correct")
     fraction = float(correct_fraction(apparent.fraction, rates.sensitivity, rates.specificity))
     rng = np.random.default_rng(seed)
     mean = _draw_interval(apparent, level, draws, rng)
