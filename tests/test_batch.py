@@ -138,7 +138,7 @@ def test_a_finished_run_is_kept(run: Run, folder: Path, monkeypatch: pytest.Monk
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a finished run was scored again")
 
-    monkeypatch.setattr("islet_imaging.batch.measure_task", never)
+    monkeypatch.setattr("islet_imaging.workers.measure_task", never)
     before = (run.path / "report.html").stat().st_mtime_ns
     score_folder(folder, run.path, protocol=PROTOCOL, samples=folder / "samples.csv", workers=1)
     assert (run.path / "report.html").stat().st_mtime_ns == before
