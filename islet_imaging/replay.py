@@ -138,7 +138,8 @@ class Replay:
         self.cells["flags"] = self.cells["flags"].fillna("").astype(object)
         self.labels = None if labels is None else labels.astype(np.int32, copy=True)
         self._yx = self.cells[["y_px", "x_px"]].to_numpy(float)
-        self._tolerance = _tolerance(self._yx) if tolerance_px is None else tolerance_px
+        self._first_yx = self._yx
+        self._tolerance_px = tolerance_px
 
     def find(self, cell: int, y_px: float, x_px: float) -> int | None:
         """Row of the cell that lies at a place, or None; the label decides between equals."""
@@ -146,7 +147,9 @@ class Replay:
             return None
         distance = np.hypot(self._yx[:, 0] - y_px, self._yx[:, 1] - x_px)
         row = int(np.argmin(distance))
-        if not distance[row] <= self._tolerance:
+        if self._tolerance_px is None:  # only where there is an edit to place: it takes a while
+            self._tolerance_px = _tolerance(self._first_yx)
+        if not distance[row] <= self._tolerance_px:
             return None
         equal = np.flatnonzero(distance <= distance[row] + 1e-6)
         same = equal[self.cells["cell"].to_numpy()[equal] == cell]

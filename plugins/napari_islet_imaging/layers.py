@@ -77,19 +77,21 @@ def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[
 
 def outline_colours() -> Any:
     """Colormap of the outline image."""
-    from napari.utils.colormaps import DirectLabelColormap
-
-    table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
-    table.update({value: colour for value, (_, colour, _) in CATEGORIES.items()})
-    table[SELECTED] = SELECTED_COLOUR
-    return DirectLabelColormap(color_dict=table)
+    shown = {value: colour for value, (_, colour, _) in CATEGORIES.items()}
+    return _label_colours({**shown, SELECTED: SELECTED_COLOUR})
 
 
 def islet_colours() -> Any:
     """All islets in one quiet colour."""
-    from napari.utils.colormaps import DirectLabelColormap
+    return _label_colours({1: "#d0d0d0"})
 
-    return DirectLabelColormap(color_dict={None: "#d0d0d0", 0: "transparent"})
+
+def _label_colours(colours: dict[int, str]) -> Any:
+    """Colormap of labels 1, 2, 3…; 0 is seen through."""
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    # napari compiles a direct colormap at its first use, which takes a second; this one it does not
+    return CyclicLabelColormap(colors=["transparent", *(colours[k] for k in sorted(colours))])
 
 
 def features(table: pd.DataFrame) -> pd.DataFrame:

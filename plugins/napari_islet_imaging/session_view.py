@@ -107,7 +107,7 @@ class SessionView:
         rows, columns = region
         if (rows.stop - rows.start) * (columns.stop - columns.start) > _PATCH_PX:
             calls.data[...] = opened.outlines
-            calls.refresh()
+            calls.refresh(thumbnail=False, highlight=False, extent=False)
             return
         new = opened.outlines[region]
         ys, xs = np.nonzero(calls.data[region] != new)
@@ -144,7 +144,9 @@ class SessionView:
         # each change of a layer costs a round through napari: only what must change is changed
         if not 0.8 < float(ring.size[0]) / wanted < 1.25:
             ring.size = wanted
-        ring.data = np.array([[float(row["y_px"]), float(row["x_px"])]])
+        # the ring stays within the image: nothing but itself has to hear that it moved
+        with ring.events.data.blocker(), ring.events.thumbnail.blocker():
+            ring.data = np.array([[float(row["y_px"]), float(row["x_px"])]])
         if not ring.visible:
             ring.visible = True
 
