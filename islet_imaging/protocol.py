@@ -92,11 +92,17 @@ class Correction:
     bleed_matrix: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
+#: feature of the cells table that the positivity network writes
+NETWORK_FEATURE = "network_own"
+
+
 @dataclass(frozen=True)
 class Nuclei:
     """Segmentation of nuclei."""
 
     method: Literal["network", "classical"] = "network"
+    #: name or folder of the network
+    model: str = "islet-nuclei"
     #: expected diameter, um; None lets the method estimate it
     diameter_um: float | None = None
     min_area_um2: float = 8.0
@@ -144,10 +150,13 @@ class Islets:
 class Positivity:
     """How a marker's calls are made."""
 
-    method: Literal["auto", "levels", "control", "control_mixture", "mixture", "otsu", "manual"] = (
-        "auto"
-    )
-    #: the feature that thresholds act on; None takes sector_p25 or, in nuclei, nucleus_mean
+    method: Literal[
+        "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
+    ] = "auto"
+    #: name or folder of the network
+    model: str = "islet-positivity"
+    #: the feature that thresholds act on; None takes the network's own light (network_own) where
+    #: the network calls, else sector_p25 or, in nuclei, nucleus_mean
     feature: str | None = None
     #: the cut of ``method: manual``, in units of the feature
     threshold: float | None = None
@@ -163,6 +172,10 @@ class Positivity:
         _check(
             0 <= self.unsure_low <= 0.5 <= self.unsure_high <= 1,
             "positivity: unsure_low <= 0.5 <= unsure_high",
+        )
+        _check(
+            self.method != "network" or self.feature in (None, NETWORK_FEATURE),
+            f"positivity: `method: network` has its own feature, not {self.feature!r}",
         )
         _check(
             (self.method == "manual") == (self.threshold is not None),
@@ -247,6 +260,12 @@ class Protocol:
                 marker in self.markers,
                 f"positivity: {marker!r} is not a marker; markers are {list(self.markers)}",
             )
+            _check(
+                self.calling(marker).method != "network"
+                or self.channel(marker).compartment == "cytoplasm",
+                f"positivity: the network does not know markers of the nucleus such as {marker!r}; "
+                "use `levels`",
+            )
         known = {"all", "islets", *self.markers}
         _check(
             self.statistics.denominator in known,
@@ -275,13 +294,37 @@ class Protocol:
         self.channel(marker)
         return self.positivity.get(marker, Positivity())
 
+    def method(self, marker: str) -> str:
+        """Method that ``marker`` is called by, with "auto" resolved."""
+        stated = self.calling(marker).method
+        if stated != "auto":
+            return stated
+        return "levels"
+
     def feature(self, marker: str) -> str:
         """Column of the cells table that thresholds of ``marker`` act on."""
         own = self.calling(marker).feature
         if own is None:
             nuclear = self.channel(marker).compartment == "nucleus"
             own = "nucleus_mean" if nuclear else "sector_p25"
+            if self.method(marker) == "network":
+                own = NETWORK_FEATURE
         return f"{marker}_{own}"
+
+    @property
+    def asked(self) -> dict[str, list[str]]:
+        """Markers that the positivity network is asked about, by the network's name."""
+        found: dict[str, list[str]] = {}
+        for marker in self.markers:
+            if self.feature(marker) == f"{marker}_{NETWORK_FEATURE}":
+                found.setdefault(self.calling(marker).model, []).append(marker)
+        return found
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the networks in use."""
+        nuclei = [self.nuclei.model] if self.nuclei.method == "network" else []
+        return tuple(sorted({*nuclei, *self.asked}))
 
     def replace(self, **changes: Any) -> Protocol:
         """A copy with some fields changed."""

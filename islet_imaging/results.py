@@ -23,7 +23,9 @@ from islet_imaging.protocol import Protocol
 from islet_imaging.run import Run, work_table, write_parquet, write_table, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from islet_imaging.corrections import Edit
     from islet_imaging.positivity import Threshold
@@ -78,6 +80,14 @@ class CalledRun:
     thresholds: dict[str, dict[str, Threshold]]
     protocol: Protocol
     edits: tuple[Edit, ...] = ()
+
+
+def _centres(run: Path, image: str) -> NDArray[np.float64]:
+    """Where the nuclei of an image lie, um."""
+    import pandas as pd
+
+    table = pd.read_parquet(work_table(run, image, "cells"), columns=["y_um", "x_um"])
+    return table.to_numpy(dtype=float)
 
 
 def _load(run: Path, image: str, name: str) -> pd.DataFrame:
@@ -300,7 +310,7 @@ def provenance_of(
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "libraries": {name: importlib.metadata.version(name) for name in libraries},
-        "models": model_hashes(),
+        "models": model_hashes(protocol.models),
         "folder": str(folder.resolve()),
         "protocol_sha256": protocol.fingerprint(),
         "protocol_drafted": drafted,
@@ -336,16 +346,17 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
 
     ``provenance.json`` comes last: a folder that has it is a run whose other files are there.
     """
+    from islet_imaging.notes import with_corrected, with_fragile
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
-    from islet_imaging.validation import corrected_table, with_corrected
+    from islet_imaging.validation import corrected_table
 
-    rows, folder_flags = check_rows(rows_of(facts), protocol)
+    rows, folder_flags = check_rows(run, rows_of(facts), protocol)
     called = call_run(run, rows, protocol)
     summary, raw_summary = _summaries(called, rows)
     corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
-        summary = _with_fragile(summary, called, rows)
+        summary = with_fragile(summary, called, rows)
         summary = with_corrected(summary, corrected)
     tables = {
         "conditions": _columns(CONDITIONS) if summary is None else summary.conditions,
@@ -380,40 +391,15 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     return Run.open(run)
 
 
-def _with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) -> Summary:
-    """The summary with a note where the answer hangs on where the threshold sits."""
-    from islet_imaging.positivity import threshold_sensitivity
-
-    of = {r.image: r for r in rows}
-    cells = called.raw[~called.raw["excluded"].astype(bool)]
-    samples = cells[cells["image"].map(lambda i: of[i].role == "sample")]
-    where = [samples["image"].map(lambda i, k=k: getattr(of[i], k)) for k in ("condition", "batch")]
-    fragile: dict[tuple[str, str], list[str]] = {}
-    for (condition, batch), group in samples.groupby(where):
-        for marker, threshold in called.thresholds[str(batch)].items():
-            if threshold.feature not in group:
-                continue
-            found = threshold_sensitivity(group[threshold.feature], threshold)
-            if found is not None and found.fragile:
-                text = f"{batch} {found.slope_pp:.0f}".strip()
-                fragile.setdefault((str(condition), marker), []).append(text)
-    table = summary.conditions.copy()
-    said = "fragile: points by which a threshold 10 % higher or lower moves a batch: "
-    table["note"] = [
-        "; ".join(n for n in (note, said + ", ".join(named) if named else "") if n)
-        for note, named in (
-            (row["note"], fragile.get((row["condition"], row["marker"])))
-            for row in table.to_dict("records")
-        )
-    ]
-    return dataclasses.replace(summary, conditions=table)
-
-
-def check_rows(rows: Sequence[ImageRow], protocol: Protocol) -> tuple[list[ImageRow], list[Flag]]:
+def check_rows(
+    run: Path, rows: Sequence[ImageRow], protocol: Protocol
+) -> tuple[list[ImageRow], list[Flag]]:
     """Hold the images against each other; those that must not be pooled become failed.
 
     Parameters
     ----------
+    run : Path
+        The run folder with its measured images.
     rows : sequence of ImageRow
         As measured.
     protocol : Protocol
@@ -438,6 +424,7 @@ def check_rows(rows: Sequence[ImageRow], protocol: Protocol) -> tuple[list[Image
                 "role": r.role,
                 "metadata": r.record["metadata"],
                 "numbers": r.record["numbers"],
+                "nuclei_um": _centres(run, r.image),
             }
             for r in scored
         ],

@@ -145,6 +145,7 @@ def measure_image(
     from islet_imaging.correct import correct_image
     from islet_imaging.islets import islets_table, segment_islets
     from islet_imaging.measure import measure_cells, neighbour_pairs
+    from islet_imaging.network.positivity import answer_columns, ask_network
     from islet_imaging.nuclei import segment_nuclei
     from islet_imaging.quality import check_image, flag_cells, measure_quality
     from islet_imaging.saturation import full_scales, saturated_fractions
@@ -178,6 +179,7 @@ def measure_image(
         method=protocol.nuclei.method,
         min_area_um2=protocol.nuclei.min_area_um2,
         max_area_um2=protocol.nuclei.max_area_um2,
+        model=protocol.nuclei.model,
         device=device,
         threads=threads,
         cancelled=cancelled,
@@ -205,6 +207,19 @@ def measure_image(
         islets=islets,
         compartments={c.name: c.compartment for c in protocol.channels},
     )
+    for model, markers in protocol.asked.items():
+        _tell(progress, cancelled, 0.8, "asking the network")
+        said = ask_network(
+            channels[protocol.dna],
+            {m: channels[m] for m in markers},
+            nuclei,
+            pixel_size_um=size,
+            model=model,
+            device=device,
+            threads=threads,
+            cancelled=cancelled,
+        )
+        table = table.assign(**answer_columns(table["cell"].to_numpy(), said))
     table = saturated_fractions(table, cells, raw.__getitem__, full_scales(image, protocol.markers))
     table.insert(0, "image", image.name)
     codes, excluded = flag_cells(table, protocol)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,7 @@ def measure_slide(
     """
     from islet_imaging.islets import shapes_table
     from islet_imaging.measure import finish_cells
+    from islet_imaging.network.positivity import answer_columns, ask_network_lazy
     from islet_imaging.prepared_correction import PreparedCorrection
     from islet_imaging.quality import check_image, flag_cells
     from islet_imaging.quality.windows import measure_quality_windows
@@ -133,6 +135,21 @@ def measure_slide(
             pairs.append(touching)
         table = finish_cells(_together(rows), pixel_size_um=size)
         rows.clear()
+        for model, markers in protocol.asked.items():
+            tell(0.88, "asking the network")
+            said = ask_network_lazy(
+                partial(_plane, prepared, protocol.dna),
+                {m: partial(_plane, prepared, m) for m in markers},
+                lambda rows, columns: nuclei.read((rows, columns)),
+                image.shape,
+                int(table["cell"].max()) if len(table) else 0,
+                pixel_size_um=size,
+                model=model,
+                device=device,
+                threads=threads,
+                cancelled=cancelled,
+            )
+            table = table.assign(**answer_columns(table["cell"].to_numpy(), said))
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
         table["excluded"] = excluded
@@ -174,6 +191,10 @@ def measure_slide(
         numbers=numbers,
         record={"correction": prepared.record, "metadata": facts, "quality": windows},
     )
+
+
+def _plane(prepared: PreparedCorrection, name: str, rows: slice, columns: slice) -> NDArray[Any]:
+    return prepared.channel(name, (rows, columns))
 
 
 def _teller(
@@ -228,6 +249,7 @@ def _find(
             method=protocol.nuclei.method,
             min_area_um2=protocol.nuclei.min_area_um2,
             max_area_um2=protocol.nuclei.max_area_um2,
+            model=protocol.nuclei.model,
             tile=tile,
             threads=threads,
             device=device,

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import baselines
-import metrics
 import numpy as np
 from build import CHANGES, build, load
 from images import PRESETS, RUNS
+
+from islet_imaging.positivity import scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,11 +114,11 @@ def measure(cache: Path, preset: str, kind: str, method: str) -> dict[str, Any]:
         sure = (s["INS_call"] != "unsure").to_numpy()
         row |= {
             "n_cells": len(s),
-            "auc": np.nanmean([metrics.auc(g["truth_INS"], g["INS_score"]) for g in cells]),
-            "balanced_accuracy": metrics.balanced_accuracy(t, call),
-            "kappa": metrics.kappa(t, call),
-            "ece": metrics.ece(t, p),
-            "brier": metrics.brier(t, p),
+            "auc": np.nanmean([scores.auc(g["truth_INS"], g["INS_score"]) for g in cells]),
+            "balanced_accuracy": scores.balanced_accuracy(t, call),
+            "kappa": scores.kappa(t, call),
+            "ece": scores.ece(t, p),
+            "brier": scores.brier(t, p),
             "unsure_pct": 100 * float(1 - sure.mean()),
             "retained_accuracy": float((t == call)[sure].mean()) if sure.any() else np.nan,
             "control_positive_pct": 100 * float((c["INS_call"] == "positive").mean()),

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from images import cells_table
-from metrics import auc
 from numpy.typing import NDArray
+
+from islet_imaging.positivity.scores import auc
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Export a trained nuclei network as a folder in BioImage.IO form.
+"""Export a trained network as a folder in BioImage.IO form.
 
 The idea: everything that is needed to run and to repeat a network is written by one function from
 one checkpoint: weights in two formats, test tensors, the network's source, the description with
@@ -23,30 +23,20 @@ import yaml
 from islet_imaging.errors import ModelError
 
 from .data import WORKING_DIAMETER_PX
+from .described import NUCLEI, POSITIVITY, Described
 from .engine import OnnxEngine
 from .postprocess import PostprocessConfig
+from .stain import WORKING_PIXEL_UM
 from .weights import SETTINGS_KEY, export_weights, file_sha256
 
 if TYPE_CHECKING:
     from .architecture import UNet
 
-CITATIONS = [
-    {
-        "text": "Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data "
-        "Science Bowl, Nat Methods 16:1247 (2019)",
-        "doi": "10.1038/s41592-019-0612-7",
-    },
-    {
-        "text": "Mahbod et al., Investigating the impact of the bit depth of fluorescence-stained "
-        "images on the performance of deep learning-based nuclei instance segmentation, "
-        "Diagnostics 11:967 (2021)",
-        "doi": "10.3390/diagnostics11060967",
-    },
-]
 
-
-def example_image(side_px: int = 128, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Draw a normalised picture of blurred discs, (1, 1, Y, X): the model's test input."""
+def example_image(
+    channels: int = 1, side_px: int = 128, seed: int = 0
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Draw a normalised picture of blurred discs, (1, C, Y, X): the model's test input."""
     rng = np.random.default_rng(seed)
     y, x = np.indices((side_px, side_px), dtype=np.float32)
     image = np.zeros((side_px, side_px), np.float32)
@@ -54,28 +44,33 @@ def example_image(side_px: int = 128, seed: int = 0) -> np.ndarray[Any, np.dtype
         distance = np.hypot(y - cy, (x - cx) * rng.uniform(0.8, 1.2))
         image += np.float32(rng.uniform(0.4, 1.0)) / (1 + np.exp(distance - rng.uniform(6, 9)))
     image += rng.normal(0, 0.02, image.shape).astype(np.float32)
-    return image[None, None].astype(np.float32)
+    # further channels: the same discs, rolled, so that no two are alike
+    planes = [np.roll(image, 5 * k, axis=0) for k in range(channels)]
+    return np.stack(planes)[None].astype(np.float32)
 
 
-def export_nuclei_model(
+def export_model(
     net: UNet,
     folder: Path,
+    what: Described,
     *,
     version: str,
-    postprocess: PostprocessConfig,
+    settings: dict[str, Any],
     training: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a trained nuclei network as a model folder.
+    """Write a trained network as a model folder.
 
     Parameters
     ----------
     net : UNet
-        Trained, with batch norms.
+        Trained.
     folder : Path
         Existing files of the same names are replaced; a ``README.md`` is kept.
+    what : Described
+        Which network it is.
     version : str
         Of the weights, for example ``"1.0.0"``.
-    postprocess : PostprocessConfig
+    settings : dict
         Stored beside the weights and used by inference.
     training : dict, optional
         How the weights were made (configuration, steps, data), stored in the description.
@@ -95,7 +90,7 @@ def export_nuclei_model(
     from . import architecture
 
     hashes = export_weights(net, folder)
-    image = example_image()
+    image = example_image(net.config.in_channels)
     engine = OnnxEngine(folder / "weights.onnx")
     output = engine.run(image)
     with torch.no_grad():
@@ -106,19 +101,26 @@ def export_nuclei_model(
     np.save(folder / "test_output.npy", output)
     source = folder / "architecture.py"
     shutil.copyfile(Path(architecture.__file__), source)
-    settings = {
+    kept = {
         "architecture": net.config.to_dict(),
-        "working_diameter_px": WORKING_DIAMETER_PX,
-        "postprocess": asdict(postprocess),
+        **settings,
         "sha256": hashes,
         "training": training or {},
     }
     if not (folder / "README.md").exists():
-        (folder / "README.md").write_text("# islet-nuclei\n\n## Validation\n\nNot yet measured.\n")
-    description = _description(folder, version, settings, hashes, source)
+        (folder / "README.md").write_text(f"# {what.name}\n\n## Validation\n\nNot yet measured.\n")
+    description = _description(folder, what, version, kept, hashes, source)
     path = folder / "bioimageio.yaml"
     path.write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=100))
     return path
+
+
+def nuclei_settings(postprocess: PostprocessConfig | None = None) -> dict[str, Any]:
+    """What inference of the nuclei network wants to know."""
+    return {
+        "working_diameter_px": WORKING_DIAMETER_PX,
+        "postprocess": asdict(postprocess or PostprocessConfig()),
+    }
 
 
 def export_checkpoint(checkpoint: Path, folder: Path, *, version: str) -> Path:
@@ -127,9 +129,10 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, version: str) -> Path:
     Parameters
     ----------
     checkpoint : Path
-        ``checkpoint.pt`` of a training; its ``run.json`` is stored in the description.
+        ``checkpoint.pt`` of a training; its ``run.json`` says which network it is and is stored
+        in the description.
     folder : Path
-        See `export_nuclei_model`.
+        See `export_model`.
     version : str
         Of the weights.
 
@@ -141,21 +144,28 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, version: str) -> Path:
     import torch
 
     from .architecture import UNet, UNetConfig
-    from .targets import N_FIELDS
     from .training import averaged_weights
 
     about: dict[str, Any] = json.loads((checkpoint.parent / "run.json").read_text())
+    positivity = about.get("network") == "positivity"
+    what = POSITIVITY if positivity else NUCLEI
     widths = about.get("config", {}).get("widths", UNetConfig().widths)
-    net = UNet(UNetConfig(1, N_FIELDS, tuple(widths)))
+    net = UNet(UNetConfig(len(what.inputs), len(what.outputs), tuple(widths)))
     net.load_state_dict(averaged_weights(checkpoint))
     about["step"] = int(torch.load(checkpoint, weights_only=True)["step"])
-    return export_nuclei_model(
-        net.eval(), folder, version=version, postprocess=PostprocessConfig(), training=about
+    settings = {"working_pixel_um": WORKING_PIXEL_UM} if positivity else nuclei_settings()
+    return export_model(
+        net.eval(), folder, what, version=version, settings=settings, training=about
     )
 
 
 def _description(
-    folder: Path, version: str, settings: dict[str, Any], hashes: dict[str, str], source: Path
+    folder: Path,
+    what: Described,
+    version: str,
+    settings: dict[str, Any],
+    hashes: dict[str, str],
+    source: Path,
 ) -> dict[str, Any]:
     def tensor(name: str) -> dict[str, Any]:
         return {"source": name, "sha256": file_sha256(folder / name)}
@@ -164,23 +174,21 @@ def _description(
     return {
         "type": "model",
         "format_version": "0.5.5",
-        "name": "islet-nuclei",
-        "description": "Nuclei instances in fluorescence images of DNA, dense tissue included: "
-        "foreground, offset to the centre, centre and distance at half resolution.",
+        "name": what.name,
+        "description": what.text,
         "version": version,
         "license": "BSD-3-Clause",
         "authors": [{"name": "islet-imaging developers"}],
-        "cite": CITATIONS,
-        "tags": ["nuclei", "segmentation", "fluorescence", "dapi", "tissue", "islet", "2d"],
+        "cite": [dict(c) for c in what.cite],
+        "tags": list(what.tags),
         "documentation": "README.md",
         "inputs": [
             {
                 "id": "image",
-                "description": "DNA, nuclei 16 px across; percentiles 0.5 and 99.5 of the image "
-                "to 0 and 1, then asinh(4 x) / asinh(4).",
+                "description": what.input_text,
                 "axes": [
                     {"type": "batch"},
-                    {"type": "channel", "channel_names": ["dna"]},
+                    {"type": "channel", "channel_names": list(what.inputs)},
                     {**space, "id": "y"},
                     {**space, "id": "x"},
                 ],
@@ -191,23 +199,10 @@ def _description(
         "outputs": [
             {
                 "id": "fields",
-                "description": "Foreground logits of 2x2 px; offset to centre and distance to edge "
-                "in units of 8 px; centre logit.",
+                "description": what.output_text,
                 "axes": [
                     {"type": "batch"},
-                    {
-                        "type": "channel",
-                        "channel_names": [
-                            "foreground00",
-                            "foreground01",
-                            "foreground10",
-                            "foreground11",
-                            "offset_y",
-                            "offset_x",
-                            "centre",
-                            "distance",
-                        ],
-                    },
+                    {"type": "channel", "channel_names": list(what.outputs)},
                     *(
                         {
                             "type": "space",

@@ -330,10 +330,10 @@ class _Job:
         top = 0
         with ThreadPoolExecutor(self.workers) as pool:
             for i in range(len(rows)):
+                fields.pop(i - 2, None)
                 for j in range(i, min(i + 2, len(rows))):
                     if j not in fields:
                         fields[j] = self._fields_of_row(j, pool)
-                fields.pop(i - 2, None)
                 strip_range, pieces, n = self._nuclei_of_row(i, fields, pool)
                 bottom = max(strip_range[1], top + canvas.shape[0])
                 grown = np.zeros((bottom - top, self.shape[1]), np.int32)
@@ -351,7 +351,8 @@ class _Job:
                 numbered += n
                 settled = self._settled_row(i)
                 yield (slice(top, settled), slice(0, self.shape[1])), canvas[: settled - top]
-                canvas = canvas[settled - top :]
+                # a copy: a view would hold the rows that went out, which are most of a slide's
+                canvas = canvas[settled - top :].copy()
                 top = settled
 
     def _settled_row(self, i: int) -> int:
@@ -407,8 +408,8 @@ class _Job:
 
     def _nuclei_of_row(
         self, i: int, fields: dict[int, FloatArray], pool: ThreadPoolExecutor
-    ) -> tuple[tuple[int, int], list[tuple[tuple[int, int], IntArray]], int]:
-        """Find the nuclei whose centres lie in a row of blocks and draw them."""
+    ) -> tuple[tuple[int, int], Iterator[tuple[tuple[int, int], IntArray]], int]:
+        """Find the nuclei whose centres lie in a row of blocks and draw them, piece by piece."""
         core = (self.grid.rows[i][0] // 2, self.grid.rows[i][1] // 2)
         above = self.grid.rows[max(0, i - 1)][0] // 2
         below = self.grid.rows[min(len(self.grid.rows) - 1, i + 1)][1] // 2
@@ -449,11 +450,12 @@ class _Job:
             piece = draw_labels(block, instances, rows, columns, self.zoom, self.config, (y0, x0))
             return (rows[0], columns[0]), number[piece]
 
-        pieces = []
-        for piece in pool.map(draw, range(len(found))):
-            pieces.append(piece)
-            self._count()
-        return self._image_span(y0, y1, 0), pieces, len(centres)
+        def pieces() -> Iterator[tuple[tuple[int, int], IntArray]]:
+            for piece in pool.map(draw, range(len(found))):
+                self._count()
+                yield piece
+
+        return self._image_span(y0, y1, 0), pieces(), len(centres)
 
     def _image_span(self, start: int, stop: int, axis: int) -> tuple[int, int]:
         """Image pixels whose centres lie in half-resolution pixels [start, stop)."""

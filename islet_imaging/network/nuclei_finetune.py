@@ -98,7 +98,8 @@ def finetune_nuclei(
         With fewer than two images, or images without masks.
     """
     from . import architecture
-    from .export import export_nuclei_model
+    from .described import NUCLEI
+    from .export import export_model, nuclei_settings
     from .losses import nuclei_loss
     from .nuclei_evaluation import cases, evaluate_nuclei, folder_cases
     from .phantoms import phantom_samples
@@ -138,12 +139,12 @@ def finetune_nuclei(
     )
     assert isinstance(tuned, architecture.UNet)
     new = out_dir / "model"
-    settings = PostprocessConfig(**start.settings["postprocess"])
-    export_nuclei_model(
+    export_model(
         tuned,
         new,
+        NUCLEI,
         version=f"{start.version}+finetuned",
-        postprocess=settings,
+        settings=nuclei_settings(PostprocessConfig(**start.settings["postprocess"])),
         training={"start": start.sha256, "steps": steps, "seed": seed},
     )
 

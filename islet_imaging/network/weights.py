@@ -3,8 +3,8 @@
 The idea: a network is a folder in BioImage.IO form.  ``weights.onnx`` runs everywhere,
 ``weights.safetensors`` holds the same numbers for torch; neither can carry code.  The sha256 of
 both stands in ``bioimageio.yaml`` and is checked on every load, so a damaged or exchanged file is
-an error and never a wrong count.  Folders are found beside the package in a checkout (``models/``)
-and inside it in a wheel.
+an error and never a wrong count.  Shipped folders are found beside the package in a checkout
+(``models/``) and inside it in a wheel, fine-tuned ones in the user's own folder (`user_folder`).
 
 It fails with `ModelError`, which names the file, when something is missing or was changed.
 """
@@ -12,6 +12,10 @@ It fails with `ModelError`, which names the file, when something is missing or w
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,20 +87,63 @@ class Model:
         return net.eval()
 
 
+def user_folder() -> Path:
+    """Where networks that were fine-tuned and kept lie.
+
+    ``ISLET_IMAGING_MODELS`` in the environment, or ``.islet-imaging/models`` in the user's home.
+    """
+    stated = os.environ.get("ISLET_IMAGING_MODELS")
+    return Path(stated) if stated else Path.home() / ".islet-imaging" / "models"
+
+
 def model_folders() -> list[Path]:
-    """Places where shipped networks are looked for, in order."""
+    """Places where networks are looked for, in order: shipped ones first."""
     package = Path(__file__).resolve().parents[1]
-    return [package / "models", package.parent / "models"]
+    return [package / "models", package.parent / "models", user_folder()]
 
 
 def model_names() -> list[str]:
-    """Names of the shipped networks."""
+    """Names of the networks that are there, shipped and kept."""
     return sorted({p.parent.name for f in model_folders() for p in f.glob("*/bioimageio.yaml")})
 
 
-def model_hashes() -> dict[str, str]:
-    """What provenance says of the shipped networks: the stated sha256 of each one's weights."""
-    return {name: load_model(name).sha256 for name in model_names()}
+def model_hashes(names: Iterable[str]) -> dict[str, str]:
+    """What provenance says of networks: the stated sha256 of each one's weights."""
+    return {name: load_model(name).sha256 for name in sorted(set(names))}
+
+
+def keep_model(folder: Path, name: str) -> Path:
+    """Copy a fine-tuned network to the user's folder, so that protocols can name it.
+
+    Parameters
+    ----------
+    folder : Path
+        The new network.
+    name : str
+        Letters, digits, ``-`` and ``_``; not the name of a network that is there.
+
+    Returns
+    -------
+    Path
+        Where it lies now.
+
+    Raises
+    ------
+    ModelError
+        When the name cannot be used or the network is damaged.
+    """
+    load_model(folder)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ModelError(f"{name!r} cannot name a network; use letters, digits, - and _")
+    if name in model_names():
+        raise ModelError(f"there is a network called {name!r} already; choose another name")
+    kept = user_folder() / name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_name(f".{name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(folder, part)
+    part.rename(kept)
+    return kept
 
 
 def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
@@ -127,7 +174,7 @@ def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     if folder is None:
         known = model_names()
         raise ModelError(
-            f"network {str(name_or_path)!r} not found; shipped are {', '.join(known) or 'none'}, "
+            f"network {str(name_or_path)!r} not found; there are {', '.join(known) or 'none'}, "
             "or give a folder that holds a bioimageio.yaml"
         )
     description = yaml.safe_load((folder / "bioimageio.yaml").read_text(encoding="utf-8"))

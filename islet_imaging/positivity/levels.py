@@ -355,7 +355,9 @@ def _clipped(cells: pd.DataFrame, column: str) -> bool:
 
 
 def _marker(column: str) -> str:
-    return column.split("_ring_")[0].split("_sector_")[0].split("_nucleus_")[0]
+    for feature in ("_ring_", "_sector_", "_nucleus_", "_network_"):
+        column = column.split(feature)[0]
+    return column
 
 
 def _unlike(cells: pd.DataFrame, column: str, positive: float | None) -> str:

@@ -1,7 +1,7 @@
 """Numbers for calls against truth.
 
-The idea: plain functions on arrays, each the definition that science.md's table of targets uses.
-They fail (NaN) where a class is missing, rather than pretend.
+The idea: plain functions on arrays, one definition each, shared by benchmarks, training and
+fine-tuning.  They fail (NaN) where a class is missing, rather than pretend.
 """
 
 from __future__ import annotations

@@ -1,0 +1,295 @@
+"""Ask the positivity network about the cells of an image, of any size.
+
+The idea: the image is brought to a fixed pixel (0.47 um), cut into blocks by a grid that depends on
+its shape alone, and each block goes through the network once per marker with a halo around.  Fields
+are not kept: each block adds its pixels to the sums of the nuclei they lie on, in the order of the
+blocks, so that a slide needs no more memory than a few blocks and numbers are the same, bit for
+bit, for any number of threads.
+
+It fails where nuclei were not found: what has no label gets no answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging.errors import Cancelled, PixelSizeError
+
+from .inference import HALO_PX, Reader, make_grid
+from .normalise import MAX_SAMPLES, grey_limits
+from .resample import input_range, resample_region, resampled_length
+from .stain import N_FIELDS, WORKING_PIXEL_UM, marker_limits, network_input, uncurve
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+log = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+BLOCK_PX = 512
+
+
+class CellAnswers(NamedTuple):
+    """What the network says of each label of an image, for one marker.
+
+    Attributes
+    ----------
+    own, low, high : (N,) float64
+        The cell's own light in grey values above the image's darkest nuclei: middle guess, and the
+        quantiles 0.1 and 0.9 of what it may be.
+    odds : (N,) float64
+        Log odds that the cell expresses the marker, judged from this picture alone.
+    """
+
+    own: Floats
+    low: Floats
+    high: Floats
+    odds: Floats
+
+
+def ask_network(
+    dna: NDArray[np.generic],
+    markers: Mapping[str, NDArray[np.generic]],
+    nuclei: NDArray[np.integer],
+    *,
+    pixel_size_um: float,
+    model: str = "islet-positivity",
+    device: str = "auto",
+    engine: Engine | None = None,
+    threads: int | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, CellAnswers]:
+    """Ask the positivity network about every nucleus of an image.
+
+    Parameters
+    ----------
+    dna : (Y, X) any dtype
+        DNA channel.
+    markers : mapping of str to (Y, X) any dtype
+        Cytoplasmic markers by name.
+    nuclei : (Y, X) int
+        Label image; 0 is background.
+    pixel_size_um : float
+        Edge of a pixel, um.
+    model, device, engine, threads, cancelled
+        As in ``inference.segment_nuclei_network``.
+
+    Returns
+    -------
+    dict of str to CellAnswers
+        Row k of each array is label k + 1; NaN for a label that does not occur.
+
+    Raises
+    ------
+    PixelSizeError
+        When the pixel size is not positive.
+    Cancelled
+        When `cancelled` returned true.
+
+    Examples
+    --------
+    >>> from islet_imaging import phantom
+    >>> made = phantom("easy_confocal", seed=1, shape=(128, 128))
+    >>> image, nuclei = made.image, made.truth.nuclei
+    >>> said = ask_network(image.channel("DAPI"), {"INS": image.channel("INS")}, nuclei,
+    ...                    pixel_size_um=image.pixel_size_um)
+    >>> len(said["INS"].own) == nuclei.max()
+    True
+    """
+    return ask_network_lazy(
+        lambda y, x: dna[y, x],
+        {name: _reader(plane) for name, plane in markers.items()},
+        lambda y, x: nuclei[y, x],
+        (nuclei.shape[0], nuclei.shape[1]),
+        int(nuclei.max(initial=0)),
+        pixel_size_um=pixel_size_um,
+        model=model,
+        device=device,
+        engine=engine,
+        threads=threads,
+        cancelled=cancelled,
+    )
+
+
+def answer_columns(
+    cells: NDArray[np.integer], said: Mapping[str, CellAnswers]
+) -> dict[str, Floats]:
+    """Columns of the cells table for what the network said.
+
+    Parameters
+    ----------
+    cells : (M,) int
+        Labels of the table's rows.
+    said : mapping of str to CellAnswers
+        By marker.
+
+    Returns
+    -------
+    dict of str to (M,) float64
+        ``<marker>_network_own``, ``_network_low``, ``_network_high``, ``_network_odds``.
+    """
+    return {
+        f"{marker}_network_{name}": getattr(answers, name)[np.asarray(cells, np.intp) - 1]
+        for marker, answers in said.items()
+        for name in CellAnswers._fields
+    }
+
+
+def _reader(plane: NDArray[np.generic]) -> Reader:
+    return lambda y, x: plane[y, x]
+
+
+def ask_network_lazy(
+    dna: Reader,
+    markers: Mapping[str, Reader],
+    nuclei: Reader,
+    shape: tuple[int, int],
+    n_labels: int,
+    *,
+    pixel_size_um: float,
+    model: str = "islet-positivity",
+    device: str = "auto",
+    engine: Engine | None = None,
+    threads: int | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, CellAnswers]:
+    """Ask the positivity network about an image that is never in memory as a whole.
+
+    Parameters
+    ----------
+    dna, nuclei : callable
+        ``read(rows, columns)`` returns that part; called from one thread.
+    markers : mapping of str to callable
+        The same for each marker.
+    shape : (int, int)
+        Of the whole image.
+    n_labels : int
+        Largest label.
+    pixel_size_um, model, device, engine, threads, cancelled
+        See `ask_network`.
+
+    Returns
+    -------
+    dict of str to CellAnswers
+    """
+    from .engine import shared_engine, usable_cores
+
+    if not pixel_size_um > 0:
+        raise PixelSizeError(f"pixel_size_um must be positive, not {pixel_size_um}")
+    if engine is None:
+        engine = shared_engine(model, device)
+    network = engine
+    zoom = pixel_size_um / WORKING_PIXEL_UM
+    working = (resampled_length(shape[0], zoom), resampled_length(shape[1], zoom))
+    grid = make_grid(working, BLOCK_PX)
+    dna_limits = grey_limits(dna, shape)
+    limits = _marker_limits(markers, nuclei, shape)
+    sums = {name: np.zeros((n_labels + 1, N_FIELDS)) for name in markers}
+    counts = np.zeros(n_labels + 1)
+
+    def prepare(
+        rows: tuple[int, int], columns: tuple[int, int]
+    ) -> tuple[dict[str, FloatArray], NDArray[np.integer]]:
+        spans = [
+            (max(0, a - HALO_PX), min(n, b + HALO_PX))
+            for (a, b), n in zip((rows, columns), grid.shape, strict=True)
+        ]
+        inside = [(a, min(b, n)) for (a, b), n in zip(spans, working, strict=True)]
+        pad = [(0, b - d) for (_, b), (_, d) in zip(spans, inside, strict=True)]
+        r, c = (input_range(*s, zoom, n) for s, n in zip(inside, shape, strict=True))
+        where = slice(*r), slice(*c)
+
+        def plane(read: Reader, low: float, high: float) -> FloatArray:
+            small = resample_region(np.asarray(read(*where)), *inside, zoom, (r[0], c[0]))
+            return np.pad((small - np.float32(low)) / np.float32(high - low), pad, mode="edge")
+
+        grey = plane(dna, *dna_limits)
+        images = {
+            name: network_input(grey, plane(read, *limits[name]))[None]
+            for name, read in markers.items()
+        }
+        # the label at the middle of each half-resolution pixel of the block's own part
+        middle = [
+            np.minimum(((np.arange(a, min(b, w), 2) + 1) / zoom).astype(int), n - 1)
+            for (a, b), w, n in zip((rows, columns), working, shape, strict=True)
+        ]
+        own = (
+            slice(int(middle[0][0]), int(middle[0][-1]) + 1),
+            slice(int(middle[1][0]), int(middle[1][-1]) + 1),
+        )
+        part = np.asarray(nuclei(*own))
+        return images, part[np.ix_(middle[0] - middle[0][0], middle[1] - middle[1][0])]
+
+    def compute(
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+        images: dict[str, FloatArray],
+        labels: NDArray[np.integer],
+    ) -> tuple[NDArray[np.integer], Floats, dict[str, Floats]]:
+        y, x = (a - max(0, a - HALO_PX) for a in (rows[0], columns[0]))
+        at = np.flatnonzero(labels)
+        names, back = np.unique(labels.ravel()[at], return_inverse=True)
+        count = np.bincount(back, minlength=len(names)).astype(np.float64)
+        found = {}
+        for name, image in images.items():
+            fields = network.run(image)[0]
+            part = fields[:, y // 2 :, x // 2 :][:, : labels.shape[0], : labels.shape[1]]
+            values = part.reshape(N_FIELDS, -1)[:, at].astype(np.float64)
+            found[name] = np.stack([np.bincount(back, v, len(names)) for v in values], axis=1)
+        return names, count, found
+
+    with ThreadPoolExecutor(max(1, threads or usable_cores())) as pool:
+        waiting = []
+
+        def take() -> None:
+            names, count, found = waiting.pop(0).result()
+            counts[names] += count
+            for name, total in found.items():
+                sums[name][names] += total
+
+        for rows in grid.rows:
+            for columns in grid.columns:
+                if cancelled is not None and cancelled():
+                    raise Cancelled("the positivity network was stopped")
+                # read in this thread (readers need not be thread-safe), compute in the pool
+                waiting.append(pool.submit(compute, rows, columns, *prepare(rows, columns)))
+                if len(waiting) > 2 * (threads or usable_cores()):
+                    take()
+        while waiting:
+            take()
+    return {name: _answers(sums[name], counts, limits[name]) for name in markers}
+
+
+def _marker_limits(
+    markers: Mapping[str, Reader], nuclei: Reader, shape: tuple[int, int]
+) -> dict[str, tuple[float, float]]:
+    """Limits of each marker from a fixed subsample of the pixels on nuclei."""
+    step = max(1, int(np.ceil(np.sqrt(shape[0] * shape[1] / (4 * MAX_SAMPLES)))))
+    found: dict[str, list[NDArray[np.generic]]] = {name: [] for name in markers}
+    rows_at_once = 64 * step
+    for y in range(0, shape[0], rows_at_once):
+        where = slice(y, min(y + rows_at_once, shape[0])), slice(0, shape[1])
+        on = np.asarray(nuclei(*where))[::step, ::step] > 0
+        if on.any():
+            for name, read in markers.items():
+                found[name].append(np.asarray(read(*where))[::step, ::step][on])
+    return {
+        name: marker_limits(np.concatenate(v).astype(np.float32) if v else np.zeros(0))
+        for name, v in found.items()
+    }
+
+
+def _answers(sums: Floats, counts: Floats, limits: tuple[float, float]) -> CellAnswers:
+    mean = np.full((len(counts) - 1, N_FIELDS), np.nan)
+    np.divide(sums[1:], counts[1:, None], out=mean, where=counts[1:, None] > 0)
+    # three separate guesses may cross where they nearly agree
+    light = (limits[1] - limits[0]) * uncurve(np.sort(mean[:, :3], axis=1))
+    return CellAnswers(own=light[:, 1], low=light[:, 0], high=light[:, 2], odds=mean[:, 3])

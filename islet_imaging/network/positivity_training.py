@@ -1,0 +1,136 @@
+"""Train the positivity network from a configuration file.
+
+The idea: staining runs are rendered once, kept in the training's folder, and split by run: what
+validates was never trained on.  Validation is per cell on whole images, as a user gets it.
+
+It fails to say anything of real stainings: what is learned and measured here is synthetic.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from islet_imaging.errors import ProtocolError
+
+from .positivity_data import StainCropSource, run_samples
+from .stain import N_FIELDS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PositivityTrainingConfig:
+    """Everything that makes a set of positivity weights.
+
+    Attributes
+    ----------
+    runs : int
+        Rendered staining runs that are trained on (numbers 0 to ``runs`` - 1).
+    validation_runs : int
+        The runs after those, which validate.
+    crop_px : int
+        Side of a crop at working scale.
+    widths : tuple of int
+        Of the network.
+    steps, batch_size, learning_rate, warmup, ema_decay, seed : see ``LoopConfig``
+    workers, threads, precision, validate_every : see ``LoopConfig``
+    """
+
+    runs: int = 500
+    validation_runs: int = 20
+    crop_px: int = 160
+    widths: tuple[int, ...] = (24, 48, 64, 96)
+    steps: int = 8000
+    batch_size: int = 16
+    learning_rate: float = 3e-3
+    warmup: float = 0.05
+    ema_decay: float = 0.998
+    seed: int = 0
+    workers: int = 2
+    threads: int = 2
+    precision: str = "float32"
+    validate_every: int = 1000
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> PositivityTrainingConfig:
+        """Read a configuration; unknown keys are errors."""
+        values = yaml.safe_load(path.read_text()) or {}
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ProtocolError(
+                f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            )
+        if "widths" in values:
+            values["widths"] = tuple(values["widths"])
+        return cls(**values)
+
+
+def train_positivity(
+    config: PositivityTrainingConfig,
+    out_dir: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> nn.Module:
+    """Train the positivity network; the same call goes on after a stop.
+
+    Parameters
+    ----------
+    config : PositivityTrainingConfig
+        What to train on and for how long.
+    out_dir : Path
+        Folder for checkpoint, log, validation curve and the rendered runs.
+    progress, cancelled : callable, optional
+        See ``training.train``.
+
+    Returns
+    -------
+    torch.nn.Module
+        The averaged network.
+    """
+    import torch
+
+    from .architecture import UNet, UNetConfig
+    from .positivity_evaluation import judge
+    from .positivity_loss import positivity_loss
+    from .training import LoopConfig, train
+
+    cache = out_dir / "runs"
+    samples = run_samples(range(config.runs), cache)
+    held_out = run_samples(range(config.runs, config.runs + config.validation_runs), cache)
+    log.info("%d images of %d runs, %d to validate", len(samples), config.runs, len(held_out))
+    torch.manual_seed(config.seed)
+    net = UNet(UNetConfig(3, N_FIELDS, config.widths))
+    loop = LoopConfig(
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        warmup=config.warmup,
+        ema_decay=config.ema_decay,
+        seed=config.seed,
+        workers=config.workers,
+        threads=config.threads,
+        precision=config.precision,
+        validate_every=config.validate_every,
+    )
+    return train(
+        net,
+        StainCropSource(samples, size_px=config.crop_px, seed=config.seed),
+        positivity_loss,
+        loop,
+        out_dir,
+        validate=lambda averaged: judge(averaged, held_out),
+        about={"network": "positivity", "config": asdict(config), "images": len(samples)},
+        progress=progress,
+        cancelled=cancelled,
+    )
