@@ -9,7 +9,6 @@ It fails, naming the line, when a label is neither ``positive`` nor ``negative``
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -271,32 +270,3 @@ def corrected_table(
     if labels.empty:
         return None
     return corrected_fractions(summary, sample_cells(called.raw, rows), labels)
-
-
-def with_corrected(summary: Summary, corrected: pd.DataFrame | None) -> Summary:
-    """The summary with a note that gives the fraction corrected for wrong calls.
-
-    Parameters
-    ----------
-    summary : Summary
-        Of the run.
-    corrected : DataFrame or None
-        Of `corrected_table`.
-    """
-    if corrected is None:
-        return summary
-    said = {}
-    for row in corrected.to_dict("records"):
-        low, high = 100 * row["ci_low"], 100 * row["ci_high"]
-        value = f"{100 * row['fraction']:.1f} %" if row["status"] == "corrected" else row["status"]
-        said[row["condition"], row["marker"]] = (
-            f"not corrected for wrong calls: {row['note']}"
-            if row["status"] == "refused"
-            else f"corrected for wrong calls: {value} [{low:.1f} to {high:.1f}], see corrected.csv"
-        )
-    table = summary.conditions.copy()
-    table["note"] = [
-        "; ".join(n for n in (row["note"], said.get((row["condition"], row["marker"]), "")) if n)
-        for row in table.to_dict("records")
-    ]
-    return dataclasses.replace(summary, conditions=table)

@@ -18,6 +18,7 @@ import numpy as np
 from islet_imaging.protocol import Protocol
 from islet_imaging.quality.flag import SEVERITIES, Flag
 from islet_imaging.quality.numbers import ImageNumbers
+from islet_imaging.quality.overlap import overlaps
 
 #: metadata that must agree between a sample and its control, and how people call it
 SETTINGS = {
@@ -44,8 +45,9 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
     ----------
     image_rows : sequence of mapping
         One per readable image: ``image``, ``batch``, ``role`` (as in the sample sheet),
-        ``metadata`` (mapping; settings may be one value or a mapping by channel) and ``numbers``
-        (an :class:`ImageNumbers`, or its ``to_dict()``).
+        ``metadata`` (mapping; settings may be one value or a mapping by channel), ``numbers``
+        (an :class:`ImageNumbers`, or its ``to_dict()``) and, where known, ``nuclei_um`` (centres
+        ``(y, x)`` of the nuclei, um), by which overlapping fields are found.
     protocol : Protocol
         Names the channels; ``protocol.quality`` holds the limits.
 
@@ -69,7 +71,8 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
     batches: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         batches[str(row.get("batch") or "")].append(row)
-    found = [*_duplicates(rows, protocol)]
+    copies = list(_duplicates(rows, protocol))
+    found = [*copies, *_overlaps(rows, {f.image for f in copies})]
     for name, members in batches.items():
         # single stains show one dye only, so nothing of the other channels can be compared
         stained = [r for r in members if not str(r.get("role", "")).startswith("single_stain")]
@@ -132,6 +135,22 @@ def _near_duplicates(rows: list[dict[str, Any]], dna: str) -> Iterator[Flag]:
                     image=str(b["image"]),
                 )
                 break
+
+
+def _overlaps(rows: list[dict[str, Any]], copies: set[str | None]) -> Iterator[Flag]:
+    """Fields that share nuclei; whole copies are named already."""
+    known = [r for r in rows if r.get("nuclei_um") is not None and str(r["image"]) not in copies]
+    for pair in overlaps([np.asarray(r["nuclei_um"], dtype=float) for r in known]):
+        a, b = known[pair.first], known[pair.second]
+        share = pair.shared / min(len(a["nuclei_um"]), len(b["nuclei_um"]))
+        yield Flag(
+            "overlapping_fields",
+            "warning",
+            f"{b['image']} shows {pair.shared} nuclei that {a['image']} shows too "
+            f"({100 * share:.0f} % of those of the smaller field): they are counted twice. Stitch "
+            "the fields, take fields that do not overlap, or keep one of the two.",
+            image=str(b["image"]),
+        )
 
 
 def _focus(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:
