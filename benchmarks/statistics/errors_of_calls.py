@@ -12,9 +12,11 @@ from islet_imaging.statistics import (
     batch_interval,
     bland_altman,
     correct_batches,
+    correct_interval,
     dawid_skene,
     error_rates,
     icc_2_1,
+    islet_interval,
     lang_reiczigel,
     prior_shift,
     variance_split,
@@ -56,6 +58,44 @@ def correction(seed: int, runs: int) -> pd.DataFrame:
                         "coverage_apparent_%": 100 * hit_raw / runs,
                         "coverage_corrected_%": 100 * hit / runs,
                         "below_limit_%": 100 * below / runs,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def correction_in_one_batch(seed: int, runs: int) -> pd.DataFrame:
+    """Islets of one batch called with known errors: is that batch's fraction covered?"""
+    world = next(w for w in WORLDS if w.name == "typical")
+    rows = []
+    for se, sp in ((0.95, 0.98), (0.85, 0.9)):
+        for fraction in (0.05, 0.43, 0.8):
+            for islets in (5, 10, 20):
+                rng = np.random.default_rng([seed, islets, int(1000 * fraction), len(rows)])
+                hit = hit_raw = refused = 0
+                for _ in range(runs):
+                    p = special.expit(special.logit(fraction) + rng.normal(0, world.islet_sd, 4000))
+                    n = np.maximum(np.round(120 * rng.lognormal(-0.18, 0.6, islets)), 10)
+                    k = rng.binomial(n.astype(int), p[:islets])
+                    called = rng.binomial(k, se) + rng.binomial(n.astype(int) - k, 1 - sp)
+                    raw = islet_interval(called, n)
+                    rates = error_rates(_labels(rng, se, sp), "INS")
+                    try:
+                        c = correct_interval(raw, rates, draws=4000, seed=int(rng.integers(2**31)))
+                    except NotEstimableError:
+                        refused += 1
+                        continue
+                    hit += c.low <= p.mean() <= c.high
+                    hit_raw += raw.low <= p.mean() <= raw.high
+                rows.append(
+                    {
+                        "sensitivity": se,
+                        "specificity": sp,
+                        "true_%": 100 * fraction,
+                        "islets": islets,
+                        "runs": runs,
+                        "coverage_apparent_%": 100 * hit_raw / (runs - refused),
+                        "coverage_corrected_%": 100 * hit / (runs - refused),
+                        "refused_%": 100 * refused / runs,
                     }
                 )
     return pd.DataFrame(rows)

@@ -59,6 +59,10 @@ def main() -> None:
             "Correction for wrong calls, error rates from 300 + 300 labelled cells",
             lambda: errors_of_calls.correction(SEED, few),
         ),
+        "misclassification_one_batch": (
+            "The same within one batch, over its islets",
+            lambda: errors_of_calls.correction_in_one_batch(SEED, few),
+        ),
         "misclassification_cells": (
             "Lang and Reiczigel: 500 independent cells, Se 0.9, Sp 0.95, 200 labels each",
             lambda: errors_of_calls.independent_cells(SEED, runs),
@@ -108,6 +112,7 @@ GLANCES: dict[str, tuple[str, list[str]]] = {
     "null": ("batches", ["paired_false_positives_%", "unpaired_false_positives_%"]),
     "power": ("batches", ["paired_effect_coverage_%", "unpaired_effect_coverage_%"]),
     "misclassification": ("batches", ["coverage_apparent_%", "coverage_corrected_%"]),
+    "misclassification_one_batch": ("islets", ["coverage_apparent_%", "coverage_corrected_%"]),
 }
 
 
