@@ -202,15 +202,11 @@ class BatchWidget(Panel):
             f"{scored} of {len(images)} images scored. Report: {run.path}/report.html"
         )
         if scored:
-            load_session(result["run"], self._loaded, self.status.setText)
+            load_session(self.viewer, result["run"], self._loaded, self.status.setText, show=False)
 
-    def _loaded(self, session: ReviewSession | None) -> None:
-        from napari_islet_imaging.session_view import view_of
-
-        if session is not None:
-            self.session = session
-            view_of(self.viewer, session)
-            self.review_button.setEnabled(True)
+    def _loaded(self, session: ReviewSession) -> None:
+        self.session = session
+        self.review_button.setEnabled(True)
 
     # ------------------------------------------------------------ looking
 

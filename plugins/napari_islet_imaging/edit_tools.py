@@ -71,7 +71,7 @@ class EditTools(QGroupBox):
     def _new_image(self, *_: object) -> None:
         self.chosen.clear()
         self._say_chosen()
-        self.paint_button.setChecked(False)
+        self.finish()
 
     # ------------------------------------------------------------ painting
 
@@ -105,6 +105,11 @@ class EditTools(QGroupBox):
 
     def _settle(self, *_: object) -> None:
         self._timer.start()
+
+    def finish(self) -> None:
+        """Keep what was painted, and put the brush away."""
+        if self.paint_button.isChecked():
+            self.paint_button.setChecked(False)
 
     def commit(self) -> None:
         """Keep what was painted."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from islet_imaging.image import IsletImage
+    from napari_islet_imaging.opened import OpenImage
     from napari_islet_imaging.session import ReviewSession
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -51,6 +52,7 @@ def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[
         image.channel_names, stain_colours(image.channel_names), strict=True
     ):
         pixels = np.asarray(image.channel(channel))
+        limits = contrast(pixels)
         made.append(
             (
                 pixels,
@@ -58,12 +60,13 @@ def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[
                     "name": channel,
                     "colormap": colour,
                     "blending": "additive",
-                    "contrast_limits": contrast(pixels),
+                    "contrast_limits": limits,
                     **placement(image.pixel_size_um),
                     "metadata": {
                         KEY: {
                             "image": name,
                             "channel": channel,
+                            "contrast": limits,
                             "pixel_size_um": image.pixel_size_um,
                             "paths": [] if shown_name else [str(p) for p in image.paths],
                         }
@@ -75,23 +78,30 @@ def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[
     return made
 
 
-def outline_colours() -> Any:
-    """Colormap of the outline image."""
+def outline_options(colours: dict[int, str]) -> dict[str, Any]:
+    """How an image of outlines is shown: a colour per value, 0 is seen through.
+
+    It is no labels layer: there, napari's undo would take back what was drawn and its brush would
+    paint over it, and a colormap of its own is compiled for seconds at its first use.
+    """
+    from napari.utils.colormaps import Colormap
+
+    values = range(1, max(colours) + 1)
+    shown = ["transparent", *(colours.get(v, "transparent") for v in values)]
+    steps = np.linspace(0.0, 1.0, len(shown) + 1)
+    return {
+        "colormap": Colormap(shown, name="calls", controls=steps, interpolation="zero"),
+        "contrast_limits": (0.0, float(len(values))),
+        "interpolation2d": "nearest",
+        "blending": "translucent",
+        "opacity": 1.0,
+    }
+
+
+def call_colours() -> dict[int, str]:
+    """Colour of each value in the image of the calls' outlines."""
     shown = {value: colour for value, (_, colour, _) in CATEGORIES.items()}
-    return _label_colours({**shown, SELECTED: SELECTED_COLOUR})
-
-
-def islet_colours() -> Any:
-    """All islets in one quiet colour."""
-    return _label_colours({1: "#d0d0d0"})
-
-
-def _label_colours(colours: dict[int, str]) -> Any:
-    """Colormap of labels 1, 2, 3…; 0 is seen through."""
-    from napari.utils.colormaps import CyclicLabelColormap
-
-    # napari compiles a direct colormap at its first use, which takes a second; this one it does not
-    return CyclicLabelColormap(colors=["transparent", *(colours[k] for k in sorted(colours))])
+    return {**shown, SELECTED: SELECTED_COLOUR}
 
 
 def features(table: pd.DataFrame) -> pd.DataFrame:
@@ -109,9 +119,17 @@ def lock(layer: Any) -> None:
         layer.locked = True
 
 
-def run_layers(session: ReviewSession) -> list[LayerData]:
-    """Layers of the session's open image: channels, islets, nuclei, outlines of the calls."""
-    opened = session.open
+def run_layers(session: ReviewSession, opened: OpenImage | None = None) -> list[LayerData]:
+    """Layers of an image of a run: channels, islets, nuclei, outlines of the calls.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        The review.
+    opened : OpenImage, optional
+        By default the session's open image.
+    """
+    opened = session.open if opened is None else opened
     if opened is None:
         return []
     where = placement(opened.pixel_size_um)
@@ -125,12 +143,12 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
             _islet_rims(opened.islets, opened.pixel_size_um),
             {
                 "name": "islets",
-                "colormap": islet_colours(),
+                **outline_options({1: "#d0d0d0"}),
                 "opacity": 0.6,
                 "metadata": {KEY: {**tag, "role": "islets"}},
                 **where,
             },
-            "labels",
+            "image",
         )
     )
     made.append(
@@ -140,7 +158,7 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
                 "name": "nuclei",
                 "opacity": 0.35,
                 "visible": False,
-                "features": features(session.table),
+                "features": features(session.tables[opened.name]),
                 "metadata": {KEY: {**tag, "role": "nuclei"}},
                 **where,
             },
@@ -149,16 +167,14 @@ def run_layers(session: ReviewSession) -> list[LayerData]:
     )
     made.append(
         (
-            # the layer's own copy: napari sees a change only where its array differs
-            opened.outlines.copy(),
+            opened.outlines,
             {
                 "name": "calls",
-                "colormap": outline_colours(),
-                "opacity": 1.0,
+                **outline_options(call_colours()),
                 "metadata": {KEY: {**tag, "role": "calls"}},
                 **where,
             },
-            "labels",
+            "image",
         )
     )
     return made
@@ -180,14 +196,49 @@ def _islet_rims(islets: NDArray[np.int32], pixel_size_um: float | None) -> NDArr
     return (drawn > 0).astype(np.uint8)
 
 
-def add_layers(viewer: napari.Viewer, made: list[LayerData]) -> None:
-    """Add layers made here to a viewer."""
+def create(made: LayerData) -> Any:
+    """A layer of what was made here; not yet in a viewer, so any thread may do it."""
     from napari.layers import Layer
 
-    for data, options, kind in made:
-        layer = Layer.create(data, options, kind)
+    data, options, kind = made
+    return Layer.create(data, options, kind)
+
+
+def add_layers(viewer: napari.Viewer, made: list[LayerData]) -> None:
+    """Add layers made here to a viewer."""
+    for one in made:
+        layer = create(one)
         viewer.add_layer(layer)
         lock(layer)
+
+
+def renew(layer: Any, made: LayerData) -> None:
+    """Show another image's data in a layer; what the user chose for the layer stays chosen."""
+    data, options, _ = made
+    before = layer.metadata.get(KEY, {})
+    if type(layer).__name__ == "Labels":
+        # its undo belongs to the image before: napari forgets it with this
+        layer.editable = False
+        layer.editable = True
+    if layer.data is not data:
+        layer.data = data
+    if tuple(layer.scale) != tuple(options["scale"]):
+        layer.scale, layer.units = options["scale"], options["units"]
+    tag = options["metadata"][KEY]
+    layer.metadata[KEY] = tag
+    if "features" in options:
+        layer.features = options["features"]
+    if "contrast" in tag:
+        if tuple(layer.contrast_limits) == tuple(before.get("contrast", ())):
+            layer.contrast_limits = tag["contrast"]
+        else:
+            tag["contrast"] = ()  # the user's own, kept from image to image
+
+
+def same_place(layer: Any, made: LayerData) -> bool:
+    """Whether a layer shows what was made, of this or of another image of the run."""
+    tag, wanted = layer.metadata.get(KEY, {}), made[1]["metadata"][KEY]
+    return all(tag.get(k) == wanted.get(k) for k in ("session", "role", "channel"))
 
 
 def show_scale_bar(viewer: napari.Viewer) -> None:

@@ -1,7 +1,7 @@
 """Opening a run without holding up the window.
 
-The idea: reading tables and pixels happens in a thread; the layers, which only the window's own
-thread may touch, are made from what comes back.
+The idea: reading tables and pixels and drawing outlines happens in a thread; what only the window's
+own thread may do, putting layers into the viewer, is done one layer at a time in its event loop.
 It fails with the library's message, given to the widget that asked.
 """
 
@@ -9,47 +9,61 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import napari
+
     from napari_islet_imaging.session import ReviewSession
-
-
-def open_session(path: str | Path) -> ReviewSession | None:
-    """A session with its first sample open, None where no sample was scored."""
-    from islet_imaging.run import Run
-    from napari_islet_imaging.session import ReviewSession
-
-    run = Run.open(path)
-    images = run.images
-    samples = images[(images["status"] == "scored") & (images["role"] == "sample")]["image"]
-    if not len(samples):
-        return None
-    session = ReviewSession(run)
-    session.open_image(next((n for n in session.image_names if n in set(samples)), samples.iloc[0]))
-    return session
 
 
 def load_session(
+    viewer: napari.Viewer,
     path: str | Path,
-    then: Callable[[ReviewSession | None], None],
-    failed: Callable[[str], None],
+    then: Callable[[ReviewSession], object],
+    failed: Callable[[str], object],
+    *,
+    show: bool = True,
 ) -> None:
-    """Open a session in a thread and hand it over in the window's own.
+    """Open a run in a thread and hand its session over in the window's own.
 
     Parameters
     ----------
+    viewer : napari.Viewer
+        Where its first image is shown.
     path : path
         The run folder.
     then : callable
-        Gets the session.
+        Gets the session, when its layers are there.
     failed : callable
-        Gets the message of what went wrong.
+        Gets the message of what went wrong, or that nothing was scored.
+    show : bool
+        Whether to open an image: the one that the queue begins with.
     """
     from napari.qt.threading import create_worker
 
+    from napari_islet_imaging.session_view import prepare, view_of
+
+    def read() -> tuple[ReviewSession, Any]:
+        from islet_imaging.errors import IsletImagingError
+        from islet_imaging.run import Run
+        from napari_islet_imaging.session import ReviewSession
+
+        session = ReviewSession(Run.open(path))
+        if not session.tables:
+            raise IsletImagingError(
+                "Nothing could be scored; run.log in the results folder says why."
+            )
+        return session, prepare(session, session.image_names[0], []) if show else None
+
+    def hand_over(found: tuple[ReviewSession, Any]) -> None:
+        session, image = found
+        view = view_of(viewer, session)
+        if image is None:
+            then(session)
+        else:
+            view.take(*image, lambda: then(session))
+
     create_worker(
-        open_session,
-        path,
-        _connect={"returned": then, "errored": lambda error: failed(str(error))},
+        read, _connect={"returned": hand_over, "errored": lambda error: failed(str(error))}
     )

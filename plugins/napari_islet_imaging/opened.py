@@ -19,9 +19,46 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from islet_imaging.corrections import Edit
     from islet_imaging.image import IsletImage
+    from islet_imaging.run import Run
 
 Region = tuple[slice, slice]
+
+
+def load_image(run: Run, name: str, raw: pd.DataFrame, edits: Sequence[Edit]) -> OpenImage:
+    """Read an image of a run with its labels, corrections replayed.
+
+    Parameters
+    ----------
+    run : Run
+        The run folder.
+    name : str
+        The image, as in the tables.
+    raw : DataFrame
+        Its cells as scored.
+    edits : sequence of Edit
+        Those that hold, of any image.
+    """
+    from islet_imaging.replay import Replay
+
+    image = run.read_image(name)
+    labels = np.ascontiguousarray(run.labels(name, "nuclei"), np.int32)
+    own = [e for e in edits if e.image == name]
+    if any(e.action == "shape" for e in own):
+        replay = Replay(raw, labels)
+        for edit in own:
+            replay.apply(edit)
+        labels = replay.labels if replay.labels is not None else labels
+    return OpenImage(
+        name,
+        image,
+        image.pixel_size_um,
+        labels,
+        labels.copy(),
+        run.labels(name, "islets"),
+        np.zeros(labels.shape, np.uint8),
+    )
 
 
 @dataclass(eq=False)

@@ -31,6 +31,7 @@ from napari_islet_imaging import words
 from napari_islet_imaging.edit_tools import EditTools
 from napari_islet_imaging.hand_over import HandOver
 from napari_islet_imaging.layers import find_session
+from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import Legend, Panel, chooser, pick_with_clicks, wrapped
 from napari_islet_imaging.session_view import SessionView, view_of
 
@@ -181,15 +182,16 @@ class ReviewWidget(Panel):
 
     def start(self, image: str | None = None) -> None:
         """Show an image, or the first cell of the queue."""
-        if self.session is None or self.view is None:
+        session, view = self.session, self.view
+        if session is None or view is None:
             return
         if image is not None:
-            self.session.open_image(image)
-        elif self.session.open is None and not self.session.queue and self.session.image_names:
-            self.session.open_image(self.session.image_names[0])
-        else:
+            session.open_image(image)
+        elif session.open is None and session.image_names:
+            session.open_image(session.image_names[0])
+        view.show()
+        if image is None and not session.focus:
             self.act("next")
-        self.view.show()
         self.refresh()
 
     def _look_for_session(self, *_: object) -> None:
@@ -204,22 +206,22 @@ class ReviewWidget(Panel):
             self.open_run(Path(folder))
 
     def open_run(self, folder: Path) -> None:
-        """Open a run folder and start at the first cell of its queue."""
-        from islet_imaging.run import Run
-        from napari_islet_imaging.session import ReviewSession
+        """Open a run folder and start at the first cell of its queue; returns at once."""
 
-        try:
-            self.attach(ReviewSession(Run.open(folder)))
+        def opened(session: ReviewSession) -> None:
+            self.attach(session)
+            self.say("")
             self.start()
-        except IsletImagingError as error:
-            self.say(str(error))
+
+        self.say(f"Opening {folder}…")
+        load_session(self.viewer, folder, opened, self.say)
 
     # ------------------------------------------------------------ actions
 
     def act(self, action: str) -> None:
         """Do what a key or a button asks for."""
         session = self.session
-        if session is None:
+        if session is None or self._opening():
             return
         self.say("")
         try:
@@ -233,14 +235,15 @@ class ReviewWidget(Panel):
                 if edit is not None and edit.after:
                     self._next()
             elif action == "undo":
-                undone = session.undo()
-                self.say(words.of_undo(undone))
-                self._centre()
+                last = session.last_edit()
+                if last is None:
+                    self.say(words.of_undo(None))
+                else:
+                    self._with_image(last.image, self._undo)
             elif action == "next":
                 self._next()
             elif action == "previous":
-                if session.step(-1) is not None:
-                    self._centre()
+                self._step(-1)
             elif action == "outlines":
                 calls = self.view.layer("calls") if self.view else None
                 if calls is not None:
@@ -249,11 +252,50 @@ class ReviewWidget(Panel):
             self.say(str(error))
 
     def _next(self) -> None:
-        assert self.session is not None
-        if self.session.step() is None:
+        if not self._step(1):
             self.say("The queue is done: nothing unsure or flagged is left.")
-        else:
+
+    def _step(self, by: int) -> bool:
+        """Go along the queue; False at its ends."""
+        assert self.session is not None
+        entry = self.session.ahead(by)
+        if entry is None:
+            return False
+        self._with_image(entry.image, lambda: self._arrive(by))
+        return True
+
+    def _arrive(self, by: int) -> None:
+        if self.session is not None:
+            self.session.step(by)
             self._centre()
+
+    def _undo(self) -> None:
+        if self.session is not None:
+            try:
+                self.say(words.of_undo(self.session.undo()))
+            except IsletImagingError as error:
+                self.say(str(error))
+            self._centre()
+
+    def _opening(self) -> bool:
+        return self.view is not None and bool(self.view.opening)
+
+    def _with_image(self, name: str, then: Callable[[], object]) -> None:
+        """Do something with an image open: now if it is, else when it has been opened."""
+        session, view = self.session, self.view
+        if session is None or view is None or view.opening:
+            return
+        if session.open is not None and session.open.name == name:
+            then()
+            return
+        self.tools.finish()  # what was painted belongs to the image before
+        self.say(f"Opening {session.shown_name(name)}…")
+
+        def opened() -> None:
+            self.say("")
+            then()
+
+        view.open(name, opened, self.say)
 
     def _centre(self) -> None:
         if self.view is not None:
@@ -269,10 +311,7 @@ class ReviewWidget(Panel):
 
     def _choose_image(self, index: int) -> None:
         if self.session is not None:
-            try:
-                self.session.open_image(self.session.image_names[index])
-            except IsletImagingError as error:
-                self.say(str(error))
+            self._with_image(self.session.image_names[index], self.refresh)
 
     def _choose_marker(self, index: int) -> None:
         if self.session is not None:
@@ -284,10 +323,9 @@ class ReviewWidget(Panel):
 
     def _blind(self, blinded: bool) -> None:
         if self.session is not None and blinded != self.session.blinded:
-            opened = self.session.open.name if self.session.open else None
             self.session.set_blinded(blinded)
-            if opened is not None:
-                self.session.open_image(opened)
+            if self.view is not None:
+                self.view.rename()
 
     # ------------------------------------------------------------ showing
 

@@ -113,9 +113,9 @@ class ScoreWidget(Panel):
         for layer in self.viewer.layers:
             if type(layer).__name__ != "Image" or getattr(layer, "rgb", False):
                 continue
-            if np.ndim(layer.data) != 2:
-                continue
             tag = layer.metadata.get(KEY, {})
+            if np.ndim(layer.data) != 2 or "role" in tag:  # outlines are no stain
+                continue
             shape = " x ".join(str(n) for n in layer.data.shape)
             groups.setdefault(str(tag.get("image") or f"layers of {shape} px"), []).append(layer)
         same = {k: [id(x) for x in v] for k, v in groups.items()} == {
@@ -268,21 +268,17 @@ class ScoreWidget(Panel):
 
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
-        load_session(result["run"], self._show, self.status.setText)
-
-    def _show(self, session: ReviewSession | None) -> None:
-        from napari_islet_imaging import words
-        from napari_islet_imaging.session_view import view_of
-
-        if session is None or session.open is None:
-            self.status.setText("Nothing could be scored; see run.log in the results folder.")
-            return
         if self.session is not None:
             remove_session_layers(self.viewer, self.session)
+            self.session = None
+        load_session(self.viewer, result["run"], self._show, self.status.setText)
+
+    def _show(self, session: ReviewSession) -> None:
+        from napari_islet_imaging import words
+
         for layer in self._groups.get(self.image_box.currentText(), []):
             layer.visible = False  # the run brings its own, with the names of the protocol
         self.session = session
-        view_of(self.viewer, session).show()
         text = words.headline(session)
         images = session.images
         for row in images[images["status"] != "scored"].itertuples():

@@ -18,7 +18,7 @@ from psygnal import Signal
 from islet_imaging.corrections import Edit, Journal, effective
 from islet_imaging.masks import decode_mask
 from islet_imaging.replay import Replay, set_call, set_excluded
-from napari_islet_imaging.opened import OpenImage
+from napari_islet_imaging.opened import OpenImage, load_image
 from napari_islet_imaging.outlines import categories_of, grown_box
 from napari_islet_imaging.queue import QueuedCell, review_queue
 from napari_islet_imaging.tally import Tally, tally
@@ -96,6 +96,7 @@ class ReviewSession:
         self._rows: dict[int, int] = {}
         self._agreed: dict[tuple[str, int, str], bool] | None = None
         self._tallies: dict[str, Tally] = {}
+        self._samples = self.batches()
         self._recount()
         self.rebuild_queue()
 
@@ -105,7 +106,11 @@ class ReviewSession:
     def image_names(self) -> list[str]:
         """Scored images in the order of the queue, then the rest."""
         queued = dict.fromkeys(c.image for c in self.queue)
-        return [*queued, *(n for n in self.tables if n not in queued)]
+        # controls come last
+        rest = sorted(
+            (n for n in self.tables if n not in queued), key=lambda n: n not in self._samples
+        )
+        return [*queued, *rest]
 
     def shown_name(self, image: str) -> str:
         """The image's name, or what a blinded reviewer may know of it."""
@@ -138,11 +143,7 @@ class ReviewSession:
 
     def flat_fields(self) -> dict[str, NDArray[np.float32]]:
         """Relative illumination per channel, where the run was corrected for it."""
-        path = self.run.path / ".work" / "flat_fields.npz"
-        if not path.is_file():
-            return {}
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        return self.run.flat_fields()
 
     def thresholds(self, image: str) -> dict[str, Threshold]:
         """Each marker's threshold in the staining run of an image."""
@@ -246,29 +247,21 @@ class ReviewSession:
 
     def open_image(self, name: str) -> OpenImage:
         """Load an image with its labels, corrections replayed."""
-        image = self.run.read_image(name)
-        labels = np.ascontiguousarray(self.run.labels(name, "nuclei"), np.int32)
-        shapes = [e for e in effective(self.edits) if e.image == name]
-        if any(e.action == "shape" for e in shapes):
-            replay = Replay(self.raw[name], labels)
-            for edit in shapes:
-                replay.apply(edit)
-            labels = replay.labels if replay.labels is not None else labels
-        islets = self.run.labels(name, "islets")
-        self.open = OpenImage(
-            name,
-            image,
-            image.pixel_size_um,
-            labels,
-            labels.copy(),
-            islets,
-            np.zeros(labels.shape, np.uint8),
-        )
+        return self.adopt(self.prepare(name))
+
+    def prepare(self, name: str) -> OpenImage:
+        """Load an image and draw its outlines, without opening it: the part that takes a while."""
+        opened = load_image(self.run, name, self.raw[name], effective(self.edits))
+        opened.draw(self.tables[name], self._categories(name))
+        return opened
+
+    def adopt(self, opened: OpenImage) -> OpenImage:
+        """Make a prepared image the open one."""
+        self.open = opened
         self._index()
         self.focus = 0
-        self.redraw()
-        self.image_opened.emit(name)
-        return self.open
+        self.image_opened.emit(opened.name)
+        return opened
 
     def _index(self) -> None:
         cells = self.table["cell"].to_numpy()
@@ -299,13 +292,17 @@ class ReviewSession:
         self.focus = cell if cell in self._rows else 0
         self.focus_changed.emit(self.focus)
 
+    def ahead(self, by: int = 1) -> QueuedCell | None:
+        """The next (or an earlier) cell of the queue, None beyond its ends."""
+        target = self.position + by
+        return self.queue[target] if 0 <= target < len(self.queue) else None
+
     def step(self, by: int = 1) -> QueuedCell | None:
         """Go to the next (or an earlier) cell of the queue, opening its image where needed."""
-        target = self.position + by
-        if not 0 <= target < len(self.queue):
+        entry = self.ahead(by)
+        if entry is None:
             return None
-        self.position = target
-        entry = self.queue[target]
+        self.position += by
         if self.open is None or self.open.name != entry.image:
             self.open_image(entry.image)
         self.set_focus(entry.cell)
@@ -365,12 +362,16 @@ class ReviewSession:
         self._after_edit([int(s["cell"]) for s in [*before, *after]])
         return edit
 
+    def last_edit(self) -> Edit | None:
+        """The last edit of this person that holds: what `undo` takes back."""
+        own = effective(self.edits, who=self.reviewer)
+        return own[-1] if own else None
+
     def undo(self) -> Edit | None:
         """Take back this person's last edit, wherever it was made; it stays in the journal."""
-        own = effective(self.edits, who=self.reviewer)
-        if not own:
+        last = self.last_edit()
+        if last is None:
             return None
-        last = own[-1]
         self.edits.append(
             self.journal.append(Edit(self.reviewer, last.image, "undo", undoes=last.id))
         )
@@ -447,8 +448,8 @@ class ReviewSession:
 
     # ------------------------------------------------------------ outlines
 
-    def _categories(self) -> NDArray[np.uint8]:
-        table = self.table
+    def _categories(self, image: str | None = None) -> NDArray[np.uint8]:
+        table = self.table if image is None else self.tables[image]
         return categories_of(
             table[f"{self.marker}_call"].to_numpy(), table["excluded"].to_numpy(bool)
         )

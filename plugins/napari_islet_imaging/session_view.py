@@ -1,12 +1,16 @@
 """Keeping a viewer's layers in step with a review session.
 
-The idea: the session says what changed; this puts exactly that into the layers: the few outline
-pixels of an edited cell, a ring around the cell in focus, new layers for a new image.
-It fails quietly where the user removed a layer: what is not there is not updated.
+The idea: the session says what changed; this puts exactly that into the layers: the outlines of an
+edited cell, a ring around the cell in focus, another image's pixels.  Opening an image is read and
+drawn in a thread, and its layers come one in a turn of the event loop, so that the window goes on
+listening.
+It fails quietly where the user removed a layer: what is not there is not updated, and comes back
+with the next image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +21,11 @@ from napari_islet_imaging import layers as make
 if TYPE_CHECKING:
     import napari
 
+    from napari_islet_imaging.opened import OpenImage
     from napari_islet_imaging.session import ReviewSession
 
 Region = tuple[slice, slice]
 
-#: outline changes up to this many pixels are put into the texture by themselves
-_PATCH_PX = 250_000
 #: the layer's features follow this long after the last edit, ms
 _FEATURES_AFTER_MS = 700
 FOCUS = "cell in focus"
@@ -33,6 +36,31 @@ def view_of(viewer: napari.Viewer, session: ReviewSession) -> SessionView:
     if not isinstance(session.view, SessionView):
         session.view = SessionView(viewer, session)
     return session.view
+
+
+def prepare(session: ReviewSession, name: str, there: list[Any]) -> tuple[OpenImage, list[Any]]:
+    """Read and draw an image and make the layers that it needs; any thread may do it.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Nobody may edit it meanwhile.
+    name : str
+        The image.
+    there : list of layers
+        Those of the viewer; for the ones that can take the image's data none is made.
+
+    Returns
+    -------
+    (OpenImage, list)
+        The image, and a layer or what an existing layer is given.
+    """
+    opened = session.prepare(name)
+    made = make.run_layers(session, opened)
+    return opened, [
+        one if any(make.same_place(layer, one) for layer in there) else make.create(one)
+        for one in made
+    ]
 
 
 class SessionView:
@@ -53,13 +81,18 @@ class SessionView:
         session.outlines_changed.connect(self._on_outlines)
         session.cells_changed.connect(self._on_cells)
         session.focus_changed.connect(self._on_focus)
+        #: the image that is being opened, empty if none
+        self.opening = ""
+        self._prepared: list[Any] | None = None
+        self._steps: list[Callable[[], object]] = []
+        self._then: Callable[[], object] | None = None
+        self._begun = False
         self._features = QTimer()
         self._features.setSingleShot(True)
         self._features.setInterval(_FEATURES_AFTER_MS)
         self._features.timeout.connect(self.update_features)
-        for layer in viewer.layers:  # those that a reader made
-            if layer.metadata.get(make.KEY, {}).get("session") is session:
-                make.lock(layer)
+        for layer in self._own_layers():  # those that a reader made
+            make.lock(layer)
 
     # ------------------------------------------------------------ layers
 
@@ -69,27 +102,115 @@ class SessionView:
 
     def show(self) -> None:
         """Put the open image into the viewer, unless it is there already."""
-        if self.session.open is not None and self.layer("calls") is None:
+        if self.session.open is not None and self.layer("calls") is None and not self.opening:
             self._on_image(self.session.open.name)
 
+    def open(self, name: str, then: Callable[[], object], failed: Callable[[str], object]) -> None:
+        """Open an image without holding up the window.
+
+        Parameters
+        ----------
+        name : str
+            The image.
+        then : callable
+            Called when its layers are there.
+        failed : callable
+            Gets the message of what went wrong; the image before stays open.
+        """
+        from napari.qt.threading import create_worker
+
+        if self.opening:
+            return
+        self.opening = name
+
+        def stop(error: Exception) -> None:
+            self.opening = ""
+            failed(str(error))
+
+        create_worker(
+            lambda: prepare(self.session, name, [*self.viewer.layers]),
+            _connect={"returned": lambda found: self.take(*found, then), "errored": stop},
+        )
+
+    def take(
+        self, opened: OpenImage, prepared: list[Any], then: Callable[[], object] | None = None
+    ) -> None:
+        """Open a prepared image, a layer in a turn of the event loop."""
+        self.opening = opened.name
+        self._prepared, self._then = prepared, then
+        self.session.adopt(opened)
+
     def _on_image(self, name: str) -> None:
+        made, self._prepared = self._prepared, None
+        in_turns = made is not None
+        if made is None:
+            made = list(make.run_layers(self.session))
         first = self.layer("calls") is None
-        hidden = {
-            layer.name
+        self._steps = [self._hide_focus, *(self._placing(one) for one in made)]
+        self._steps.append(lambda: self._all_placed(first=first))
+        if in_turns:
+            self._begun = bool(self._own_layers())
+            QTimer.singleShot(0, self._step)
+            return
+        while self._steps:
+            self._steps.pop(0)()
+
+    def _step(self) -> None:
+        if self._begun and not self._own_layers():
+            self._steps.clear()  # the layers were taken away, or the window is closing
+            self.opening = ""
+        elif self._steps:
+            self._steps.pop(0)()
+            self._begun = bool(self._own_layers())
+            QTimer.singleShot(0, self._step)
+        else:
+            self.opening = ""
+            then, self._then = self._then, None
+            if then is not None:
+                then()
+
+    def _own_layers(self) -> list[Any]:
+        return [
+            layer
             for layer in self.viewer.layers
-            if layer.metadata.get(make.KEY, {}).get("session") is self.session and not layer.visible
-        }
-        make.remove_session_layers(self.viewer, self.session)
-        make.add_layers(self.viewer, make.run_layers(self.session))
-        if not first:  # what was hidden on the last image stays hidden on this one
-            for layer in self.viewer.layers:
-                if layer.metadata.get(make.KEY, {}).get("session") is self.session:
-                    layer.visible = layer.name not in hidden
+            if layer.metadata.get(make.KEY, {}).get("session") is self.session
+        ]
+
+    def _placing(self, made: Any) -> Callable[[], None]:
+        """Put a layer, or what one is made of, into the viewer."""
+
+        def place() -> None:
+            if isinstance(made, tuple):
+                for layer in self.viewer.layers:
+                    if make.same_place(layer, made):
+                        make.renew(layer, made)
+                        return
+            layer = make.create(made) if isinstance(made, tuple) else made
+            self.viewer.add_layer(layer)
+            make.lock(layer)
+
+        return place
+
+    def _all_placed(self, *, first: bool) -> None:
+        opened = self.session.open
+        if opened is None:
+            return
+        there = {*opened.image.channel_names, None}
+        for layer in self._own_layers():
+            if layer.metadata[make.KEY].get("channel") not in there:
+                self.viewer.layers.remove(layer)
         make.show_scale_bar(self.viewer)
-        calls = self.layer("calls")
-        if calls is not None:
-            self.viewer.layers.selection.active = calls
+        if first:
+            self.viewer.layers.selection.active = self.layer("calls")
         self._reset_view()
+
+    def rename(self) -> None:
+        """Show the image's name, or hide it, as the session does now."""
+        if self.session.open is not None:
+            shown = self.session.shown_name(self.session.open.name)
+            for layer in self._own_layers():
+                if "image" in layer.metadata[make.KEY]:
+                    layer.metadata[make.KEY]["image"] = shown
 
     def _reset_view(self) -> None:
         opened = self.session.open
@@ -102,17 +223,9 @@ class SessionView:
 
     def _on_outlines(self, region: Region) -> None:
         calls, opened = self.layer("calls"), self.session.open
-        if calls is None or opened is None:
-            return
-        rows, columns = region
-        if (rows.stop - rows.start) * (columns.stop - columns.start) > _PATCH_PX:
-            calls.data[...] = opened.outlines
+        if calls is not None and opened is not None and calls.data is opened.outlines:
+            # drawn in place: the layer only has to look again
             calls.refresh(thumbnail=False, highlight=False, extent=False)
-            return
-        new = opened.outlines[region]
-        ys, xs = np.nonzero(calls.data[region] != new)
-        if len(ys):
-            calls.data_setitem((ys + rows.start, xs + columns.start), new[ys, xs])
 
     def _on_cells(self, cells: list[int]) -> None:
         nuclei = self.layer("nuclei")
@@ -162,12 +275,19 @@ class SessionView:
         # a nucleus of 7 um on at least 40 screen pixels
         camera.zoom = max(float(camera.zoom), 40 / 7)
 
+    def _hide_focus(self) -> None:
+        ring, opened = self._focus_layer(create=False), self.session.open
+        if ring is not None and opened is not None:
+            ring.visible = False
+            where = make.placement(opened.pixel_size_um)
+            if tuple(ring.scale) != where["scale"]:
+                ring.scale, ring.units = where["scale"], where["units"]
+
     def _focus_layer(self, *, create: bool) -> Any:
-        for layer in self.viewer.layers:
-            tag = layer.metadata.get(make.KEY, {})
-            if tag.get("role") == "focus" and tag.get("session") is self.session:
-                return layer
+        ring = self.layer("focus")
         opened = self.session.open
+        if ring is not None:
+            return ring
         if not create or opened is None:
             return None
         from napari.layers import Points

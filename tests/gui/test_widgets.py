@@ -30,6 +30,15 @@ def _settle(seconds=0.05):
         time.sleep(0.005)
 
 
+def _arrive(widget):
+    """Wait until the image that a widget opens is there."""
+    end = time.monotonic() + 60
+    _settle()
+    while widget.view is None or widget.view.opening:
+        assert time.monotonic() < end, widget.message.text()
+        _settle()
+
+
 def _canvas(viewer):
     """The widget that napari draws the image on."""
     from qtpy.QtWidgets import QWidget
@@ -114,10 +123,10 @@ def test_a_review_by_keys_on_the_canvas(review, viewer, run, qtbot):
     for key in (Qt.Key.Key_J, Qt.Key.Key_K, Qt.Key.Key_U, Qt.Key.Key_Q, Qt.Key.Key_N):
         seen.append(session.focus)
         qtbot.keyClick(canvas, key)
-        _settle()
+        _arrive(review)  # the queue goes on to the other image
         assert session.focus != seen[-1]
     qtbot.keyClick(canvas, Qt.Key.Key_W)
-    _settle()
+    _arrive(review)
     assert session.focus == seen[3]  # the excluded one came back
     kept = Journal(run.corrections).edits()
     assert [(e.action, e.after) for e in kept] == [
