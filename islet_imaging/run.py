@@ -330,6 +330,14 @@ class Run:
         """The folder that was scored."""
         return Path(self.provenance["folder"])
 
+    def flat_fields(self) -> dict[str, NDArray[np.float32]]:
+        """Relative illumination per channel, (Y, X), where the run was corrected for it."""
+        path = self.path / ".work" / "flat_fields.npz"
+        if not path.is_file():
+            return {}
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
     def labels(
         self,
         image: str,

@@ -125,11 +125,11 @@ def make_stained_sample(
     )  # fmt: skip
 
 
-def run_samples(runs: Iterable[int], cache: Path) -> list[StainedSample]:
-    """Read rendered staining runs as samples, one per image and marker."""
+def run_samples(runs: Iterable[int], cache: Path, *, side_px: int = 400) -> list[StainedSample]:
+    """Render staining runs, or read those rendered before, as samples of an image and marker."""
     made = []
     for run in runs:
-        for image in staining_run(run, cache):
+        for image in staining_run(run, cache, side_px=side_px):
             made += image_samples(image)
     return made
 

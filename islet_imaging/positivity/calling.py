@@ -20,7 +20,8 @@ from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.fitting import fit_cells
 from islet_imaging.positivity.levels import level_of
 from islet_imaging.positivity.spillover import neighbourhood, own_level
-from islet_imaging.positivity.threshold import Threshold
+from islet_imaging.positivity.threshold import PICTURE_LIMIT, Method, Threshold
+from islet_imaging.positivity.weights import PICTURE_ALONE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +127,9 @@ def call_cells(
         for name in np.unique(names):
             at = np.flatnonzero(names == name)
             one = cells.iloc[at]
-            alone = fit_cells(one, column, feature=threshold.feature, bootstrap=0)
+            alone = fit_cells(
+                one, column, feature=threshold.feature, method=_alike(threshold), bootstrap=0
+            )
             alone = dataclasses.replace(alone, per_image=False)
             parts.append(
                 call_cells(one, marker, alone, unsure_low=unsure_low, unsure_high=unsure_high)
@@ -139,8 +142,12 @@ def call_cells(
     if max(spill) > 0 and len(cells):
         zero = threshold.spill_zero
         own = zero + own_level(level - zero, neighbourhood(cells), spill)
+    picture = _picture(cells, marker, threshold)
     if threshold.estimable:
-        probability = threshold.probability(own, level - own)
+        probability = threshold.probability(own, level - own, picture)
+    elif threshold.method == "network":
+        slope, constant = PICTURE_ALONE
+        probability = 1 / (1 + np.exp(-(slope * picture + constant)))
     else:
         probability = _without_cut(cells, marker, own)
     lost = ~np.isfinite(level)
@@ -159,6 +166,19 @@ def call_cells(
             f"{marker}_reason": reason,
         }
     )
+
+
+def _alike(threshold: Threshold) -> Method:
+    """Method that reads an image's own levels as the run's threshold would have."""
+    return "network" if threshold.method == "network" else "levels"
+
+
+def _picture(cells: pd.DataFrame, marker: str, threshold: Threshold) -> Floats:
+    """Log odds of each cell from its picture alone; 0 where the network was not asked."""
+    if threshold.method != "network":
+        return np.zeros(len(cells))
+    odds: Floats = cells[f"{marker}_network_odds"].to_numpy(dtype=np.float64)
+    return np.clip(np.nan_to_num(odds), -PICTURE_LIMIT, PICTURE_LIMIT)
 
 
 def _without_cut(cells: pd.DataFrame, marker: str, own: Floats) -> Floats:
@@ -180,20 +200,39 @@ def _reasons(
     own: Floats,
     call: NDArray[np.str_],
 ) -> NDArray[np.object_]:
+    if threshold.value is None and threshold.method == "network":
+        said = np.select(
+            [call == "negative", call == "unsure"],
+            ["no pattern of expression", "pattern unclear"],
+            "pattern of expression",
+        )
+        return np.char.add(said, ", no threshold estimable").astype(object)
     if threshold.value is None:
         reason = np.where(
             call == "negative", "dark, but no threshold estimable", "no threshold estimable"
         ).astype(object)
         return reason
     lit = (level > threshold.value) & (own <= threshold.value)
+    # the network may see more than a level: then its call and the cut disagree
+    below, above = own <= threshold.value, own > threshold.value
+    seen = threshold.picture_weight > 0
     reason = np.select(
         [
             (call == "negative") & lit,
+            (call == "negative") & above & seen,
+            (call == "positive") & below & seen,
             call == "negative",
             (call == "unsure") & lit,
             call == "unsure",
         ],
-        ["neighbours' light", "below threshold", "perhaps neighbours' light", "near threshold"],
+        [
+            "neighbours' light",
+            "no pattern of expression",
+            "pattern of expression",
+            "below threshold",
+            "perhaps neighbours' light",
+            "near threshold",
+        ],
         "above threshold",
     ).astype(object)
     name = f"{marker}_saturated"

@@ -38,7 +38,8 @@ from islet_imaging.positivity.threshold import (
     slope_at_crossing,
     trimmed_quantile,
 )
-from islet_imaging.positivity.weights import FLOOR, WEIGHTS
+from islet_imaging.positivity.weights import FLOOR, NETWORK_WEIGHTS, WEIGHTS, Learned
+from islet_imaging.protocol import NETWORK_FEATURE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,15 +92,12 @@ def fit_marker(
     column = protocol.feature(marker)
     if not filled:
         return _nothing(feature, column, "no cells were found in the samples")
-    method: Method = "levels"
-    if how.method != "auto":
-        method = how.method
     return fit_cells(
         pd.concat(filled, ignore_index=True),
         column,
         control=pd.concat(dark, ignore_index=True) if dark else None,
         feature=feature,
-        method=method,
+        method=protocol.method(marker),
         value=how.threshold,
         quantile=how.quantile,
         min_control_cells=how.min_control_cells,
@@ -135,7 +133,8 @@ def fit_cells(
     feature : str
         Name of the derived column that the cut acts on; ``column`` if empty.
     method : str
-        "levels", or a method of :func:`fit_threshold`, which then works on own levels.
+        "levels"; "network", the same on the network's own light together with what it says of each
+        picture; or a method of :func:`fit_threshold`, which then works on own levels.
     value, quantile, min_control_cells, min_control_images
         As in :func:`fit_threshold`.
     spillover : bool
@@ -157,14 +156,17 @@ def fit_cells(
     name = feature or column
     if not usable.any():
         return _nothing(name, column, "no cell could be measured")
+    # the network's own light is free of neighbours' light already
+    spillover = spillover and not column.endswith(NETWORK_FEATURE)
     around = neighbourhood(cells) if spillover else None
     levels = stain_levels(cells, column, control=control, spillover=spillover, around=around)
     own = levels.own(level, around) if around is not None else level
     own = own[usable]
     dark, images = _control_levels(control, column)
-    if method == "levels":
+    if method in ("levels", "network"):
         held = dark if levels.source == "controls" else np.empty(0)
-        fitted = _by_levels(own, levels, held, images, name, bootstrap)
+        learned = NETWORK_WEIGHTS if method == "network" else (WEIGHTS, 0.0)
+        fitted = _by_levels(own, levels, held, images, name, bootstrap, learned)
         if held.size:
             fitted = _few(fitted, images, min_control_cells, min_control_images)
     else:
@@ -187,7 +189,8 @@ def fit_cells(
         spill_near=levels.near,
         spill_far=levels.far,
         spill_zero=levels.zero,
-        per_image=method == "levels" and not levels.comparable,
+        method=method,
+        per_image=method in ("levels", "network") and not levels.comparable,
         reason=f"{fitted.reason}; {levels.note}" if levels.note else fitted.reason,
     )
 
@@ -247,9 +250,12 @@ def _by_levels(
     images: NDArray[np.object_],
     feature: str,
     bootstrap: int,
+    learned: Learned,
 ) -> Threshold:
     """The default method; ``own`` in units of the feature, ``dark`` empty without controls."""
-    fitted, separate = _model(own, levels.zero, levels.scale, levels.positive, dark, feature)
+    fitted, separate = _model(
+        own, levels.zero, levels.scale, levels.positive, dark, learned, feature
+    )
     above = (fitted.value or 0.0) - levels.zero
     alone = not dark.size
     if alone and not (separate and dark_peak(own - levels.zero, levels.scale, above)):
@@ -274,7 +280,7 @@ def _by_levels(
             f"no clearly positive cells; cut {spreads:.1f} spreads above the {dark.size} "
             "control cells"
         )
-    cuts = _resampled_cuts(own, levels, dark, images, bootstrap)
+    cuts = _resampled_cuts(own, levels, dark, images, bootstrap, learned)
     low, high = np.percentile(cuts, [2.5, 97.5]) if cuts else (None, None)
     return dataclasses.replace(
         fitted,
@@ -285,7 +291,13 @@ def _by_levels(
 
 
 def _model(
-    own: Floats, zero: float, scale: float, positive: float | None, dark: Floats, feature: str = ""
+    own: Floats,
+    zero: float,
+    scale: float,
+    positive: float | None,
+    dark: Floats,
+    learned: Learned,
+    feature: str = "",
 ) -> tuple[Threshold, bool]:
     """Levels, populations, and the cut where the probability of an unlit cell is one half.
 
@@ -317,7 +329,8 @@ def _model(
         soft=scale,
         bright=bright,
         # without clearly positive cells nothing tells how bright one would be: controls alone
-        weights=WEIGHTS if positive is not None else (0.0, mix_slope, 0.0, -FLOOR_ODDS),
+        weights=learned[0] if positive is not None else (0.0, mix_slope, 0.0, -FLOOR_ODDS),
+        picture_weight=learned[1],
         mix_soft=soft,
         mix_slope=mix_slope,
         mix_cut=mix_cut,
@@ -341,6 +354,7 @@ def _resampled_cuts(
     dark: Floats,
     images: NDArray[np.object_],
     bootstrap: int,
+    learned: Learned,
 ) -> list[float]:
     """Cuts of resampled sample cells and control images (or cells, of fewer than 4 images)."""
     if bootstrap < 10:
@@ -355,6 +369,6 @@ def _resampled_cuts(
         theirs = dark[darker[k]] if darker else dark
         zero, scale = robust_negative(theirs) if darker else (levels.zero, levels.scale)
         positive = positive_level(own[mine] - zero, scale)
-        cut = _model(own[mine], zero, scale, positive, theirs)[0].value
+        cut = _model(own[mine], zero, scale, positive, theirs, learned)[0].value
         cuts.append(zero if cut is None else cut)
     return cuts

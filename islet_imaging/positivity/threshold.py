@@ -32,11 +32,15 @@ from islet_imaging.positivity.mixture import (
 
 Floats = NDArray[np.float64]
 Weights = tuple[float, float, float, float]
-Method = Literal["auto", "levels", "control", "control_mixture", "mixture", "otsu", "manual"]
+Method = Literal[
+    "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
+]
 Status = Literal["ok", "few_controls", "not_estimable"]
 
 #: control cells more than this many scales above the control's median are debris, not cells
 DEBRIS = 6.0
+#: the network's log odds beyond this say nothing more
+PICTURE_LIMIT = 6.0
 #: levels beyond this many cells are thinned before bootstrapping
 BOOTSTRAP_CELLS = 4000
 #: log odds that a cell at the negative population's centre has when only controls are known
@@ -88,6 +92,9 @@ class Threshold:
         Spill-over of the run and the level above which light spills, as that correction uses them.
     per_image : bool
         Whether images are not comparable, so that levels are read again from each.
+    picture_weight : float
+        Weight of what the positivity network says of a cell from its picture alone, in log odds;
+        0 where it was not asked.
 
     Examples
     --------
@@ -125,13 +132,16 @@ class Threshold:
     spill_far: float = 0.0
     spill_zero: float = 0.0
     per_image: bool = False
+    picture_weight: float = 0.0
 
     @property
     def estimable(self) -> bool:
         """Whether there is a cut at all."""
         return self.value is not None
 
-    def probability(self, values: ArrayLike, removed: ArrayLike = 0.0) -> Floats:
+    def probability(
+        self, values: ArrayLike, removed: ArrayLike = 0.0, picture: ArrayLike = 0.0
+    ) -> Floats:
         """Probability of being positive.
 
         Parameters
@@ -140,6 +150,8 @@ class Threshold:
             Own levels, in units of the feature.
         removed : array_like
             Light of neighbours that was taken away to get them.
+        picture : array_like
+            Log odds that the network gives each cell from its picture alone.
 
         Returns
         -------
@@ -157,6 +169,9 @@ class Threshold:
             return np.where(np.isfinite(x), 0.5, np.nan)
         taken = np.maximum(np.asarray(removed, dtype=np.float64), 0)
         odds = self.log_odds(x - self.zero, taken)
+        if self.picture_weight:
+            seen = np.clip(np.asarray(picture, dtype=np.float64), -PICTURE_LIMIT, PICTURE_LIMIT)
+            odds = odds + self.picture_weight * seen
         out: Floats = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
         return out
 

@@ -11,7 +11,14 @@ the typical positive cell than in the phantoms.
 
 from __future__ import annotations
 
+Weights = tuple[float, float, float, float]
+Learned = tuple[Weights, float]
+
 #: of log(own / bright + 0.05 + 0.1 * spill / bright), asinh(own / soft), asinh(mix / 2), constant
-WEIGHTS = (1.818, 0.524, 0.286, 1.172)
+WEIGHTS: Weights = (1.818, 0.524, 0.286, 1.172)
+#: the same of the network's own light, and the weight of its log odds from the picture alone
+NETWORK_WEIGHTS: Learned = (WEIGHTS, 0.5)
+#: where no cut can be had: log odds = slope * picture + constant
+PICTURE_ALONE = (1.0, 0.0)
 #: the positive level is taken to be at least this many spreads of negative cells
 FLOOR = 15.0
