@@ -25,6 +25,9 @@ FORMAT = "islet-imaging/1"
 
 Role = Literal["dna", "marker", "autofluorescence", "ignore"]
 Compartment = Literal["cytoplasm", "nucleus"]
+CallMethod = Literal[
+    "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
+]
 
 
 def _check(condition: bool, message: str) -> None:
@@ -150,9 +153,7 @@ class Islets:
 class Positivity:
     """How a marker's calls are made."""
 
-    method: Literal[
-        "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
-    ] = "auto"
+    method: CallMethod = "auto"
     #: name or folder of the network
     model: str = "islet-positivity"
     #: the feature that thresholds act on; None takes the network's own light (network_own) where
@@ -294,7 +295,7 @@ class Protocol:
         self.channel(marker)
         return self.positivity.get(marker, Positivity())
 
-    def method(self, marker: str) -> str:
+    def method(self, marker: str) -> CallMethod:
         """Method that ``marker`` is called by, with "auto" resolved."""
         stated = self.calling(marker).method
         if stated != "auto":

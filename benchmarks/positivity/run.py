@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 #: the library's ways: its default, then what each part of it is worth
 METHODS = {
+    "network": {"method": "network"},
+    "network_no_control": {"method": "network"},
     "levels": {},
     "levels_no_control": {},
     "levels_no_spillover": {"spillover": False},
@@ -49,7 +51,7 @@ def called(table: pd.DataFrame, method: str) -> pd.DataFrame:
     samples = [g for _, g in table[table["role"] == "sample"].groupby("image")]
     for marker in ("INS", "GCG"):
         dark = [g for _, g in _controls(table, marker).groupby("image")]
-        if method == "levels_no_control":
+        if method.endswith("_no_control"):
             dark = []
         if not dark and method in ("control", "control_mixture"):
             continue
@@ -157,20 +159,20 @@ def _baseline(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.assign(INS_score=table["INS_ring_mean"].fillna(table["INS_nucleus_mean"]))
 
 
-def invariance(cache: Path, preset: str) -> dict[str, Any]:
+def invariance(cache: Path, preset: str, method: str) -> dict[str, Any]:
     """Largest change of an image's %INS+, in percentage points, for each change of its pixels."""
-    row: dict[str, Any] = {"preset": preset}
+    row: dict[str, Any] = {"preset": preset, "method": method}
     whole = load(cache, preset, 1, "true")
     for change in CHANGES:
         table = load(cache, preset, 1, change)
-        plain = _fractions(whole[whole["image"].isin(table["image"])])
-        moved = _fractions(table)
+        plain = _fractions(whole[whole["image"].isin(table["image"])], method)
+        moved = _fractions(table, method)
         row[change] = round(float(np.max(np.abs(moved - plain))), 3)
     return row
 
 
-def _fractions(table: pd.DataFrame) -> Any:
-    table = called(table, "levels")
+def _fractions(table: pd.DataFrame, method: str) -> Any:
+    table = called(table, method)
     s = table[(table["role"] == "sample") & ~table["ignore"]]
     return 100 * s.groupby("image")["INS_probability"].mean().to_numpy()
 
@@ -200,7 +202,9 @@ def main() -> None:
     for kind in args.nuclei:
         for preset in PRESETS:
             methods = (
-                [*METHODS, *baselines.NAMES] if kind == "true" else ["levels", *baselines.NAMES]
+                [*METHODS, *baselines.NAMES]
+                if kind == "true"
+                else ["network", "levels", *baselines.NAMES]
             )
             rows += [measure(args.cache, preset, kind, m) for m in methods]
             print(markdown(pd.DataFrame(rows[-len(methods) :])), flush=True)
@@ -208,7 +212,7 @@ def main() -> None:
     accuracy.to_csv(RESULTS / "accuracy.csv", index=False, float_format="%.4f")
     (RESULTS / "accuracy.md").write_text(markdown(accuracy), encoding="utf-8")
     if "true" in args.nuclei:
-        still = pd.DataFrame([invariance(args.cache, p) for p in PRESETS])
+        still = pd.DataFrame([invariance(args.cache, p, m) for p in PRESETS for m in ("network", "levels")])
         still.to_csv(RESULTS / "invariance.csv", index=False, float_format="%.4f")
         (RESULTS / "invariance.md").write_text(markdown(still), encoding="utf-8")
         print(markdown(still))

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,7 +197,7 @@ def ask_network_lazy(
 
     def prepare(
         rows: tuple[int, int], columns: tuple[int, int]
-    ) -> tuple[dict[str, FloatArray], NDArray[np.integer]]:
+    ) -> tuple[dict[str, FloatArray], NDArray[Any]]:
         spans = [
             (max(0, a - HALO_PX), min(n, b + HALO_PX))
             for (a, b), n in zip((rows, columns), grid.shape, strict=True)
@@ -208,7 +208,8 @@ def ask_network_lazy(
         where = slice(*r), slice(*c)
 
         def plane(read: Reader, low: float, high: float) -> FloatArray:
-            small = resample_region(np.asarray(read(*where)), *inside, zoom, (r[0], c[0]))
+            part = np.asarray(read(*where))
+            small = resample_region(part, inside[0], inside[1], zoom, (r[0], c[0]))
             return np.pad((small - np.float32(low)) / np.float32(high - low), pad, mode="edge")
 
         grey = plane(dna, *dna_limits)
@@ -232,8 +233,8 @@ def ask_network_lazy(
         rows: tuple[int, int],
         columns: tuple[int, int],
         images: dict[str, FloatArray],
-        labels: NDArray[np.integer],
-    ) -> tuple[NDArray[np.integer], Floats, dict[str, Floats]]:
+        labels: NDArray[Any],
+    ) -> tuple[NDArray[Any], Floats, dict[str, Floats]]:
         y, x = (a - max(0, a - HALO_PX) for a in (rows[0], columns[0]))
         at = np.flatnonzero(labels)
         names, back = np.unique(labels.ravel()[at], return_inverse=True)
@@ -243,11 +244,12 @@ def ask_network_lazy(
             fields = network.run(image)[0]
             part = fields[:, y // 2 :, x // 2 :][:, : labels.shape[0], : labels.shape[1]]
             values = part.reshape(N_FIELDS, -1)[:, at].astype(np.float64)
-            found[name] = np.stack([np.bincount(back, v, len(names)) for v in values], axis=1)
+            sums_here = [np.bincount(back, v, len(names)) for v in values]
+            found[name] = np.stack(sums_here, axis=1, dtype=np.float64)
         return names, count, found
 
     with ThreadPoolExecutor(max(1, threads or usable_cores())) as pool:
-        waiting = []
+        waiting: list[Future[tuple[NDArray[Any], Floats, dict[str, Floats]]]] = []
 
         def take() -> None:
             names, count, found = waiting.pop(0).result()
@@ -277,7 +279,8 @@ def _marker_limits(
     rows_at_once = 64 * step
     for y in range(0, shape[0], rows_at_once):
         where = slice(y, min(y + rows_at_once, shape[0])), slice(0, shape[1])
-        on = np.asarray(nuclei(*where))[::step, ::step] > 0
+        labels: NDArray[Any] = np.asarray(nuclei(*where))
+        on = labels[::step, ::step] > 0
         if on.any():
             for name, read in markers.items():
                 found[name].append(np.asarray(read(*where))[::step, ::step][on])

@@ -20,8 +20,9 @@ from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.fitting import fit_cells
 from islet_imaging.positivity.levels import level_of
 from islet_imaging.positivity.spillover import neighbourhood, own_level
-from islet_imaging.positivity.threshold import PICTURE_LIMIT, Method, Threshold
+from islet_imaging.positivity.threshold import PICTURE_LIMIT, Threshold
 from islet_imaging.positivity.weights import PICTURE_ALONE
+from islet_imaging.protocol import CallMethod
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,8 +169,8 @@ def call_cells(
     )
 
 
-def _alike(threshold: Threshold) -> Method:
-    """Method that reads an image's own levels as the run's threshold would have."""
+def _alike(threshold: Threshold) -> CallMethod:
+    """CallX an image's own levels as the run's threshold would have."""
     return "network" if threshold.method == "network" else "levels"
 
 

@@ -17,6 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging.positivity.cut import (
+    FLOOR_ODDS,
+    fit_threshold,
+    resamples,
+    slope_at_crossing,
+    trimmed_quantile,
+)
 from islet_imaging.positivity.levels import (
     StainLevels,
     counted,
@@ -28,18 +35,9 @@ from islet_imaging.positivity.levels import (
 )
 from islet_imaging.positivity.mixture import robust_negative
 from islet_imaging.positivity.spillover import neighbourhood, positive_level
-from islet_imaging.positivity.threshold import (
-    FLOOR_ODDS,
-    Method,
-    Status,
-    Threshold,
-    fit_threshold,
-    resamples,
-    slope_at_crossing,
-    trimmed_quantile,
-)
+from islet_imaging.positivity.threshold import Status, Threshold
 from islet_imaging.positivity.weights import FLOOR, NETWORK_WEIGHTS, WEIGHTS, Learned
-from islet_imaging.protocol import NETWORK_FEATURE
+from islet_imaging.protocol import NETWORK_FEATURE, CallMethod
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +110,7 @@ def fit_cells(
     *,
     control: pd.DataFrame | None = None,
     feature: str = "",
-    method: Method = "levels",
+    method: CallMethod = "levels",
     value: float | None = None,
     quantile: float = 0.995,
     min_control_cells: int = 500,
