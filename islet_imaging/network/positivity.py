@@ -159,6 +159,7 @@ def ask_network_lazy(
     device: str = "auto",
     engine: Engine | None = None,
     threads: int | None = None,
+    region: tuple[slice, slice] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, CellAnswers]:
     """Ask the positivity network about an image that is never in memory as a whole.
@@ -175,6 +176,9 @@ def ask_network_lazy(
         Largest label.
     pixel_size_um, model, device, engine, threads, cancelled
         See `ask_network`.
+    region : pair of slice, optional
+        Only the blocks that these rows and columns touch are asked about: nuclei that lie inside
+        get the answers they get in the whole image, others what was seen of them.
 
     Returns
     -------
@@ -259,6 +263,8 @@ def ask_network_lazy(
 
         for rows in grid.rows:
             for columns in grid.columns:
+                if not _touches(region, rows, columns, zoom):
+                    continue
                 if cancelled is not None and cancelled():
                     raise Cancelled("the positivity network was stopped")
                 # read in this thread (readers need not be thread-safe), compute in the pool
@@ -268,6 +274,19 @@ def ask_network_lazy(
         while waiting:
             take()
     return {name: _answers(sums[name], counts, limits[name]) for name in markers}
+
+
+def _touches(
+    region: tuple[slice, slice] | None,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    zoom: float,
+) -> bool:
+    """Whether a block of the working image shows a part of a region of the image."""
+    return region is None or all(
+        a < where.stop * zoom + 2 and b > where.start * zoom - 2
+        for (a, b), where in zip((rows, columns), region, strict=True)
+    )
 
 
 def _marker_limits(

@@ -170,7 +170,7 @@ def call_cells(
 
 
 def _alike(threshold: Threshold) -> CallMethod:
-    """CallX an image's own levels as the run's threshold would have."""
+    """Method that reads an image's own levels as the run's threshold would have."""
     return "network" if threshold.method == "network" else "levels"
 
 

@@ -17,6 +17,8 @@ from islet_imaging.masks import encode_mask
 from napari_islet_imaging.outlines import grown_box
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -282,6 +284,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
         origin_px=(wide[0].start, wide[1].start),
         image_shape_px=shape,
     )
+    table = _with_answers(table, session, open_image, wide)
     scales = open_image.full_scales(protocol.markers)
     table = saturated_fractions(table, grown, raw.__getitem__, scales)
     table.insert(0, "image", open_image.name)
@@ -289,6 +292,43 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     cell_a, cell_b, border = neighbour_pairs(grown)
     pairs = pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border})
     return call_image(table, pairs, session.thresholds(open_image.name), protocol)
+
+
+def _with_answers(
+    table: pd.DataFrame, session: ReviewSession, open_image: OpenImage, wide: Region
+) -> pd.DataFrame:
+    """The rows with what the positivity network says of them, where the protocol asks it."""
+    from islet_imaging.network.positivity import answer_columns, ask_network_lazy
+    from islet_imaging.prepared_correction import PreparedCorrection
+
+    protocol, size, labels = session.protocol, open_image.pixel_size_um, open_image.labels
+    if not protocol.asked or size is None or not len(table):
+        return table
+    prepared = PreparedCorrection(
+        open_image.image.channel,
+        [c.name for c in protocol.channels if c.role != "ignore"],
+        labels.shape,
+        protocol.correction,
+        pixel_size_um=size,
+        flat_fields=session.flat_fields(),
+    )
+
+    def plane(name: str) -> Callable[[slice, slice], NDArray[Any]]:
+        return lambda rows, columns: prepared.channel(name, (rows, columns))
+
+    for model, markers in protocol.asked.items():
+        said = ask_network_lazy(
+            plane(protocol.dna),
+            {m: plane(m) for m in markers},
+            lambda rows, columns: labels[rows, columns],
+            labels.shape,
+            int(table["cell"].max()),
+            pixel_size_um=size,
+            model=model,
+            region=wide,
+        )
+        table = table.assign(**answer_columns(table["cell"].to_numpy(), said))
+    return table
 
 
 def shape_record(

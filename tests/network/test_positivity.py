@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from islet_imaging.errors import Cancelled, PixelSizeError
-from islet_imaging.network.positivity import answer_columns, ask_network
+from islet_imaging.network.positivity import answer_columns, ask_network, ask_network_lazy
 from islet_imaging.network.stain import (
     COARSE,
     WORKING_PIXEL_UM,
@@ -85,6 +85,29 @@ def test_own_light_follows_gain_and_forgets_offset(stained, gain, offset):
     changed = ask((dna, gain * marker + offset, nuclei, None))
     assert np.allclose(changed.own, gain * plain.own, rtol=1e-3, atol=0.1)
     assert np.allclose(changed.odds, plain.odds, atol=1e-3)
+
+
+def test_a_region_gets_the_answers_of_the_whole(stained, monkeypatch):
+    dna, marker, nuclei, _ = stained
+    monkeypatch.setattr("islet_imaging.network.positivity.BLOCK_PX", 128)
+    whole = ask(stained)
+    region = (slice(100, 220), slice(300, 420))
+    part = ask_network_lazy(
+        lambda y, x: dna[y, x],
+        {"INS": lambda y, x: marker[y, x]},
+        lambda y, x: nuclei[y, x],
+        nuclei.shape,
+        int(nuclei.max()),
+        pixel_size_um=WORKING_PIXEL_UM,
+        engine=MarkerEngine(),
+        region=region,
+    )["INS"]
+    outside = nuclei.copy()
+    outside[region] = 0
+    inside = np.setdiff1d(np.unique(nuclei[region]), np.unique(outside)) - 1
+    assert len(inside) > 10
+    assert np.array_equal(part.own[inside], whole.own[inside])
+    assert np.isnan(part.own).any()
 
 
 def test_labels_with_gaps_get_nan_where_nothing_is(stained):
