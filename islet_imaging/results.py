@@ -82,12 +82,18 @@ class CalledRun:
     edits: tuple[Edit, ...] = ()
 
 
-def _centres(run: Path, image: str) -> NDArray[np.float64]:
-    """Where the nuclei of an image lie, um."""
+def _nuclei(run: Path, image: str) -> dict[str, NDArray[np.float64]]:
+    """Where the nuclei of an image lie, um, and the DNA light of those that are not cut."""
     import pandas as pd
 
-    table = pd.read_parquet(work_table(run, image, "cells"), columns=["y_um", "x_um"])
-    return table.to_numpy(dtype=float)
+    names = ["y_um", "x_um", "dna_integrated", "nucleus_area_um2", "touches_border"]
+    table = pd.read_parquet(work_table(run, image, "cells"), columns=names)
+    area = table["nucleus_area_um2"]
+    light = (table["dna_integrated"] / area).where(
+        ~table["touches_border"].astype(bool) & (area > 0.6 * area.median())
+    )
+    columns = {"y_um": table["y_um"], "x_um": table["x_um"], "light": light}
+    return {name: column.to_numpy(dtype=float) for name, column in columns.items()}
 
 
 def _load(run: Path, image: str, name: str) -> pd.DataFrame:
@@ -424,7 +430,7 @@ def check_rows(
                 "role": r.role,
                 "metadata": r.record["metadata"],
                 "numbers": r.record["numbers"],
-                "nuclei_um": _centres(run, r.image),
+                "nuclei": _nuclei(run, r.image),
             }
             for r in scored
         ],

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -27,6 +27,9 @@ from islet_imaging.image import IsletImage
 from islet_imaging.phantom import phantom
 from islet_imaging.protocol import Acquisition, Channel, Islets, Nuclei, Protocol
 from islet_imaging.quality import Flag, check_folder, check_image, measure_quality
+
+if TYPE_CHECKING:
+    from islet_imaging.score import MeasuredImage
 
 PRESETS = ("easy_confocal", "ffpe20x", "cryo10um_widefield", "wholemount", "hcs0.65")
 CHANNELS = ("DAPI", "INS", "GCG")
@@ -56,14 +59,28 @@ def render(job: tuple[str, int, dict[str, Any]]) -> dict[str, Any]:
     return {"preset": preset, "seed": seed, "stack": stack, "um": made.image.pixel_size_um}
 
 
-def flags_of(stack: Stack, um: float, *, metadata: dict[str, Any] | None = None) -> list[Flag]:
+def flags_of(stack: Stack, um: float) -> list[Flag]:
     """The flags that scoring this image would raise, cells included."""
+    return list(measured(stack, um).flags)
+
+
+def measured(stack: Stack, um: float) -> MeasuredImage:
+    """The image as a run would measure it."""
     from islet_imaging.score import measure_image
 
     first = next(iter(stack.values()))
     planes = np.stack([np.asarray(p, dtype=first.dtype) for p in stack.values()])
-    image = IsletImage.from_array(planes, list(stack), um, metadata=metadata or {})
-    return list(measure_image(image, protocol()).flags)
+    return measure_image(IsletImage.from_array(planes, list(stack), um), protocol())
+
+
+def nuclei_of(found: MeasuredImage) -> dict[str, np.ndarray]:
+    """What a run hands to the checks of a folder."""
+    cells = found.cells
+    area = cells["nucleus_area_um2"]
+    whole = ~cells["touches_border"].astype(bool) & (area > 0.6 * area.median())
+    light = (cells["dna_integrated"] / area).where(whole)
+    return {k: np.asarray(v, float) for k, v in
+            (("y_um", cells["y_um"]), ("x_um", cells["x_um"]), ("light", light))}  # fmt: skip
 
 
 def quick(stack: Stack, um: float, *, metadata: dict[str, Any] | None = None) -> list[Flag]:
@@ -127,11 +144,26 @@ def jpeg(s: Stack, um: float, rng: np.random.Generator) -> Stack:
 
 def half_blurred(s: Stack, um: float, rng: np.random.Generator) -> Stack:
     out = {}
+    if tissue_right(s) < 0.5:
+        # the half with more tissue: a blurred half without any changes no number
+        return {c: p[:, ::-1] for c, p in half_blurred(mirrored(s), um, rng).items()}
     for c, p in s.items():
         blurred = noisy(ndimage.gaussian_filter(p.astype(float), 1.6 / um), p, rng)
         half = p.shape[1] // 2
         out[c] = np.concatenate([p[:, :half], blurred[:, half:]], axis=1)
     return out
+
+
+def tissue_right(s: Stack) -> float:
+    """Share of the tissue that lies in the right half."""
+    from islet_imaging.quality.pixels import pyramid, tissue_mask
+
+    tissue = tissue_mask(pyramid(s["DAPI"])[-1])
+    return float(tissue[:, tissue.shape[1] // 2 :].sum() / max(tissue.sum(), 1))
+
+
+def mirrored(s: Stack) -> Stack:
+    return {c: np.ascontiguousarray(p[:, ::-1]) for c, p in s.items()}
 
 
 def blur(s: Stack, um: float, rng: np.random.Generator) -> Stack:
@@ -240,9 +272,17 @@ def brighter(s: Stack, factor: float) -> Stack:
     return out
 
 
-def row(name: str, stack: Stack, um: float, role: str, **metadata: Any) -> dict[str, Any]:
+def row(
+    name: str,
+    stack: Stack,
+    um: float,
+    role: str,
+    nuclei: dict[str, np.ndarray] | None = None,
+    **metadata: Any,
+) -> dict[str, Any]:
     return {
         "image": name,
+        "nuclei": nuclei,
         "batch": "b1",
         "role": role,
         "metadata": metadata,
@@ -250,9 +290,11 @@ def row(name: str, stack: Stack, um: float, role: str, **metadata: Any) -> dict[
     }
 
 
-def shaded(s: Stack) -> Stack:
-    y, x = np.mgrid[-1 : 1 : s["DAPI"].shape[0] * 1j, -1 : 1 : s["DAPI"].shape[1] * 1j]
-    field = 1 - 0.5 * (x + 1) / 2 - 0.1 * y * y
+def shaded(s: Stack, side: int = 0) -> Stack:
+    """One side half as bright as the other; ``side`` counts quarter turns."""
+    size = s["DAPI"].shape
+    y, x = np.mgrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
+    field = np.rot90(1 - 0.5 * (x + 1) / 2 - 0.1 * y * y, side)
     return {
         c: np.round(OFFSET + (p - OFFSET) * field).clip(0).astype(np.uint16) for c, p in s.items()
     }
@@ -271,7 +313,9 @@ def folder_faults(
         for k, s in enumerate(samples):
             hit = k == index and target is not None
             facts = more.get("hit", {}) if k == index else more.get("rest", {})
-            out.append(row(f"sample{k}", target if hit else s["stack"], um, "sample", **facts))
+            stack = target if hit else s["stack"]
+            # where the nuclei lie matters for copies and overlaps only, which have tests below
+            out.append(row(f"sample{k}", stack, um, "sample", None, **facts))
         return out
 
     def caught(found: list[Flag], code: str, *, whole: bool = False) -> bool:
@@ -287,6 +331,11 @@ def folder_faults(
     found = check_folder(rows(brighter(base, 3.0)), protocol=p)
     out.append(("one image exposed 3 times longer, not in the metadata", "exposure_mismatch",
                 caught(found, "exposure_mismatch")))  # fmt: skip
+    for word, factor in (("longer", 2.5), ("shorter", 0.4)):
+        other_ins = {**base, "INS": samples[index][f"INS x {factor}"]}
+        found = check_folder(rows(other_ins), protocol=p)
+        out.append((f"insulin alone exposed 2.5 times {word} in one image, not in the metadata",
+                    "exposure_mismatch", caught(found, "exposure_mismatch")))  # fmt: skip
     facts = {"exposure_s": {"INS": 0.1}}
     found = check_folder(
         rows(control=facts, rest=facts, hit={"exposure_s": {"INS": 0.12}}), protocol=p
@@ -303,19 +352,51 @@ def folder_faults(
     return out
 
 
-def shading_fault(samples: list[dict[str, Any]]) -> tuple[str, str, bool]:
-    rows = [row(f"s{k}", shaded(s["stack"]), s["um"], "sample") for k, s in enumerate(samples)]
+def shade_and_measure(job: tuple[dict[str, Any], int]) -> dict[str, Any]:
+    base, side = job
+    stack = shaded(base["stack"], side)
+    nuclei = nuclei_of(measured(stack, base["um"]))
+    return row(f"s{base['seed']}", stack, base["um"], "sample", nuclei)
+
+
+def shading_fault(rows: list[dict[str, Any]]) -> tuple[str, str, bool]:
     found = check_folder(rows, protocol=protocol())
     return ("one side of every image 50 % darker", "uneven_illumination",
             any(f.code == "uneven_illumination" for f in found))  # fmt: skip
 
 
+def overlapping_pair(job: tuple[str, int]) -> tuple[str, str, bool]:
+    """Two fields of one slide that share 30 % of their width, taken one after the other."""
+    preset, seed = job
+    edge = 960 if preset == "easy_confocal" else 640
+    wide = render((preset, seed, {"shape": (edge, int(1.7 * edge))}))
+    left = {c: np.ascontiguousarray(p[:, :edge]) for c, p in wide["stack"].items()}
+    right = {c: np.ascontiguousarray(p[:, -edge:]) for c, p in wide["stack"].items()}
+    # bleached a little, with noise of its own
+    right = brighter(right, 0.9)
+    rows = [
+        row(name, s, wide["um"], "sample", nuclei_of(measured(s, wide["um"])))
+        for name, s in (("left", left), ("right", right))
+    ]
+    found = check_folder(rows, protocol=protocol())
+    return ("two fields that overlap by 30 %", "overlapping_fields",
+            any(f.code == "overlapping_fields" for f in found))  # fmt: skip
+
+
 # ---------------------------------------------------------------- all of it
 
 
-def clean_flags(base: dict[str, Any]) -> tuple[str, int, list[str]]:
-    alarms = flags_of(base["stack"], base["um"])
-    return base["preset"], base["seed"], [f.code for f in alarms if f.severity != "info"]
+def clean_flags(base: dict[str, Any]) -> tuple[str, int, list[str], dict[str, np.ndarray]]:
+    found = measured(base["stack"], base["um"])
+    codes = [f.code for f in found.flags if f.severity != "info"]
+    return base["preset"], base["seed"], codes, nuclei_of(found)
+
+
+def exposed(job: tuple[str, int, float]) -> np.ndarray:
+    """The insulin channel of an image, exposed longer or shorter."""
+    preset, seed, factor = job
+    usual = phantom(preset, seed=1, shape=(64, 64), measure_light=False).parameters.photons
+    return render((preset, seed, {"photons": usual * factor}))["stack"]["INS"]
 
 
 def write(path: Path, head: list[str], rows: list[list[Any]]) -> None:
@@ -354,7 +435,10 @@ def main() -> None:
         print("rendered", len(clean), flush=True)
         alarms: dict[str, Counter[str]] = defaultdict(Counter)
         images: Counter[str] = Counter()
-        for preset, seed, codes in pool.map(clean_flags, clean):
+        for base, (preset, seed, codes, nuclei) in zip(
+            clean, pool.map(clean_flags, clean), strict=True
+        ):
+            base["nuclei"] = nuclei
             images[preset] += 1
             alarms[preset]["any"] += bool(codes)
             alarms[preset].update(set(codes))
@@ -376,7 +460,8 @@ def main() -> None:
         # a clean folder must stay silent too
         for p in PRESETS:
             found = check_folder(
-                [row(f"s{k}", c["stack"], c["um"], "sample") for k, c in enumerate(rows_of[p])]
+                [row(f"s{k}", c["stack"], c["um"], "sample", c["nuclei"])
+                 for k, c in enumerate(rows_of[p])]
                 + [row(f"c{k}", c["stack"], c["um"], "negative_control")
                    for k, c in enumerate(controls[p])],
                 protocol=protocol(),
@@ -400,10 +485,19 @@ def main() -> None:
         rendered = [(p, args.first_seed + 500 + k) for p in PRESETS for k in range(args.trials)]
         for (preset, _), found in zip(rendered, pool.map(plant_rendered, rendered), strict=True):
             note(preset, found)
+        fields = [(p, args.first_seed + 700 + k) for p in PRESETS for k in range(args.trials)]
+        for (preset, _), hit in zip(fields, pool.map(overlapping_pair, fields), strict=True):
+            note(preset, [hit])
+        for p in PRESETS:
+            for side in range(min(args.trials, 4)):
+                jobs = [(base, side) for base in rows_of[p][:6]]
+                note(p, [shading_fault(list(pool.map(shade_and_measure, jobs)))])
+            for base in rows_of[p][: args.trials]:
+                for factor in (2.5, 0.4):
+                    base[f"INS x {factor}"] = exposed((p, base["seed"], factor))
     for p in PRESETS:
         for index in range(min(args.trials, 8)):
             note(p, folder_faults(rows_of[p], controls[p], index))
-        note(p, [shading_fault(rows_of[p])])
     table = [
         [name, code, sum(hits), len(hits), "yes" if np.mean(hits) >= 0.9 else "no",
          "; ".join(f"{p} {n}" for p, n in sorted(missed[name, code].items()))]

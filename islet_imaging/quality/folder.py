@@ -14,26 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from islet_imaging.protocol import Protocol
+from islet_imaging.quality.exposure import BATCH, exposure_flags
 from islet_imaging.quality.flag import SEVERITIES, Flag
 from islet_imaging.quality.numbers import ImageNumbers
 from islet_imaging.quality.overlap import overlaps
 
-#: metadata that must agree between a sample and its control, and how people call it
-SETTINGS = {
-    "exposure_s": "exposure time",
-    "exposure_ms": "exposure time",
-    "gain": "gain",
-    "laser_power": "laser power",
-    "binning": "binning",
-}
-#: fewer images than this are no batch to compare with
-BATCH = 4
-#: nuclei of one run differ less than this between images taken with one setting
-STAIN_RATIO = 2.2
-#: share of tissue above which an image has no background
-FULL = 0.5
+Float = NDArray[np.float64]
+
 #: fall of brightness over the frame from which a flat field is worth its while
 UNEVEN = 0.3
 
@@ -46,8 +36,9 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
     image_rows : sequence of mapping
         One per readable image: ``image``, ``batch``, ``role`` (as in the sample sheet),
         ``metadata`` (mapping; settings may be one value or a mapping by channel), ``numbers``
-        (an :class:`ImageNumbers`, or its ``to_dict()``) and, where known, ``nuclei_um`` (centres
-        ``(y, x)`` of the nuclei, um), by which overlapping fields are found.
+        (an :class:`ImageNumbers`, or its ``to_dict()``) and, where known, ``nuclei``: a mapping
+        with arrays ``y_um``, ``x_um`` and ``light`` (of the DNA channel above the local background,
+        NaN for nuclei that are cut), by which overlapping fields and uneven light are found.
     protocol : Protocol
         Names the channels; ``protocol.quality`` holds the limits.
 
@@ -78,10 +69,8 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
         stained = [r for r in members if not str(r.get("role", "")).startswith("single_stain")]
         found += _focus(stained, name, protocol)
         found += _geometry(members, name)
-        found += _settings(members, protocol)
-        found += _levels(members, protocol)
+        found += exposure_flags(members, name, protocol)
         found += _dna_bleed(members, protocol)
-        found += _stain_level(stained, name, protocol)
         found += _illumination(stained, name, protocol)
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
 
@@ -139,10 +128,13 @@ def _near_duplicates(rows: list[dict[str, Any]], dna: str) -> Iterator[Flag]:
 
 def _overlaps(rows: list[dict[str, Any]], copies: set[str | None]) -> Iterator[Flag]:
     """Fields that share nuclei; whole copies are named already."""
-    known = [r for r in rows if r.get("nuclei_um") is not None and str(r["image"]) not in copies]
-    for pair in overlaps([np.asarray(r["nuclei_um"], dtype=float) for r in known]):
+    known = [r for r in rows if r.get("nuclei") is not None and str(r["image"]) not in copies]
+    centres = [
+        np.stack([r["nuclei"]["y_um"], r["nuclei"]["x_um"]], axis=1).astype(float) for r in known
+    ]
+    for pair in overlaps(centres):
         a, b = known[pair.first], known[pair.second]
-        share = pair.shared / min(len(a["nuclei_um"]), len(b["nuclei_um"]))
+        share = pair.shared / min(len(centres[pair.first]), len(centres[pair.second]))
         yield Flag(
             "overlapping_fields",
             "warning",
@@ -204,88 +196,6 @@ def _geometry(members: list[dict[str, Any]], batch: str) -> Iterator[Flag]:
                 )
 
 
-def _setting(row: Mapping[str, Any], key: str, channel: str) -> float | None:
-    value = (row.get("metadata") or {}).get(key)
-    if isinstance(value, Mapping):
-        value = value.get(channel)
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _settings(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Flag]:
-    """Exposure, gain and power against the controls, where files state them."""
-    controls = [r for r in members if r.get("role") == "negative_control"]
-    reference, whom = (controls, "its negative control") if controls else (members, "the batch")
-    for marker in protocol.markers:
-        for key, word in SETTINGS.items():
-            known = [v for r in reference if (v := _setting(r, key, marker)) is not None]
-            if not known:
-                continue
-            usual = float(np.median(known))
-            for row in members:
-                own = _setting(row, key, marker)
-                if own is None or own == usual or usual <= 0 or own <= 0:
-                    continue
-                ratio = max(own / usual, usual / own)
-                if ratio > protocol.quality.exposure_ratio:
-                    name = str(row["image"])
-                    yield Flag(
-                        "exposure_mismatch",
-                        "block",
-                        f"{name}: {marker} was taken with {word} {own:g}, {whom} with {usual:g}. "
-                        "A threshold from that control does not hold for this image; use "
-                        "images of one setting.",
-                        marker,
-                        name,
-                    )
-
-
-def _levels(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Flag]:
-    """Background and noise against the controls, where files state no setting.
-
-    Gain and exposure move the level and the noise of the darkest part of the image alike; halo
-    around stained tissue moves the level alone.
-    """
-    controls = [r for r in members if r.get("role") == "negative_control"]
-    samples = [r for r in members if r.get("role") == "sample"]
-    if not controls:
-        return
-    for marker in protocol.markers:
-        stated = any(_setting(r, key, marker) is not None for r in members for key in SETTINGS)
-        if stated:
-            continue
-        base = [r["numbers"].channels[marker] for r in controls if marker in r["numbers"].channels]
-        base = [c for c in base if c.noise > 0]
-        if not base:
-            continue
-        noise = float(np.median([c.noise for c in base]))
-        level = float(np.median([c.background for c in base]))
-        for row in samples:
-            c = row["numbers"].channels.get(marker)
-            # where tissue fills the frame there is no dark part to compare
-            if c is None or c.noise <= 0 or row["numbers"].tissue > FULL:
-                continue
-            if c.noise > 1.35 * noise and c.background > 1.25 * level:
-                word = "higher"
-            elif c.noise < noise / 1.35 and c.background < level / 1.25:
-                word = "lower"
-            else:
-                continue
-            name = str(row["image"])
-            yield Flag(
-                "exposure_mismatch",
-                "warning",
-                f"{name}: {marker} has a {word} background ({c.background:.0f} against "
-                f"{level:.0f}) and noise ({c.noise:.1f} against {noise:.1f}) than its negative "
-                "control, as after another exposure or gain. Check the settings; with different "
-                "ones the control's threshold does not hold.",
-                marker,
-                name,
-            )
-
-
 def _dna_bleed(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Flag]:
     """Where nothing was stained, light that follows the DNA dye comes from it."""
     for row in members:
@@ -306,63 +216,55 @@ def _dna_bleed(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Fl
 
 def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:
     """What the nuclei of all images of a run share in brightness is the lamp, not the tissue."""
-    name = protocol.dna
-    values, places, owners = [], [], []
-    for k, row in enumerate(members):
-        grid = np.asarray(row["numbers"].lamp, dtype=float)
-        there = np.isfinite(grid) & (grid > 0)
-        values.append(np.log(grid[there]))
-        places.append(np.argwhere(there) * 2 / (grid.shape[0] - 1) - 1)
-        owners.append(np.full(int(there.sum()), k))
-    if len(values) < BATCH or sum(v.size for v in values) < 60:
+    level, place, owner = _lit_nuclei(members)
+    images = len(np.unique(owner))
+    if images < BATCH or level.size < 60:
         return
-    level, place, owner = np.concatenate(values), np.concatenate(places), np.concatenate(owners)
     y, x = place.T
-    # the mean of each image is its own; what is left depends on the place alone
-    shape = np.stack([x, y, x * x, y * y, x * y], axis=1)
-    for k in np.unique(owner):
-        own = owner == k
-        level[own] -= level[own].mean()
-        shape[own] -= shape[own].mean(axis=0)
-    fit, *_ = np.linalg.lstsq(shape, level, rcond=None)
-    left = level - shape @ fit
-    gain = max(float(level @ level - left @ left), 0.0) / 5
-    f_ratio = gain / max(float(left @ left) / max(level.size - 5 - len(values), 1), 1e-12)
+    terms = np.stack([x, y, x * x, y * y, x * y], axis=1)
+    keep = np.ones(level.size, dtype=bool)
+    for _ in range(4):
+        # the mean of each image is its own; what is left depends on the place alone
+        own_level, own_terms = level.copy(), terms.copy()
+        for k in np.unique(owner):
+            own = owner == k
+            if np.any(own & keep):
+                own_level[own] -= level[own & keep].mean()
+                own_terms[own] -= terms[own & keep].mean(axis=0)
+        fit, *_ = np.linalg.lstsq(own_terms[keep], own_level[keep], rcond=None)
+        left = own_level - own_terms @ fit
+        spread = 1.4826 * float(np.median(np.abs(left[keep])))
+        # dying and cut nuclei are far off in light, and few
+        keep = np.abs(left) <= 2.5 * spread + 1e-9
+    whole, rest = own_level[keep], left[keep]
+    gain = max(float(whole @ whole - rest @ rest), 0.0) / 5
+    f_ratio = gain / max(float(rest @ rest) / max(rest.size - 5 - images, 1), 1e-12)
     # where there were nuclei only: a fitted surface runs away in empty corners
-    low, high = np.percentile(shape @ fit, [2, 98])
+    low, high = np.percentile(own_terms[keep] @ fit, [2, 98])
     fall = 1 - float(np.exp(low - high))
     if fall > UNEVEN and f_ratio > 8:
         yield Flag(
             "uneven_illumination",
             "warning",
-            f"Over the {len(values)} images of batch {batch or '(unnamed)'} nuclei in the same "
-            f"side or corner are {100 * fall:.0f} % darker. Set `correction: {{flat_field: auto}}` "
-            "or give a flat-field image.",
-            name,
+            f"Over the {images} images of batch {batch or '(unnamed)'} nuclei in the same side or "
+            f"corner are {100 * fall:.0f} % darker. Set `correction: {{flat_field: auto}}` or give "
+            "a flat-field image.",
+            protocol.dna,
         )
 
 
-def _stain_level(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:
-    """Nuclei far brighter or dimmer than those of the run's other images: another exposure."""
-    name = protocol.dna
-    known = [r for r in members if name in r["numbers"].channels]
-    levels = np.array(
-        [max(c.tissue - c.background, 1e-6) for c in (r["numbers"].channels[name] for r in known)]
-    )
-    if len(known) < BATCH:
-        return
-    usual = float(np.median(levels))
-    for row, level in zip(known, levels, strict=True):
-        ratio = float(max(level / usual, usual / level))
-        if ratio > STAIN_RATIO:
-            image = str(row["image"])
-            yield Flag(
-                "exposure_mismatch",
-                "warning",
-                f"{image}: tissue in {name} is {ratio:.1f} times "
-                f"{'brighter' if level > usual else 'dimmer'} than in the other images of batch "
-                f"{batch or '(unnamed)'}, as after another exposure, gain or stain. Check the "
-                "settings of all channels before one threshold is used for both.",
-                name,
-                image,
-            )
+def _lit_nuclei(members: list[dict[str, Any]]) -> tuple[Float, Float, NDArray[np.intp]]:
+    """Logarithm of the DNA light of nuclei, their place from -1 to 1, and their image."""
+    levels, places, owners = [np.empty(0)], [np.empty((0, 2))], [np.empty(0, dtype=np.intp)]
+    for k, row in enumerate(members):
+        nuclei, numbers = row.get("nuclei"), row["numbers"]
+        if nuclei is None or numbers.pixel_size_um is None:
+            continue
+        light = np.asarray(nuclei["light"], dtype=float)
+        there = np.isfinite(light) & (light > 0)
+        yx = np.stack([nuclei["y_um"], nuclei["x_um"]], axis=1).astype(float)
+        edges = np.array(numbers.shape) * numbers.pixel_size_um
+        levels.append(np.log(light[there]))
+        places.append((2 * yx / edges - 1)[there])
+        owners.append(np.full(int(there.sum()), k))
+    return np.concatenate(levels), np.concatenate(places), np.concatenate(owners)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,6 @@ from islet_imaging.quality.pixels import BLOCK, Float
 
 #: cells of the thumbnail along an edge
 GRID = 16
-#: cells of the grid that illumination is judged on
-LAMP = 8
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,11 @@ class ChannelNumbers:
     thumbnail: Float
     #: BLAKE2 of the pixels
     digest: str
+    #: 5th and 98th percentile of block means in tissue
+    dim: float = float("nan")
+    bright: float = float("nan")
+    #: level at which noise would vanish: the offset, less what read noise looks like
+    zero: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,6 @@ class ImageNumbers:
     sharpness: float | None
     #: the same per tile, (rows, columns), NaN outside tissue
     sharpness_tiles: Float | None
-    #: level of nuclei above background in each cell of an 8 x 8 grid, NaN with little tissue
-    lamp: Float
     #: robust z of the sharpest straight step from edge to edge, all channels together
     seam: float
     #: spots per mm2 that glow in all markers of different dyes
@@ -92,21 +93,23 @@ class ImageNumbers:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImageNumbers:
-        """The numbers that :meth:`to_dict` wrote."""
+        """The numbers that :meth:`to_dict` wrote; what it does not know of is left out."""
         unknown = float("nan")
         channels = {}
+        names = {f.name for f in fields(ChannelNumbers)}
         for name, given in data["channels"].items():
-            c: dict[str, Any] = {k: unknown if v is None else v for k, v in given.items()}
+            c: dict[str, Any] = {
+                k: unknown if v is None else v for k, v in given.items() if k in names
+            }
             c["thumbnail"] = np.asarray(c["thumbnail"], dtype=np.float32)
             channels[name] = ChannelNumbers(**c)
         tiles = data["sharpness_tiles"]
         return cls(
             **{
-                **data,
+                **{f.name: data[f.name] for f in fields(cls)},
                 "channels": channels,
                 "shape": tuple(data["shape"]),
                 "sharpness_tiles": None if tiles is None else np.asarray(tiles, dtype=np.float32),
-                "lamp": np.asarray(data["lamp"], dtype=np.float32),
                 "bleed": {
                     source: {t: unknown if v is None else v for t, v in targets.items()}
                     for source, targets in data["bleed"].items()
@@ -191,7 +194,6 @@ def measure_quality(
         tissue=float(tissue.mean()) if tissue.size else 0.0,
         sharpness=sharp,
         sharpness_tiles=tiles,
-        lamp=_lamp(binned[dna][-1], tissue),
         seam=pixels.seam([pixels.line_steps(p) for p in live]),
         specks=specks,
         bleed={
@@ -262,23 +264,10 @@ def _channel(
         slow=slow,
         thumbnail=_thumbnail(blocks),
         digest=digest.hexdigest(),
+        dim=float(np.percentile(inside, 5)),
+        bright=float(np.percentile(inside, 98)),
+        zero=pixels.dark_level(plane),
     )
-
-
-def _lamp(blocks: Float, tissue: NDArray[np.bool_]) -> Float:
-    """The 85th percentile of tissue blocks: nuclei, wherever the tissue ends in the cell."""
-    out = np.full((LAMP, LAMP), np.nan, dtype=np.float32)
-    if min(blocks.shape) < 2 * LAMP:
-        return out
-    dark = float(np.percentile(blocks, 1))
-    rows, cols = (np.linspace(0, n, LAMP + 1).astype(int) for n in blocks.shape)
-    for i in range(LAMP):
-        for j in range(LAMP):
-            cell = (slice(rows[i], rows[i + 1]), slice(cols[j], cols[j + 1]))
-            inside = blocks[cell][tissue[cell]]
-            if inside.size > 0.4 * blocks[cell].size:
-                out[i, j] = np.percentile(inside, 85) - dark
-    return out
 
 
 def _thumbnail(blocks: Float) -> Float:

@@ -7,6 +7,7 @@ It fails on pixels that were resampled: noise, combs and blocks are then smeared
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,49 @@ def pixel_noise(plane: NDArray[Any]) -> float:
     local = second[:, :width].reshape(second.shape[0], -1, 16).mean(axis=2)
     # mean |second difference| of white noise is sqrt(6) * sqrt(2 / pi) times its sd
     return float(np.percentile(local, 25) / (np.sqrt(6.0) * np.sqrt(2 / np.pi)))
+
+
+def dark_level(plane: NDArray[Any]) -> float:
+    """The level at which pixel noise would vanish: photon transfer, read from the x axis.
+
+    Noise of light grows with its level, so the variance of blocks over their mean is a line; it
+    meets zero at the camera's offset, less what read noise adds.  The 20th percentile within bands
+    of level keeps structure out.
+
+    Returns
+    -------
+    float
+        NaN for images too small, too flat, or without noise that grows with the level.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> light = np.repeat(np.linspace(20, 400, 512), 512).reshape(512, 512)
+    >>> picture = (100 + 2.0 * rng.poisson(light)).astype(np.uint16)
+    >>> 90 < dark_level(picture) < 110
+    True
+    """
+    rows, cols = plane.shape[0] // BLOCK * BLOCK, plane.shape[1] // BLOCK * BLOCK
+    if min(rows, cols) < 16 * BLOCK:
+        return float("nan")
+    # every other row of blocks: enough of them, at half the price
+    view = plane[:rows, :cols].reshape(rows // BLOCK, BLOCK, cols // BLOCK, BLOCK)[::2]
+    blocks = view.astype(np.float32)
+    level = blocks.mean(axis=(1, 3)).ravel()
+    second = blocks[..., :-2] - 2 * blocks[..., 1:-1] + blocks[..., 2:]
+    variance = np.square(second).mean(axis=(1, 3)).ravel() / 6
+    edges = np.unique(np.percentile(level, np.linspace(0, 90, 13)))
+    x, y = [], []
+    for low, high in itertools.pairwise(edges):
+        band = (level >= low) & (level < high)
+        if np.count_nonzero(band) >= 20:
+            x.append(float(level[band].mean()))
+            y.append(float(np.percentile(variance[band], 20)))
+    if len(x) < 4 or min(y) <= 0:
+        return float("nan")
+    # a variance is known to a share of itself: dim bands weigh most
+    slope, offset = np.polyfit(x, y, 1, w=1 / np.array(y))
+    return float(-offset / slope) if slope > 0 else float("nan")
 
 
 def saturation(plane: NDArray[Any], tissue: NDArray[np.bool_], *, bits: int | None = None) -> float:

@@ -91,8 +91,6 @@ def measure_quality_windows(
         sharpness=_known([n.sharpness for n in found]),
         sharpness_tiles=np.concatenate(tiles) if same else None,
         seam=max(n.seam for n in found),
-        # a stitched slide has the lamp in every camera frame, not once over the whole
-        lamp=np.full_like(found[0].lamp, np.nan),
         specks=_known([n.specks for n in found]),
         bleed={
             source: {
@@ -160,6 +158,9 @@ def _together(parts: Sequence[ChannelNumbers], thumbnail: Float, digest: str) ->
         slow=middle("slow"),
         thumbnail=thumbnail,
         digest=digest,
+        dim=middle("dim"),
+        bright=middle("bright"),
+        zero=middle("zero"),
     )
 
 
