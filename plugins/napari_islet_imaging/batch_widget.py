@@ -1,9 +1,10 @@
-"""Batch: score a folder, and review what is finished while the rest goes on.
+"""Batch: score a folder, and look at what is finished while the rest goes on.
 
 The idea: the library's folder runner works in a process of its own; each image that is done is
-listed as it comes, and once the run is written any of them opens for review.
-It fails to show calls of an image before its staining run is complete: the threshold is fitted on
-all images of the run, so until then only its outlines can be looked at.
+listed as it comes and can be looked at with provisional calls, and once the run is written any of
+them opens for review.
+It fails to keep corrections of an image before its staining run is complete: the threshold is
+fitted on all images of the run, so until then its calls move.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ from qtpy.QtWidgets import (
 )
 
 from islet_imaging.errors import IsletImagingError
+from napari_islet_imaging import words
 from napari_islet_imaging.jobs import Job
+from napari_islet_imaging.layers import KEY, create
 from napari_islet_imaging.loading import load_session
-from napari_islet_imaging.parts import Panel, dock_beside, wrapped
+from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, in_turns, wrapped
+from napari_islet_imaging.provisional import ROLE, draw, provisional_calls, provisional_layers
+from napari_islet_imaging.session_view import view_of
 
 if TYPE_CHECKING:
     import napari
 
+    from napari_islet_imaging.provisional import Provisional
     from napari_islet_imaging.session import ReviewSession
 
 #: where a list item keeps the image's name
@@ -45,6 +51,10 @@ class BatchWidget(Panel):
         super().__init__(napari_viewer)
         self.job: Job | None = None
         self.session: ReviewSession | None = None
+        self._parameters: dict[str, Any] = {}
+        self._measured: list[str] = []
+        self._shown: Provisional | None = None
+        self._looking = False
         self._build()
         self.connections.later(self.stop_now)
 
@@ -80,12 +90,21 @@ class BatchWidget(Panel):
         self.list = QListWidget()
         self.list.itemDoubleClicked.connect(self._open_item)
         self.column.addWidget(self.list)
-        row = QHBoxLayout()
+        self.legend = Legend()
+        self.legend.setVisible(False)
+        self.marker_box = chooser()
+        self.marker_box.setVisible(False)
+        self.marker_box.activated.connect(self._show_marker)
+        self.column.addWidget(self.marker_box)
+        self.column.addWidget(self.legend)
+        self.looked = wrapped(name="looked")
+        self.column.addWidget(self.looked)
         self.open_button = QPushButton("Look at this image")
         self.open_button.clicked.connect(lambda *_: self._open_item(self.list.currentItem()))
         self.review_button = QPushButton("Review the run")
         self.review_button.setEnabled(False)
         self.review_button.clicked.connect(self.review)
+        row = QHBoxLayout()
         row.addWidget(self.open_button)
         row.addWidget(self.review_button)
         self.column.addLayout(row)
@@ -147,7 +166,10 @@ class BatchWidget(Panel):
             self.status.setText(str(error))
             return
         self.list.clear()
+        self._measured.clear()
+        self._forget_provisional()
         self.session = None
+        self._parameters = parameters
         self.review_button.setEnabled(False)
         self.job = Job("score_folder", parameters, self)
         self.job.progress.connect(self._progress)
@@ -178,8 +200,11 @@ class BatchWidget(Panel):
         self.progress.setRange(0, total)
         self.progress.setValue(done)
         self.status.setText(f"{done} of {total} images measured")
-        item = QListWidgetItem(what)
-        self.list.addItem(item)
+        if what:  # the first message only says how many were finished before
+            self._measured.append(what)
+            item = QListWidgetItem(what)
+            item.setData(_NAME_ROLE, what)
+            self.list.addItem(item)
 
     def _ended(self) -> None:
         self.progress.setVisible(False)
@@ -189,6 +214,7 @@ class BatchWidget(Panel):
     def _done(self, result: dict[str, Any]) -> None:
         from islet_imaging.run import Run
 
+        self._parameters = {}  # nothing is provisional any more
         run = Run.open(result["run"])
         images = run.images
         self.list.clear()
@@ -207,43 +233,110 @@ class BatchWidget(Panel):
     def _loaded(self, session: ReviewSession) -> None:
         self.session = session
         self.review_button.setEnabled(True)
+        if self._shown is not None:  # the same image, with the calls that count
+            self._final(self._shown)
 
     # ------------------------------------------------------------ looking
 
     def _open_item(self, item: QListWidgetItem | None) -> None:
-        if item is None:
+        name = "" if item is None else str(item.data(_NAME_ROLE) or "")
+        if name and self.session is None:
+            self.look(name)
+        elif name:
+            view_of(self.viewer, self.session).open(name, lambda: None, self.looked.setText)
+
+    def look(self, image: str) -> None:
+        """Show an image of the running run with provisional calls; returns at once."""
+        from napari.qt.threading import create_worker
+
+        parameters = self._parameters
+        if not parameters or self._looking:
             return
-        try:
-            if self.session is not None:
-                name = item.data(_NAME_ROLE)
-                if name:
-                    self.session.open_image(name)
-            else:
-                self.preview(item.text())
-        except IsletImagingError as error:
-            self.status.setText(str(error))
+        self._looking = True
+        self.looked.setText(f"Calling {image} by what is measured so far…")
 
-    def preview(self, image: str) -> None:
-        """Show an image of the running run with its nuclei; calls come when the run is complete."""
-        import tifffile
+        def failed(error: Exception) -> None:
+            self._looking = False
+            self.looked.setText(str(error))
 
-        from islet_imaging.reading import read_image
-        from islet_imaging.run import label_path
-        from napari_islet_imaging.layers import add_layers, channel_layers, placement
+        create_worker(
+            lambda: read_provisional(parameters, image, tuple(self._measured)),
+            _connect={"returned": self._show_provisional, "errored": failed},
+        )
 
-        out, folder = Path(self.out_edit.text()), Path(self.folder_edit.text())
-        path = label_path(out, image, "nuclei")
-        made = channel_layers(read_image(folder / image))
-        size = made[0][1]["metadata"]["islet_imaging"]["pixel_size_um"]
-        labels = tifffile.imread(path).astype("int32")
-        options = {"name": f"nuclei of {image}", "metadata": {"islet_imaging": {"role": "preview"}}}
-        add_layers(self.viewer, [*made, (labels, {**options, **placement(size)}, "labels")])
+    def _show_provisional(self, found: tuple[Provisional, list[Any]]) -> None:
+        self._looking = False
+        if self.session is not None:
+            return  # the run was completed meanwhile
+        self._forget_provisional()
+        self._shown, layers = found
+        self.marker_box.addItems(list(self._shown.thresholds))
+        self.marker_box.setVisible(len(self._shown.thresholds) > 1)
+        self.legend.setVisible(True)
+        self.looked.setText(words.provisional(self._shown))
+        in_turns([lambda layer=layer: self.viewer.add_layer(layer) for layer in layers])
+
+    def _show_marker(self, index: int) -> None:
+        if self._shown is not None:
+            draw(self._shown, self.marker_box.itemText(index))
+            for layer in self._provisional_layers():
+                if layer.data is self._shown.opened.outlines:
+                    layer.refresh()
+
+    def _provisional_layers(self) -> list[Any]:
+        return [x for x in self.viewer.layers if x.metadata.get(KEY, {}).get("role") == ROLE]
+
+    def _forget_provisional(self) -> None:
+        self._shown = None
+        self.marker_box.clear()
+        self.marker_box.setVisible(False)
+        self.legend.setVisible(False)
+        self.looked.setText("")
+        for layer in self._provisional_layers():
+            self.viewer.layers.remove(layer)
+
+    def _final(self, before: Provisional) -> None:
+        """Put the image as it is in the run in the place of the provisional one."""
+        session = self.session
+        name = before.opened.name
+        if session is None or name not in session.tables:
+            return
+        self._forget_provisional()
+        view_of(self.viewer, session).open(
+            name, lambda: self._say_final(before, session), self.looked.setText
+        )
+
+    def _say_final(self, before: Provisional, session: ReviewSession) -> None:
+        self.legend.setVisible(True)
+        self.looked.setText(words.final(before, session))
 
     def review(self, *_: object) -> None:
-        """Open the review widget on the run."""
-        from napari_islet_imaging.review_widget import ReviewWidget
-
+        """Open the review widget on what was scored."""
         if self.session is not None:
-            widget = ReviewWidget(self.viewer, self.session)
-            dock_beside(self.viewer, widget, "Review cells")
-            widget.start()
+            dock_review(self.viewer, self.session)
+
+
+def read_provisional(
+    parameters: dict[str, Any], image: str, measured: tuple[str, ...]
+) -> tuple[Provisional, list[Any]]:
+    """Call an image of a running run and make its layers; any thread may do it.
+
+    Parameters
+    ----------
+    parameters : dict
+        Of the job.
+    image : str
+        The image's name.
+    measured : tuple of str
+        Images that are measured by now.
+    """
+    found = provisional_calls(
+        Path(parameters["folder"]),
+        Path(parameters["out"]),
+        image,
+        measured,
+        protocol=parameters["protocol"],
+        samples=parameters["samples"],
+    )
+    draw(found, next(iter(found.thresholds)))
+    return found, [create(one) for one in provisional_layers(found)]

@@ -45,6 +45,8 @@ def load_session(
     from napari_islet_imaging.session_view import prepare, view_of
 
     def read() -> tuple[ReviewSession, Any]:
+        # what comes next is imported here, where it holds up nobody
+        import napari_islet_imaging.review_widget  # noqa: F401
         from islet_imaging.errors import IsletImagingError
         from islet_imaging.run import Run
         from napari_islet_imaging.session import ReviewSession

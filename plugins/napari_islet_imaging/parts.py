@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QPointF, QRectF, Qt
+from qtpy.QtCore import QEvent, QPointF, QRectF, Qt, QTimer
 from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import (
     QComboBox,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import napari
 
     from napari_islet_imaging.session import ReviewSession
+
+#: until the next turn; with 0 Qt may take several steps in one
+TURN_MS = 1
 
 _STYLES = {
     "solid": (Qt.PenStyle.SolidLine, 3.0),
@@ -162,9 +165,37 @@ class Panel(QWidget):
         super().closeEvent(event)
 
 
-def dock_beside(viewer: napari.Viewer, widget: QWidget, name: str) -> None:
-    """Dock a widget on the right, as a tab over the one that is there."""
-    viewer.window.add_dock_widget(widget, name=name, area="right", tabify=True)
+def in_turns(steps: list[Callable[[], object]]) -> None:
+    """Do one thing in a turn of the event loop, so that keys and clicks are heard between them."""
+
+    def one() -> None:
+        steps[0]()
+        in_turns(steps[1:])
+
+    if steps:
+        QTimer.singleShot(TURN_MS, one)
+
+
+def dock_review(viewer: napari.Viewer, session: ReviewSession) -> None:
+    """Open the review of a session as a tab on the right, or bring it to the front."""
+    from napari_islet_imaging.review_widget import ReviewWidget
+
+    for docked in viewer.window.dock_widgets.values():
+        if isinstance(docked, ReviewWidget) and docked.session is session:
+            dock = docked.parentWidget()
+            if dock is not None:
+                dock.show()
+                dock.raise_()
+            return
+    widget = ReviewWidget(viewer, session)
+    in_turns(
+        [
+            lambda: viewer.window.add_dock_widget(
+                widget, name="Review cells", area="right", tabify=True
+            ),
+            widget.start,
+        ]
+    )
 
 
 def pick_with_clicks(

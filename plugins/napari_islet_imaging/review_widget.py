@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from napari_islet_imaging.session import ReviewSession
 
+#: what fingers do by themselves; while nuclei are painted it is napari's own undo of a stroke
+ALSO_UNDO = "Ctrl+Z"
 #: action -> key; none of them is a key of napari's
 KEYS = {
     "positive": "J",
@@ -153,12 +155,13 @@ class ReviewWidget(Panel):
 
     def _bind_keys(self) -> None:
         """The same keys on the image and on this widget."""
-        for action, key in KEYS.items():
+        for action, key in [*KEYS.items(), ("undo", ALSO_UNDO)]:
             shortcut = QShortcut(QKeySequence(key), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(self._caller(action))
-            self.viewer.bind_key(key, self._viewer_caller(action), overwrite=True)
-            self.connections.later(self._unbinder(key))
+            on_image = key.replace("+", "-")
+            self.viewer.bind_key(on_image, self._viewer_caller(action), overwrite=True)
+            self.connections.later(self._unbinder(on_image))
 
     def _viewer_caller(self, action: str) -> Callable[[object], None]:
         return lambda _viewer: self.act(action)

@@ -28,7 +28,7 @@ from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
 from napari_islet_imaging.layers import KEY, remove_session_layers
 from napari_islet_imaging.loading import load_session
-from napari_islet_imaging.parts import Legend, Panel, chooser, dock_beside, wrapped
+from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, wrapped
 
 if TYPE_CHECKING:
     import napari
@@ -288,12 +288,8 @@ class ScoreWidget(Panel):
 
     def review(self, *_: object) -> None:
         """Open the review widget on what was scored."""
-        from napari_islet_imaging.review_widget import ReviewWidget
-
         if self.session is not None:
-            widget = ReviewWidget(self.viewer, self.session)
-            dock_beside(self.viewer, widget, "Review cells")
-            widget.start()
+            dock_review(self.viewer, self.session)
 
 
 def pixel_size_of(layer: Any) -> float | None:

@@ -17,6 +17,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_islet_imaging import layers as make
+from napari_islet_imaging.parts import TURN_MS
 
 if TYPE_CHECKING:
     import napari
@@ -146,11 +147,13 @@ class SessionView:
         if made is None:
             made = list(make.run_layers(self.session))
         first = self.layer("calls") is None
-        self._steps = [self._hide_focus, *(self._placing(one) for one in made)]
-        self._steps.append(lambda: self._all_placed(first=first))
+        self._steps = [self._hide_focus, *(self._placing(one) for one in made), self._drop_others]
+        if first:
+            self._steps += [lambda: make.show_scale_bar(self.viewer), self._select_calls]
+        self._steps.append(self._reset_view)
         if in_turns:
             self._begun = bool(self._own_layers())
-            QTimer.singleShot(0, self._step)
+            QTimer.singleShot(TURN_MS, self._step)
             return
         while self._steps:
             self._steps.pop(0)()
@@ -162,7 +165,7 @@ class SessionView:
         elif self._steps:
             self._steps.pop(0)()
             self._begun = bool(self._own_layers())
-            QTimer.singleShot(0, self._step)
+            QTimer.singleShot(TURN_MS, self._step)
         else:
             self.opening = ""
             then, self._then = self._then, None
@@ -191,18 +194,16 @@ class SessionView:
 
         return place
 
-    def _all_placed(self, *, first: bool) -> None:
+    def _drop_others(self) -> None:
+        """Take away channels that the open image lacks."""
         opened = self.session.open
-        if opened is None:
-            return
-        there = {*opened.image.channel_names, None}
+        there = {*opened.image.channel_names, None} if opened is not None else set()
         for layer in self._own_layers():
             if layer.metadata[make.KEY].get("channel") not in there:
                 self.viewer.layers.remove(layer)
-        make.show_scale_bar(self.viewer)
-        if first:
-            self.viewer.layers.selection.active = self.layer("calls")
-        self._reset_view()
+
+    def _select_calls(self) -> None:
+        self.viewer.layers.selection.active = self.layer("calls")
 
     def rename(self) -> None:
         """Show the image's name, or hide it, as the session does now."""

@@ -14,6 +14,7 @@ from islet_imaging.corrections import effective
 
 if TYPE_CHECKING:
     from islet_imaging.corrections import Edit
+    from napari_islet_imaging.provisional import Provisional
     from napari_islet_imaging.session import ReviewSession
 
 FLAGS = {
@@ -145,6 +146,37 @@ def compared(session: ReviewSession) -> str:
             f"{a} and {b}: agree on {found.n_agree} of {found.n_both} "
             f"({percent(found.fraction, 0)}{kappa})"
         )
+    return "<br>".join(lines)
+
+
+def provisional(found: Provisional) -> str:
+    """The calls of an image whose staining run is not complete yet."""
+    lines = [f"<b>Provisional: {found.opened.name}</b>"]
+    for marker, threshold in found.thresholds.items():
+        if threshold.estimable:
+            here = found.tally(marker)
+            lines.append(
+                f"{marker}+ {percent(here.fraction)} of {here.n:,} cells ({here.n_unsure:,} unsure)"
+            )
+        else:
+            lines.append(f"{marker}: no threshold can be estimated yet")
+    lines.append(
+        f"The thresholds rest on {found.n_images} of {found.n_all} images of this staining run. "
+        "The numbers will change when the others are measured; cells can be corrected then."
+    )
+    return "<br>".join(lines)
+
+
+def final(before: Provisional, session: ReviewSession) -> str:
+    """What became of an image's provisional numbers when its run was complete."""
+    from napari_islet_imaging.tally import tally
+
+    name = before.opened.name
+    lines = [f"<b>{name}</b>: the run is complete, these calls are its own."]
+    for marker, threshold in before.thresholds.items():
+        now = percent(tally(session.tables[name], marker).fraction)
+        was = percent(before.tally(marker).fraction) if threshold.estimable else "not estimable"
+        lines.append(f"{marker}+ {now} (provisional: {was})")
     return "<br>".join(lines)
 
 

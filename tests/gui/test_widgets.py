@@ -144,6 +144,65 @@ def test_a_review_by_keys_on_the_canvas(review, viewer, run, qtbot):
     np.testing.assert_allclose(viewer.camera.center[-2:], [row["y_um"], row["x_um"]], atol=0.2)
 
 
+def test_ctrl_z_takes_back_the_call_and_not_what_is_drawn(review, viewer, run, qtbot):
+    session, canvas = review.session, _canvas(viewer)
+    canvas.setFocus()
+    cell, drawn = session.focus, session.open.outlines.copy()
+    qtbot.keyClick(canvas, Qt.Key.Key_J)
+    assert (session.open.outlines != drawn).any()
+    qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert [e.action for e in Journal(run.corrections).edits()] == ["call", "undo"]
+    assert session.focus == cell
+    np.testing.assert_array_equal(session.open.outlines, drawn)
+
+
+def test_another_image_takes_the_place_of_the_first(review, viewer, qtbot):
+    session = review.session
+    layers = {layer.name: layer for layer in viewer.layers}
+    layers["GCG"].visible = False
+    layers["INS"].contrast_limits = (5, 77)
+    review.tools.paint_button.setChecked(True)
+    layers["nuclei"].paint((3, 3), 7)  # and no time for the brush to settle
+    first, other = session.image_names[:2]
+    review.image_box.setCurrentIndex(1)
+    review.image_box.activated.emit(1)
+    review.act("positive")  # while it opens, keys belong to no cell
+    _arrive(review)
+    assert session.open.name == other
+    assert [e.action for e in session.edits] == ["shape"]
+    assert session.edits[0].image == first
+    assert {layer.name: layer for layer in viewer.layers} == layers
+    assert not layers["GCG"].visible
+    assert tuple(layers["INS"].contrast_limits) == (5, 77)
+    np.testing.assert_array_equal(layers["INS"].data, session.open.image.channel("INS"))
+    assert layers["nuclei"].data is session.open.labels
+    assert layers["calls"].data is session.open.outlines
+    layers["nuclei"].undo()  # the stroke was on the other image
+    np.testing.assert_array_equal(session.open.labels, session.open.committed)
+
+
+def test_a_run_is_opened_while_the_window_listens(viewer, run, qtbot):
+    from napari_islet_imaging.review_widget import ReviewWidget
+    from qtpy.QtCore import QTimer
+
+    widget = ReviewWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="review")
+    _settle(0.2)
+    turns = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: turns.append(len(viewer.layers)))
+    timer.start(1)
+    widget.open_run(run.path)
+    assert "Opening" in widget.message.text()
+    assert not viewer.layers
+    qtbot.waitUntil(lambda: widget.session is not None and widget.session.focus > 0, timeout=60000)
+    timer.stop()
+    # the event loop had a turn after each layer
+    assert set(turns) >= set(range(6))
+    widget.open_run(run.path / "nothing here")
+    qtbot.waitUntil(lambda: "nothing here" in widget.message.text(), timeout=60000)
+
+
 def test_the_same_keys_work_on_the_widget(review, run, qtbot):
     review.buttons["positive"].window().activateWindow()
     review.setFocus()
@@ -383,14 +442,19 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     widget = ScoreWidget(viewer)
     viewer.window.add_dock_widget(widget, name="score")
     widget.out_edit.setText(str(tmp_path / "run"))
-    longest, last = 0.0, time.monotonic()
+    from qtpy.QtCore import QTimer
+
+    ticks = [time.thread_time()]
+
+    def tick():
+        ticks.append(time.thread_time())
+
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    timer.start(1)
     widget.score()
-    while widget.job.running:
-        QApplication.processEvents()
-        now = time.monotonic()
-        longest, last = max(longest, now - last), now
-        time.sleep(0.002)
-    qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=60000)
+    qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=300000)
+    timer.stop()
     run = Run.open(tmp_path / "run")
     again = score_folder(
         tmp_path / "run" / "input",
@@ -401,8 +465,9 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     mine, shell = run.cells, again.cells
     assert mine["INS_call"].tolist() == shell["INS_call"].tolist()
     np.testing.assert_allclose(mine["INS_probability"], shell["INS_probability"])
-    # generous: the limit of 0.2 s is measured by benchmarks/napari, this guards against a freeze
-    assert longest < 5.0
+    # generous: the limit of 0.2 s is measured by benchmarks/napari; work in one turn of the event
+    # loop, unlike time, does not depend on what else the machine does
+    assert np.diff(ticks).max() < 1.0
 
 
 @pytest.mark.slow
@@ -420,3 +485,75 @@ def test_scoring_can_be_cancelled(viewer, qtbot, tmp_path):
     assert "Stopped" in widget.status.text()
     assert widget.score_button.isEnabled()
     assert not (tmp_path / "run" / "provenance.json").exists()
+
+
+# ------------------------------------------------------------ a folder that still runs
+
+
+@pytest.fixture
+def half_a_run(run, tmp_path):
+    """A folder of two images of which one is measured."""
+    from islet_imaging.batch import score_folder
+    from islet_imaging.errors import Cancelled
+
+    folder, out, told = run.source, tmp_path / "half", []
+    with pytest.raises(Cancelled):
+        score_folder(
+            folder,
+            out,
+            workers=1,
+            progress=lambda done, total, what: told.append(what),
+            cancelled=lambda: any(told),
+        )
+    return folder, out, [t for t in told if t]
+
+
+def test_provisional_calls_are_the_run_s_own_when_all_is_measured(half_a_run):
+    from napari_islet_imaging import words
+    from napari_islet_imaging.provisional import provisional_calls
+
+    from islet_imaging.batch import score_folder
+    from islet_imaging.errors import IsletImagingError
+
+    folder, out, (first,) = half_a_run
+    found = provisional_calls(folder, out, first, [first])
+    assert (found.n_images, found.n_all) == (1, 2)
+    text = words.provisional(found)
+    assert "Provisional" in text
+    assert "1 of 2 images" in text
+    assert "will change" in text
+    other = next(p.name for p in folder.iterdir() if p.name != first)
+    with pytest.raises(IsletImagingError, match="could not be measured"):
+        provisional_calls(folder, out, other, [first])
+    run = score_folder(folder, out, workers=1)
+    found = provisional_calls(folder, out, first, [first, other])
+    final = run.cells[run.cells["image"] == first]
+    assert found.table["INS_call"].tolist() == final["INS_call"].tolist()
+    np.testing.assert_allclose(found.table["INS_probability"], final["INS_probability"])
+
+
+@pytest.mark.slow
+def test_an_image_is_looked_at_while_its_folder_still_runs(viewer, half_a_run, qtbot):
+    from napari_islet_imaging.batch_widget import BatchWidget
+
+    folder, out, _ = half_a_run
+    widget = BatchWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="batch")
+    widget.folder_edit.setText(str(folder))
+    widget.out_edit.setText(str(out))
+    for left in out.glob(".work/*.json"):
+        left.unlink()  # both are measured anew, so that both are told
+    widget.workers_box.setValue(1)
+    widget.score()
+    qtbot.waitUntil(lambda: widget.list.count() == 1, timeout=300000)
+    widget.look(widget.list.item(0).text())
+    qtbot.waitUntil(lambda: "rovisional" in widget.looked.text(), timeout=300000)
+    qtbot.waitUntil(lambda: "the run is complete" in widget.looked.text(), timeout=300000)
+    assert "INS+" in widget.looked.text()
+    assert "provisional calls" not in [layer.name for layer in viewer.layers]
+    assert {"DAPI", "INS", "GCG", "calls"} <= {layer.name for layer in viewer.layers}
+    qtbot.mouseClick(widget.review_button, Qt.MouseButton.LeftButton)
+    _settle(1)
+    qtbot.mouseClick(widget.review_button, Qt.MouseButton.LeftButton)
+    _settle(0.5)
+    assert list(viewer.window.dock_widgets) == ["batch", "Review cells"]
