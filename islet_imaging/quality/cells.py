@@ -126,7 +126,8 @@ def _pyknotic(cells: pd.DataFrame, healthy: np.ndarray) -> np.ndarray:
 def _beyond_trend(x: np.ndarray, y: np.ndarray, among: np.ndarray) -> np.ndarray:
     """What is left of y over its line on x among some, fitted without outliers."""
     known = among & np.isfinite(x) & np.isfinite(y)
-    if np.count_nonzero(known) < POPULATION // 2:
+    # nuclei of one size, as drawn ones may be, have no trend
+    if np.count_nonzero(known) < POPULATION // 2 or np.ptp(x[known]) < 1e-6:
         return y - float(np.median(y[among])) if among.any() else np.zeros_like(y)
     keep = known.copy()
     rest = y
@@ -136,7 +137,7 @@ def _beyond_trend(x: np.ndarray, y: np.ndarray, among: np.ndarray) -> np.ndarray
         middle = np.median(rest[keep])
         spread = 1.4826 * float(np.median(np.abs(rest[keep] - middle)))
         near = known & (np.abs(rest) <= 2.5 * spread + 1e-9)
-        if np.count_nonzero(near) < POPULATION // 2:
+        if np.count_nonzero(near) < POPULATION // 2 or np.ptp(x[near]) < 1e-6:
             break
         keep = near
     return np.asarray(rest)
