@@ -212,7 +212,9 @@ def main() -> None:
     accuracy.to_csv(RESULTS / "accuracy.csv", index=False, float_format="%.4f")
     (RESULTS / "accuracy.md").write_text(markdown(accuracy), encoding="utf-8")
     if "true" in args.nuclei:
-        still = pd.DataFrame([invariance(args.cache, p, m) for p in PRESETS for m in ("network", "levels")])
+        still = pd.DataFrame(
+            [invariance(args.cache, p, m) for p in PRESETS for m in ("network", "levels")]
+        )
         still.to_csv(RESULTS / "invariance.csv", index=False, float_format="%.4f")
         (RESULTS / "invariance.md").write_text(markdown(still), encoding="utf-8")
         print(markdown(still))

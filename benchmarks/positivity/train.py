@@ -1,82 +1,103 @@
-"""Fit the weights of ``islet_imaging/positivity/weights.py`` on random phantoms.
+"""Fit the weights of ``islet_imaging/positivity/weights.py`` on random staining runs.
 
-``python benchmarks/positivity/train.py --cache FOLDER --runs 150`` renders staining runs (three
-samples of different composition and two controls each, optics and stains drawn at random), reads
-their levels by the library's own functions and prints the weights of a ridge logistic.  A third of
-the runs is read without controls.  Runs stretched for display are left out.
+``python benchmarks/positivity/train.py --cache FOLDER --first 320 --last 400`` renders staining
+runs (three samples of different composition and two controls each; everything drawn at random) that
+the network was not trained on, reads their levels by the library's own functions, and prints the
+weights of ridge logistics: of ``levels``, of ``network``, and of the network where no level can be
+had.  A third of the runs is read without controls.  Runs stretched for display tell only the last.
 The seeds differ from those of the accuracy table.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from images import cells_table
 from numpy.typing import NDArray
 
-from islet_imaging.positivity.scores import auc
+from islet_imaging.positivity.scores import auc, ece
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SEED = 500_000
+    from islet_imaging.network.positivity_phantoms import StainedImage
+
 #: runs are learned from if the own level separates their cells this well
 ANSWERABLE = 0.95
-COMPOSITION = (
-    "insulin_fraction",
-    "glucagon_fraction",
-    "somatostatin_fraction",
-    "bihormonal_fraction",
-    "enterochromaffin_fraction",
-    "arrangement",
-    "arrangement_strength",
-)
+MARKERS = ("INS", "GCG")
 
 
-def render_run(run: int) -> pd.DataFrame:
-    """Cells of one random staining run with what is true of them."""
+def image_table(image: StainedImage) -> pd.DataFrame:
+    """Measured cells of one image with what is true of them."""
     import pandas as pd
 
-    from islet_imaging.phantom import phantom, random_parameters
+    from islet_imaging.cells import grow_cells
+    from islet_imaging.measure import measure_cells
+    from islet_imaging.network.positivity import answer_columns, ask_network
 
-    rng = np.random.default_rng(SEED + run)
-    base = random_parameters(rng, shape=(400, 400), channels=("DAPI", "INS", "GCG"), scene="islets")
-    tables = []
-    for k in range(3):
-        other = random_parameters(rng)
-        drawn = replace(base, **{name: getattr(other, name) for name in COMPOSITION})
-        made = phantom(drawn, seed=SEED + 200_000 + 10 * run + k)
-        tables.append(cells_table(made, f"s{k}").assign(role="sample"))
-    control = ("secondary_only", "no_insulin")[run % 2]
-    for k in range(2):
-        made = phantom(replace(base, control=control), seed=SEED + 200_005 + 10 * run + k)
-        tables.append(cells_table(made, f"c{k}").assign(role="control"))
-    kept = [t for t in tables if len(t)]
-    table = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
-    return table.assign(run=run, control=control, stretched=base.rescale_8bit)
+    size = image.pixel_size_um
+    channels = dict(zip(("DAPI", *MARKERS), image.channels, strict=True))
+    cells = grow_cells(image.nuclei, ring_um=3.0, gap_um=0.0, pixel_size_um=size)
+    table = measure_cells(image.nuclei, cells, channels, dna="DAPI", pixel_size_um=size)
+    if not len(table):
+        return table
+    stained = {m: channels[m] for m in MARKERS}
+    said = ask_network(channels["DAPI"], stained, image.nuclei, pixel_size_um=size)
+    row = pd.Series(np.arange(len(image.cells)), index=image.cells).reindex(table["cell"])
+    at = row.fillna(0).astype(int).to_numpy()
+    truth = {
+        f"truth_{m}": image.expressed[k][at] & row.notna().to_numpy() if len(at) else []
+        for k, m in enumerate(MARKERS)
+        if len(image.cells)
+    }
+    table = table.drop(columns="image", errors="ignore").assign(
+        **answer_columns(table["cell"].to_numpy(), said),
+        **truth,
+        image=image.name,
+        role=image.role,
+        excluded=row.isna().to_numpy(),
+        stretched=bool(np.isnan(image.own).any()) or image.channels.dtype == np.uint8,
+    )
+    return table if len(image.cells) else table.iloc[:0]
 
 
-def features(table: pd.DataFrame, marker: str, with_control: bool) -> pd.DataFrame | None:
-    """The three inputs of the logistic for the cells of one run that count."""
+def run_table(run: int, cache: Path) -> pd.DataFrame:
+    """All cells of one staining run, kept in the cache."""
+    import pandas as pd
+
+    from islet_imaging.network.positivity_phantoms import staining_run
+
+    path = cache / f"cells_{run}.parquet"
+    if not path.exists():
+        parts = [image_table(image) for image in staining_run(run, cache)]
+        pd.concat([p for p in parts if len(p)] or parts[:1]).to_parquet(path)
+    return pd.read_parquet(path)
+
+
+def features(
+    table: pd.DataFrame, marker: str, with_control: bool, method: str
+) -> pd.DataFrame | None:
+    """Inputs of the logistic for the cells of one run that count."""
     import pandas as pd
 
     from islet_imaging.positivity.fitting import fit_cells
     from islet_imaging.positivity.levels import level_of
     from islet_imaging.positivity.spillover import neighbourhood, own_level
 
-    table = table.assign(excluded=table["ignore"])
     samples = table[table["role"] == "sample"].reset_index(drop=True)
-    control = table[table["role"] == "control"] if with_control else None
+    control = table[table["role"] != "sample"] if with_control else None
     if (~samples["excluded"]).sum() < 60:
         return None
-    column = f"{marker}_sector_p25"
-    fit = fit_cells(samples, column, control=control, bootstrap=0)
+    column = f"{marker}_network_own" if method == "network" else f"{marker}_sector_p25"
+    fit = fit_cells(samples, column, control=control, method=method, bootstrap=0)
+    if fit.positive_fraction is None:
+        return None
     level = level_of(samples, column)
-    own = own_level(level - fit.spill_zero, neighbourhood(samples), (fit.spill_near, fit.spill_far))
+    own = level - fit.spill_zero
+    if max(fit.spill_near, fit.spill_far) > 0:
+        own = own_level(own, neighbourhood(samples), (fit.spill_near, fit.spill_far))
     spill = np.maximum(level - fit.spill_zero - own, 0)
     mix = fit.mix_slope * (np.arcsinh(own / fit.mix_soft) - fit.mix_cut)
     made = pd.DataFrame(
@@ -84,16 +105,17 @@ def features(table: pd.DataFrame, marker: str, with_control: bool) -> pd.DataFra
             "level": np.log(np.maximum(own, 0) / fit.bright + 0.05 + 0.1 * spill / fit.bright),
             "noise": np.arcsinh(own / fit.soft),
             "mix": np.arcsinh(mix / 2),
+            "picture": np.clip(samples[f"{marker}_network_odds"], -6, 6),
             "own": own,
             "truth": samples[f"truth_{marker}"].to_numpy(dtype=float),
         }
     )
-    if fit.positive_fraction is None:
-        return None
     return made[~samples["excluded"].to_numpy() & np.isfinite(level)]
 
 
-def fit(x: NDArray[np.float64], truth: NDArray[np.float64], weight: NDArray[np.float64]):
+def fit(
+    x: NDArray[np.float64], truth: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Ridge logistic; coefficients and constant."""
     from scipy.optimize import minimize
 
@@ -112,36 +134,60 @@ def fit(x: NDArray[np.float64], truth: NDArray[np.float64], weight: NDArray[np.f
     return np.append(slope, b[-1] - slope @ mean)
 
 
-def main() -> None:
+def collect(cache: Path, runs: range, method: str) -> pd.DataFrame:
+    """Cells of all runs and markers that a method learns from."""
     import pandas as pd
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--runs", type=int, default=150)
-    args = parser.parse_args()
-    args.cache.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     parts = []
-    for run in range(args.runs):
-        path = args.cache / f"random-{run}.parquet"
-        if not path.exists():
-            render_run(run).to_parquet(path)
-        table = pd.read_parquet(path)
-        if not len(table) or table["stretched"].iloc[0]:
+    for run in runs:
+        table = run_table(run, cache)
+        hidden = rng.random(len(MARKERS)) < 0.3
+        if not len(table) or (method != "picture" and table["stretched"].iloc[0]):
             continue
-        for marker in ("INS", "GCG"):
-            hidden = rng.random() < 0.3
-            glucagon = marker == "GCG" and table["control"].iloc[0] == "no_insulin"
-            made = features(table, marker, not (hidden or glucagon))
-            # where the own level does not tell, a softer logistic would be learned for everybody
-            if made is not None and auc(made["truth"], made["own"]) >= ANSWERABLE:
-                # a run counts by the square root of its cells
-                parts.append(made.assign(weight=1 / np.sqrt(len(made))))
-    cells = pd.concat(parts, ignore_index=True)
-    columns = ["level", "noise", "mix"]
-    found = fit(cells[columns].to_numpy(), cells["truth"].to_numpy(), cells["weight"].to_numpy())
-    print("WEIGHTS", dict(zip([*columns, "constant"], found.round(3).tolist(), strict=True)))
-    print(f"from {len(cells)} cells of {len(parts)} stains of {args.runs} runs")
+        for marker, alone in zip(MARKERS, hidden, strict=True):
+            # a slide without insulin has glucagon: no control for that
+            other = marker == "GCG" and (table["role"] == "no_insulin").any()
+            if method == "picture":
+                cells = table[~table["excluded"] & table[f"{marker}_network_odds"].notna()]
+                made = pd.DataFrame(
+                    {
+                        "picture": np.clip(cells[f"{marker}_network_odds"], -6, 6),
+                        "truth": cells[f"truth_{marker}"].astype(float),
+                    }
+                )
+            else:
+                made = features(table, marker, not (alone or other), method)
+                # where the level does not tell, a softer logistic would be learned for everybody
+                if made is None or not auc(made["truth"], made["own"]) >= ANSWERABLE:
+                    continue
+            # a run counts by the square root of its cells
+            parts.append(made.assign(weight=1 / np.sqrt(max(len(made), 1)), stain=len(parts)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--first", type=int, default=320)
+    parser.add_argument("--last", type=int, default=400)
+    args = parser.parse_args()
+    runs = range(args.first, args.last)
+    for method, columns in (
+        ("levels", ["level", "noise", "mix"]),
+        ("network", ["level", "noise", "mix", "picture"]),
+        ("picture", ["picture"]),
+    ):
+        cells = collect(args.cache, runs, method)
+        x, truth = cells[columns].to_numpy(), cells["truth"].to_numpy()
+        found = fit(x, truth, cells["weight"].to_numpy())
+        p = 1 / (1 + np.exp(-(x @ found[:-1] + found[-1])))
+        each = [auc(t["truth"], p[t.index]) for _, t in cells.groupby("stain")]
+        print(method, dict(zip([*columns, "constant"], found.round(3).tolist(), strict=True)))
+        print(
+            f"  {len(cells)} cells of {len(each)} stains; mean AUC {np.nanmean(each):.4f}, "
+            f"ECE {ece(truth, p):.4f}, unsure {100 * np.mean((p > 0.2) & (p < 0.8)):.1f} %"
+        )
 
 
 if __name__ == "__main__":

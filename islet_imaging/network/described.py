@@ -77,10 +77,10 @@ POSITIVITY = Described(
     "neighbours' light, and log odds, to be averaged over each nucleus.",
     inputs=("dna", "marker_coarse", "marker_fine"),
     outputs=("own_light_q10", "own_light_q50", "own_light_q90", "expressed"),
-    input_text="0.47 um per px. DNA as for islet-nuclei. Marker, percentiles 1 and 99 of its "
-    "pixels on nuclei to 0 and 1, then asinh(3 x) / asinh(3) and asinh(30 x) / asinh(30).",
-    output_text="Quantiles of the cell's own light on the scale asinh(30 x) / asinh(30), and "
-    "log odds of expression; half resolution.",
+    input_text="0.47 um/px; DNA as for islet-nuclei; marker, 0 and 1 at percentiles 1 and 99 on "
+    "nuclei, asinh(c x)/asinh(c), c = 3, 30.",
+    output_text="Quantiles of own light, asinh(30 x)/asinh(30); log odds of expression; "
+    "half resolution.",
     tags=("islet", "insulin", "immunofluorescence", "classification", "fluorescence", "2d"),
     cite=({"text": "Synthetic stained islets of islet-imaging, see the card", "url":
            "https://github.com/islet-imaging/islet-imaging"},),

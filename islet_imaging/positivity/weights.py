@@ -17,8 +17,8 @@ Learned = tuple[Weights, float]
 #: of log(own / bright + 0.05 + 0.1 * spill / bright), asinh(own / soft), asinh(mix / 2), constant
 WEIGHTS: Weights = (1.818, 0.524, 0.286, 1.172)
 #: the same of the network's own light, and the weight of its log odds from the picture alone
-NETWORK_WEIGHTS: Learned = (WEIGHTS, 0.5)
+NETWORK_WEIGHTS: Learned = ((1.387, 0.370, 0.283, 1.109), 0.231)
 #: where no cut can be had: log odds = slope * picture + constant
-PICTURE_ALONE = (1.0, 0.0)
+PICTURE_ALONE = (1.149, -0.039)
 #: the positive level is taken to be at least this many spreads of negative cells
 FLOOR = 15.0

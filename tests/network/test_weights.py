@@ -12,17 +12,22 @@ from islet_imaging.network.engine import OnnxEngine
 from islet_imaging.network.weights import load_model
 
 
-def test_shipped_network_is_found_and_gives_its_test_output():
-    model = load_model("islet-nuclei")
+SHIPPED = ("islet-nuclei", "islet-positivity")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_network_is_found_and_gives_its_test_output(name):
+    model = load_model(name)
     image = np.load(model.folder / "test_input.npy")
     wanted = np.load(model.folder / "test_output.npy")
     assert np.allclose(OnnxEngine(model.onnx_path).run(image), wanted, atol=1e-4)
     assert sum(p.stat().st_size for p in model.folder.iterdir()) < 10e6
 
 
-def test_torch_gives_the_same_as_onnx():
+@pytest.mark.parametrize("name", SHIPPED)
+def test_torch_gives_the_same_as_onnx(name):
     torch = pytest.importorskip("torch", reason="needs the extra: pip install .[train]")
-    model = load_model("islet-nuclei")
+    model = load_model(name)
     image = np.load(model.folder / "test_input.npy")
     with torch.no_grad():
         got = model.torch_module()(torch.from_numpy(image)).numpy()
@@ -51,13 +56,14 @@ def test_unknown_names_say_what_there_is(tmp_path):
         load_model(tmp_path)
 
 
-def test_description_is_valid_bioimageio():
+@pytest.mark.parametrize("name", SHIPPED)
+def test_description_is_valid_bioimageio(name):
     spec = pytest.importorskip("bioimageio.spec", reason="needs bioimageio.spec")
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of that library's own dependencies
-        found = spec.load_description(load_model("islet-nuclei").folder / "bioimageio.yaml")
+        found = spec.load_description(load_model(name).folder / "bioimageio.yaml")
     assert found.validation_summary.status in ("valid-format", "passed"), (
         found.validation_summary.format()
     )
