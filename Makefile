@@ -2,6 +2,7 @@
 #   make setup   install what users and developers need, napari included
 #   make demo    make an example experiment, score it, say where the report is
 #   make test    run the tests (under 15 minutes on 2 cores); test-all adds the slow ones
+#   make test-pyside  run the window tests with PySide6 instead of PyQt6, in a .venv-pyside
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip
 # constraints hold development and CI to what was tested; torch's stays a small CPU build
 INSTALL := $(PIP) install --quiet -c constraints.txt
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all test-pyside lint clean
 
 setup: $(VENV)/dev.done
 
@@ -35,10 +36,21 @@ test: $(VENV)/dev.done
 test-all: $(VENV)/dev.done
 	$(BIN)/python -m pytest
 
+test-pyside: .venv-pyside/done
+	QT_API=pyside6 .venv-pyside/bin/python -m pytest tests/gui
+
+# two bindings in one environment are asking for trouble
+.venv-pyside/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-pyside
+	.venv-pyside/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-pyside/bin/python -m pip install --quiet -c constraints.txt -e ".[napari,export]" \
+		PySide6 --group test
+	touch $@
+
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) .venv-pyside demo build dist

@@ -68,7 +68,18 @@ def check_installation() -> list[Check]:
         there = importlib.util.find_spec(module) is not None
         message = purpose if there else f"{purpose}: pip install 'islet-imaging[{extra}]'"
         checks.append(Check(f"extra {extra}", there, False, message))
-    return checks
+    return checks + _windows()
+
+
+def _windows() -> list[Check]:
+    """The one release of a window library that is known to end napari."""
+    try:
+        found = importlib.metadata.version("PySide6")
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    broken = found == "6.12.0" and sys.version_info < (3, 12)
+    told = f"{found} ends Python 3.11 after a while: pip install 'PySide6<6.12', or Python 3.12"
+    return [Check("PySide6", not broken, False, told if broken else found)]
 
 
 def _models() -> list[Check]:
