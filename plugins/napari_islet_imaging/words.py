@@ -6,7 +6,7 @@ everywhere, and can be read in a test.  It fails if a widget makes up a sentence
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -178,6 +178,49 @@ def final(before: Provisional, session: ReviewSession) -> str:
         was = percent(before.tally(marker).fraction) if threshold.estimable else "not estimable"
         lines.append(f"{marker}+ {now} (provisional: {was})")
     return "<br>".join(lines)
+
+
+def by_hand(session: ReviewSession, marker: str) -> tuple[int, int]:
+    """How many cells people called positive and negative, excluded ones left out."""
+    positive = negative = 0
+    for table in session.tables.values():
+        called = table[f"{marker}_reason"].astype(str).str.startswith("called by ")
+        calls = table.loc[called & ~table["excluded"].astype(bool), f"{marker}_call"]
+        positive += int((calls == "positive").sum())
+        negative += int((calls == "negative").sum())
+    return positive, negative
+
+
+def taught(session: ReviewSession, marker: str) -> str:
+    """What there is to learn from."""
+    positive, negative = by_hand(session, marker)
+    return (
+        f"<b>{positive + negative:,} cells called by hand for {marker}</b>: {positive:,} positive, "
+        f"{negative:,} negative. Call some that are plain as well, not only doubtful ones, and in "
+        "several islets."
+    )
+
+
+def lesson(result: dict[str, Any]) -> str:
+    """Whether teaching helped, and what it cost."""
+    before, after = (float(result[k]["balanced_accuracy"]) for k in ("before", "after"))
+    old = float(result["old_after"]["balanced_accuracy"])
+    forgotten = float(result["old_before"]["balanced_accuracy"]) - old
+    change = 100 * (after - before)
+    n, islets = int(result["after"]["n"]), len(result["held_out"])
+    verdict = "better" if change > 1 else "worse" if change < -1 else "no different"
+    text = (
+        f"<b>{verdict.capitalize()}</b> on {n:,} held-out cells of {islets} "
+        f"islet{'s' if islets != 1 else ''}: balanced accuracy {change:+.1f} points. "
+    )
+    text += (
+        f"On rendered stains it lost {100 * forgotten:.1f} points."
+        if forgotten > 0.01
+        else "On rendered stains it lost nothing to speak of."
+    )
+    if n < 50:
+        text += f" {n:,} cells are few: a difference of a few points may be chance."
+    return text
 
 
 def of_undo(edit: Edit | None) -> str:

@@ -53,10 +53,34 @@ def export(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> di
     return {"paths": [str(p) for p in written]}
 
 
+def teach(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    """Fine-tune the positivity network on a run's corrected calls."""
+    from islet_imaging.errors import IsletImagingError
+
+    try:
+        from islet_imaging.network.positivity_finetune import finetune_positivity
+
+        result = finetune_positivity(
+            Path(job["run"]),
+            Path(job["out"]),
+            name=job["name"],
+            marker=job["marker"],
+            model=job["model"],
+            progress=lambda done, total: tell(done, total, "learning"),
+            cancelled=cancelled,
+        )
+    except ModuleNotFoundError as error:
+        raise IsletImagingError(
+            f"teaching needs {error.name}: pip install 'islet-imaging[train]'"
+        ) from error
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(result).items()}
+
+
 _KINDS: dict[str, Callable[[dict[str, Any], Tell, Callable[[], bool]], dict[str, Any]]] = {
     "score_folder": score_folder,
     "summarise": summarise,
     "export": export,
+    "teach": teach,
 }
 
 

@@ -368,6 +368,7 @@ WIDGETS = [
     ("cells_widget", "CellsWidget"),
     ("score_widget", "ScoreWidget"),
     ("batch_widget", "BatchWidget"),
+    ("teach_widget", "TeachWidget"),
 ]
 
 
@@ -405,11 +406,12 @@ def test_widgets_open_from_napari_s_menus(viewer):
         "Understand the calls",
         "Review cells",
         "Score a folder",
+        "Teach the network",
     ):
         _, widget = viewer.window.add_plugin_dock_widget("islet-imaging", display)
         opened.append(widget)
     _settle(0.3)
-    assert len({type(w) for w in opened}) == 4
+    assert len({type(w) for w in opened}) == 5
     assert all(w.isVisible() for w in opened)
 
 
