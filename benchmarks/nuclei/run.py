@@ -76,7 +76,7 @@ def main() -> None:
                     row = {"method": label, "scale": mode, "set": name, **scores}
                     rows.append(row)
                     print(label, mode, name, {k: round(scores[k], 3) for k in COLUMNS}, flush=True)
-            write(rows)
+                    write(rows)
 
 
 def write(rows: list[dict[str, object]]) -> None:
