@@ -3,12 +3,14 @@
 ``python benchmarks/napari/pictures.py RUN docs/images`` (needs a display)
 
 The idea: the widgets are driven as a reader would drive them and photographed; so the pictures show
-the plugin as it is.  It fails to be the same to the pixel on another system's fonts.
+the plugin as it is.  Where the run taught a network, its comparison is shown as it came.
+It fails to be the same to the pixel on another system's fonts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
 import time
@@ -37,6 +39,7 @@ def take(run: Path, out: Path) -> None:
     from napari_islet_imaging import open_review
     from napari_islet_imaging.cells_widget import CellsWidget
     from napari_islet_imaging.score_widget import ScoreWidget
+    from napari_islet_imaging.teach_widget import TeachWidget
     from PIL import Image
     from qtpy.QtWidgets import QApplication
 
@@ -61,14 +64,21 @@ def take(run: Path, out: Path) -> None:
     picture("napari-paint")
     review.tools.paint_button.setChecked(False)
     session = review.session
-    dock = next(iter(viewer.window.dock_widgets))
-    viewer.window.remove_dock_widget(viewer.window.dock_widgets[dock])
+    viewer.window.remove_dock_widget(review)
     cells = CellsWidget(viewer, session)
     viewer.window.add_dock_widget(cells, name="Understand the calls", area="right")
     session.set_focus(session.queue[2].cell)
     session.view.centre_on_focus()
     picture("napari-understand")
     viewer.window.remove_dock_widget(cells)
+    teach = TeachWidget(viewer, session)
+    viewer.window.add_dock_widget(teach, name="Teach the network", area="right")
+    for found in sorted(run.glob(".work/teach/*/comparison.json")):
+        teach.name_edit.setText(found.parent.name)
+        taught = json.loads(found.read_text("utf-8"))
+        teach.show_result({**taught, "model": str(found.parent / "model")})
+    picture("napari-teach")
+    viewer.window.remove_dock_widget(teach)
     score = ScoreWidget(viewer)
     viewer.window.add_dock_widget(score, name="Score an image", area="right")
     from napari_islet_imaging import words

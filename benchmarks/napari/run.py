@@ -7,14 +7,19 @@ The idea: a run of a 4096 x 4096 image with 10,000 cells is opened, 100 queued c
 key events on the canvas, the threshold of 100,000 cells is dragged by mouse events; every time is
 from the event to the end of the repaint.  Wall time and the process's own CPU time are both given:
 on a busy machine only the second says what the plugin costs.
+``--beside CHECKOUT`` measures another checkout in the same run, which is the only fair comparison.
 It fails to tell what a graphics card would do: under Xvfb everything is drawn by the processor.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,13 +45,11 @@ class Clock:
         self.wall.append(time.perf_counter() - wall)
         self.cpu.append(time.process_time() - cpu)
 
-    def row(self, name: str, target: str) -> str:
+    def row(self, name: str, target: str) -> list[str]:
         """A row of the table."""
         wall, cpu = np.array(self.wall), np.array(self.cpu)
-        return (
-            f"| {name} | {len(wall)} | {np.median(wall):.3f} | {np.percentile(wall, 95):.3f} | "
-            f"{np.median(cpu):.3f} | {target} |"
-        )
+        times = (np.median(wall), np.percentile(wall, 95), np.median(cpu))
+        return [name, str(len(wall)), *(f"{t:.3f}" for t in times), target]
 
 
 def main() -> None:
@@ -56,6 +59,10 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--keys", type=int, default=100)
     parser.add_argument("--run", type=Path, help="a run made before, instead of a new one")
+    parser.add_argument(
+        "--beside", type=Path, help="another checkout, whose CPU times are given beside ours"
+    )
+    parser.add_argument("--rows", type=Path, help="write the rows as JSON and nothing else")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = arguments.run or make_run(
@@ -64,24 +71,54 @@ def main() -> None:
             shape=(arguments.edge, arguments.edge),
             n_cells=arguments.cells,
         )
-        lines = measure(run, arguments.keys)
+        fresh = Path(folder) / "fresh"
+        shutil.copytree(run, fresh)
+        rows = measure(fresh, arguments.keys)
+        if arguments.rows is not None:
+            arguments.rows.write_text(json.dumps(rows))
+            return
+        before = None
+        if arguments.beside is not None:
+            before = other(arguments.beside, run, arguments.keys, Path(folder) / "rows.json")
+    columns = ["step", "times", "median, s", "95 %, s", "CPU, median, s", "target"]
+    if before is not None:
+        columns.insert(4, "CPU before, s")
+        for row, old in zip(rows, before, strict=True):
+            row.insert(4, old[4])
     head = [
         "# Speed of the napari plugin",
         "",
         f"Written by `python benchmarks/napari/run.py --edge {arguments.edge} "
         f"--cells {arguments.cells}`; {platform.system()} {platform.machine()}, "
         f"{os.cpu_count()} cores with a load of {os.getloadavg()[0]:.0f} from other work; drawn by "
-        "the processor (Xvfb).",
+        "the processor (Xvfb)."
+        + (f" Before: commit {commit(arguments.beside)}, in the same run." if before else ""),
         "",
-        "| step | times | median, s | 95 %, s | CPU, median, s | target |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| {' | '.join(columns)} |",
+        f"| {' | '.join(['---'] * len(columns))} |",
+        *(f"| {' | '.join(row)} |" for row in rows),
     ]
-    text = "\n".join([*head, *lines]) + "\n"
+    text = "\n".join(head) + "\n"
     (HERE / "results.md").write_text(text)
     print(text)
 
 
-def measure(run: Path, keys: int) -> list[str]:
+def other(checkout: Path, run: Path, keys: int, out: Path) -> list[list[str]]:
+    """The rows of another checkout, measured by this script."""
+    paths = os.pathsep.join([str(checkout), str(checkout / "plugins")])
+    command = [sys.executable, __file__, "--run", run, "--keys", str(keys), "--rows", out]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
+    rows: list[list[str]] = json.loads(out.read_text())
+    return rows
+
+
+def commit(checkout: Path) -> str:
+    """Which commit a checkout is at."""
+    command = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def measure(run: Path, keys: int) -> list[list[str]]:
     """Rows of the table."""
     import napari
     from napari_islet_imaging import open_review

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -82,9 +82,7 @@ class CellsWidget(Panel):
         self.histogram.threshold_released.connect(self.move_threshold)
         self.histogram.range_selected.connect(self.choose_range)
         self.column.addWidget(self.histogram, 3)
-        self.headline = wrapped(name="what_if")
-        self.headline.setMinimumHeight(54)
-        self.headline.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.headline = wrapped(name="what_if", least_height=54)
         self.column.addWidget(self.headline)
         row = QHBoxLayout()
         self.reset_button = QPushButton("Reset threshold")

@@ -118,12 +118,49 @@ def chooser() -> QComboBox:
     return box
 
 
-def wrapped(text: str = "", *, name: str = "") -> QLabel:
-    """A label that breaks lines and can be selected."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+class Text(QWidget):
+    """Text that breaks lines and can be selected.
+
+    A plain label makes all that is around it lay itself out again for every new text, which costs
+    two more repaints of the window; this one does so only where it needs another height.
+    """
+
+    def __init__(self, text: str = "", *, least_height: int = 0) -> None:
+        super().__init__()
+        self._least = least_height
+        self._label = QLabel(text, self)
+        self._label.setWordWrap(True)
+        self._label.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._fit()
+
+    def text(self) -> str:
+        """What is shown."""
+        return self._label.text()
+
+    def setText(self, text: str) -> None:
+        """Show something else."""
+        if text != self._label.text():
+            self._label.setText(text)
+            self._fit()
+
+    def resizeEvent(self, event) -> None:
+        """Break the lines anew."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        height = self._label.heightForWidth(self.width()) if self._label.text() else 0
+        height = max(height, self._least)
+        self._label.setGeometry(0, 0, self.width(), height)
+        if height != self.minimumHeight() or height != self.maximumHeight():
+            self.setFixedHeight(height)
+
+
+def wrapped(text: str = "", *, name: str = "", least_height: int = 0) -> Text:
+    """A text that breaks lines and can be selected."""
+    label = Text(text, least_height=least_height)
     if name:
         label.setObjectName(name)
     return label
