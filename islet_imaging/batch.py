@@ -110,8 +110,8 @@ def score_folder(
         sheet = read_samples(samples, folder, protocol)
     if not sheet.samples and not sheet.problems:
         raise IsletImagingError(
-            f"{folder}: no images found; TIFF, PNG, JPEG, and with the formats extra CZI, LIF and "
-            "ND2 are looked for, in sub-folders too"
+            f"{folder}: no images found; TIFF, SVS, NDPI, QPTIFF, PNG, JPEG, and with the formats "
+            "extra CZI, LIF and ND2 are looked for, in sub-folders too"
             + (
                 f"; files must match {pattern!r}"
                 if (pattern := protocol.reading.file_pattern)

@@ -136,10 +136,11 @@ def saturation(plane: NDArray[Any], tissue: NDArray[np.bool_], *, bits: int | No
     bits : int, optional
         Significant bits that the file states.
     """
-    top = plane.max()
+    # a half-precision maximum cannot be compared with 65535
+    top = float(plane.max())
     if not np.isfinite(top) or top <= plane.min():
         return 0.0
-    at_top = plane == top
+    at_top = plane == plane.max()
     count = int(np.count_nonzero(at_top))
     stated = bits is not None and top >= 2**bits - 1
     if not stated and top not in CEILINGS:
@@ -163,9 +164,11 @@ def comb(plane: NDArray[Any]) -> float:
     Contrast stretching of stored integers leaves a regular comb of empty levels; a level whose
     neighbours hold 20 pixels each is never empty by chance.
     """
-    if plane.dtype.kind not in "ui" or plane.dtype.itemsize > 2:
+    if plane.dtype.kind not in "ui" or plane.dtype.itemsize > 2 or plane.size == 0:
         return 0.0
-    counts = np.bincount(np.asarray(plane[::2, ::2]).ravel()).astype(float)
+    levels = np.asarray(plane[::2, ::2]).ravel().astype(np.int32)
+    # signed pixels may lie below 0
+    counts = np.bincount(levels - levels.min()).astype(float)
     filled = np.flatnonzero(counts)
     counts = counts[filled[0] : filled[-1] + 1]
     around = ndimage.uniform_filter1d(counts, 17, mode="constant")

@@ -40,6 +40,9 @@ _LOGGERS = (
 )
 _BAD = "The file may be damaged or incomplete; export it again from the microscope's software"
 
+#: what a library raises where it met numbers it never expected
+_INTERNAL = (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError)
+
 
 class _Notes(logging.Filter):
     """Takes the records of one thread out of a logger and keeps their text."""
@@ -81,7 +84,10 @@ def guarded(path: Path | str) -> Iterator[list[str]]:
     except MemoryError as error:
         raise ImageReadError(f"{path}: not enough memory to read this image ({error})") from error
     except Exception as error:  # the libraries raise at least eight unrelated types
-        text = " ".join(str(error).split())[:200] or type(error).__name__
+        text = " ".join(str(error).split())[:200]
+        if isinstance(error, _INTERNAL) or not text:
+            # an error inside the library: its words mean nothing to whoever made the image
+            text = f"its structure is not that of its format ({type(error).__name__}: {text})"
         raise ImageReadError(f"{path}: cannot be read as an image: {text}. {_BAD}") from error
     finally:
         if not outer:

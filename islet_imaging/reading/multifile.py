@@ -22,7 +22,10 @@ from islet_imaging.reading.names import split_token
 from islet_imaging.reading.source import FileChannel, PlaneReader, Source
 
 #: what a folder's images are called
-SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".png", ".jpg", ".jpeg", ".czi", ".lif", ".nd2")
+SUFFIXES = (
+    *(".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".qptiff"),
+    *(".png", ".jpg", ".jpeg", ".czi", ".lif", ".nd2"),
+)
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -26,6 +26,7 @@ from islet_imaging.image import Region
 from islet_imaging.reading.guard import check_declared, guarded
 from islet_imaging.reading.metadata import Facts, parse_imagej, parse_ome, resolution_um
 from islet_imaging.reading.pages import check_segments, read_plane
+from islet_imaging.reading.slides import parse_qptiff, parse_svs
 from islet_imaging.reading.source import FileChannel, Source
 
 if TYPE_CHECKING:
@@ -164,8 +165,8 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
     if len(tif.series) > 1 and kind not in _SLIDES:
         listed = "; ".join(f"{s.axes} {'x'.join(map(str, s.shape))}" for s in tif.series[:6])
         raise ImageReadError(
-            f"{path}: holds {len(tif.series)} scenes or images of different size ({listed}); "
-            "export one file per scene"
+            f"{path}: holds {len(tif.series)} images that are no channels or planes of each other "
+            f"({listed}), such as scenes or previews; export one file per image"
         )
     _check_pixels(key, kind, path)
     file_bytes = int(tif.filehandle.size)
@@ -339,6 +340,12 @@ def _facts(tif: TiffFile, kind: str) -> tuple[Facts, str, str]:
     elif tif.is_imagej and tif.imagej_metadata:
         facts = parse_imagej(tif.imagej_metadata, x, y)
         names_by, scale_by = "ImageJ labels", "ImageJ properties"
+    elif kind == "svs":
+        facts = parse_svs(tif.pages[0].description)
+        scale_by = "Aperio description"
+    elif kind == "qpi":
+        facts = parse_qptiff([p.description for p in tif.series[0].pages if p is not None])
+        names_by = "QPTIFF description"
     if facts.pixel_size_um is None and not tif.is_imagej:
         unit = tags.valueof(296, default=2)
         facts.pixel_size_um = resolution_um(x, y, int(unit) if isinstance(unit, int) else 2)

@@ -1,0 +1,94 @@
+"""What slide scanners write beside the pixels: Aperio's text, Akoya's XML.
+
+The idea: the same tolerant parsers as for microscopes' metadata; a scanner's own statement of the
+pixel size stands above the resolution tags, which some of them leave at a printer's 72 dpi.
+It fails softly: a description in another form says nothing, and names and size are then asked for.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+
+from islet_imaging.reading.metadata import Facts, plausible
+
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+
+
+def parse_svs(description: str) -> Facts:
+    """Read an Aperio description: ``Aperio Image Library ...|AppMag = 20|MPP = 0.4990``.
+
+    Examples
+    --------
+    >>> parse_svs("Aperio Image Library v12|AppMag = 20|MPP = 0.499").pixel_size_um
+    (0.499, 0.499)
+    """
+    facts = Facts()
+    said = {
+        key.strip().casefold(): value.strip()
+        for key, sign, value in (item.partition("=") for item in description.split("|")[1:])
+        if sign
+    }
+    size = _number(said.get("mpp"))
+    if size:
+        facts.pixel_size_um = plausible((size, size))
+    magnification = _number(said.get("appmag"))
+    if magnification:
+        facts.metadata["objective_magnification"] = magnification
+    return facts
+
+
+def parse_qptiff(descriptions: Sequence[str]) -> Facts:
+    """Read Akoya's (PerkinElmer's) description of each page of a QPTIFF.
+
+    A channel goes by its biomarker where every page names another one, else by its filter's or
+    dye's name; the other is an alias.
+
+    Examples
+    --------
+    >>> page = ("<PerkinElmer-QPI-ImageDescription><Name>Opal 520</Name><Biomarker>INS</Biomarker>"
+    ...         "<ExposureTime>20000</ExposureTime></PerkinElmer-QPI-ImageDescription>")
+    >>> facts = parse_qptiff([page])
+    >>> facts.names, facts.aliases, facts.channel_facts
+    (['INS'], [('Opal 520',)], [{'exposure_s': 0.02}])
+    """
+    facts = Facts()
+    pages = [_page(d) for d in descriptions]
+    if not all(pages):
+        return facts
+    by_marker = [p.get("Biomarker", "") for p in pages]
+    by_name = [p.get("Name", "") for p in pages]
+    first, second = by_marker, by_name
+    if not all(by_marker) or len(set(by_marker)) < len(pages):
+        first, second = by_name, by_marker
+    facts.names = first
+    facts.aliases = [(b,) if b and b != a else () for a, b in zip(first, second, strict=True)]
+    for page in pages:
+        exposure = _number(page.get("ExposureTime"))
+        # stated in microseconds
+        facts.channel_facts.append({"exposure_s": exposure / 1e6} if exposure else {})
+    magnification = _number(pages[0].get("Objective", "").rstrip("xX "))
+    if magnification:
+        facts.metadata["objective_magnification"] = magnification
+    return facts
+
+
+def _page(description: str) -> dict[str, str]:
+    """Elements of one page's description that hold text."""
+    try:
+        # the declaration speaks of UTF-16, which a decoded text is no longer in
+        root = ET.fromstring(_DECLARATION.sub("", description.strip("\ufeff\0 \n")))  # noqa: S314
+    except (ET.ParseError, ValueError):
+        return {}
+    if not root.tag.endswith("QPI-ImageDescription"):
+        return {}
+    return {str(e.tag): e.text.strip() for e in root if e.text and e.text.strip()}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text else 0.0
+    except ValueError:
+        return None
+    return value if 0 < value < float("inf") else None
