@@ -95,10 +95,6 @@ class Correction:
     bleed_matrix: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-#: feature of the cells table that the positivity network writes
-NETWORK_FEATURE = "network_own"
-
-
 @dataclass(frozen=True)
 class Nuclei:
     """Segmentation of nuclei."""
@@ -153,11 +149,12 @@ class Islets:
 class Positivity:
     """How a marker's calls are made."""
 
+    #: "auto" is the network for a marker of the cytoplasm, "levels" for one of the nucleus or where
+    #: a feature is stated
     method: CallMethod = "auto"
     #: name or folder of the network
     model: str = "islet-positivity"
-    #: the feature that thresholds act on; None takes the network's own light (network_own) where
-    #: the network calls, else sector_p25 or, in nuclei, nucleus_mean
+    #: the feature that thresholds act on; None takes sector_p25 or, in nuclei, nucleus_mean
     feature: str | None = None
     #: the cut of ``method: manual``, in units of the feature
     threshold: float | None = None
@@ -173,10 +170,6 @@ class Positivity:
         _check(
             0 <= self.unsure_low <= 0.5 <= self.unsure_high <= 1,
             "positivity: unsure_low <= 0.5 <= unsure_high",
-        )
-        _check(
-            self.method != "network" or self.feature in (None, NETWORK_FEATURE),
-            f"positivity: `method: network` has its own feature, not {self.feature!r}",
         )
         _check(
             (self.method == "manual") == (self.threshold is not None),
@@ -300,7 +293,9 @@ class Protocol:
         stated = self.calling(marker).method
         if stated != "auto":
             return stated
-        return "levels"
+        # thresholds on another feature, or in the nucleus, are nothing the network was shown
+        nuclear = self.channel(marker).compartment == "nucleus"
+        return "levels" if nuclear or self.calling(marker).feature else "network"
 
     def feature(self, marker: str) -> str:
         """Column of the cells table that thresholds of ``marker`` act on."""
@@ -308,8 +303,6 @@ class Protocol:
         if own is None:
             nuclear = self.channel(marker).compartment == "nucleus"
             own = "nucleus_mean" if nuclear else "sector_p25"
-            if self.method(marker) == "network":
-                own = NETWORK_FEATURE
         return f"{marker}_{own}"
 
     @property
@@ -317,7 +310,7 @@ class Protocol:
         """Markers that the positivity network is asked about, by the network's name."""
         found: dict[str, list[str]] = {}
         for marker in self.markers:
-            if self.feature(marker) == f"{marker}_{NETWORK_FEATURE}":
+            if self.method(marker) == "network":
                 found.setdefault(self.calling(marker).model, []).append(marker)
         return found
 

@@ -90,7 +90,7 @@ def features(
     control = table[table["role"] != "sample"] if with_control else None
     if (~samples["excluded"]).sum() < 60:
         return None
-    column = f"{marker}_network_own" if method == "network" else f"{marker}_sector_p25"
+    column = f"{marker}_sector_p25"
     fit = fit_cells(samples, column, control=control, method=method, bootstrap=0)
     if fit.positive_fraction is None:
         return None
@@ -100,11 +100,13 @@ def features(
         own = own_level(own, neighbourhood(samples), (fit.spill_near, fit.spill_far))
     spill = np.maximum(level - fit.spill_zero - own, 0)
     mix = fit.mix_slope * (np.arcsinh(own / fit.mix_soft) - fit.mix_cut)
+    light = (samples[f"{marker}_network_own"] - fit.network_zero) / fit.network_bright
     made = pd.DataFrame(
         {
             "level": np.log(np.maximum(own, 0) / fit.bright + 0.05 + 0.1 * spill / fit.bright),
             "noise": np.arcsinh(own / fit.soft),
             "mix": np.arcsinh(mix / 2),
+            "light": np.log(np.maximum(light, 0) + 0.05),
             "picture": np.clip(samples[f"{marker}_network_odds"], -6, 6),
             "own": own,
             "truth": samples[f"truth_{marker}"].to_numpy(dtype=float),
@@ -116,7 +118,7 @@ def features(
 def fit(
     x: NDArray[np.float64], truth: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Ridge logistic; coefficients and constant."""
+    """Ridge logistic; coefficients, none of them negative, and constant."""
     from scipy.optimize import minimize
 
     mean, sd = x.mean(0), x.std(0) + 1e-9
@@ -129,7 +131,9 @@ def fit(
         value = float(weight @ (np.logaddexp(0, s) - truth * s) + 3e-4 * (b[:-1] ** 2).sum())
         return value, z.T @ (weight * (p - truth)) + 6e-4 * np.append(b[:-1], 0)
 
-    b = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B").x
+    # more light, or a clearer picture, never speaks against a cell
+    bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
+    b = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x
     slope = b[:-1] / sd
     return np.append(slope, b[-1] - slope @ mean)
 
@@ -159,7 +163,11 @@ def collect(cache: Path, runs: range, method: str) -> pd.DataFrame:
             else:
                 made = features(table, marker, not (alone or other), method)
                 # where the level does not tell, a softer logistic would be learned for everybody
-                if made is None or not auc(made["truth"], made["own"]) >= ANSWERABLE:
+                if (
+                    made is None
+                    or not auc(made["truth"], made["own"] if method == "levels" else made["light"])
+                    >= ANSWERABLE
+                ):
                     continue
             # a run counts by the square root of its cells
             parts.append(made.assign(weight=1 / np.sqrt(max(len(made), 1)), stain=len(parts)))
@@ -175,7 +183,7 @@ def main() -> None:
     runs = range(args.first, args.last)
     for method, columns in (
         ("levels", ["level", "noise", "mix"]),
-        ("network", ["level", "noise", "mix", "picture"]),
+        ("network", ["level", "mix", "light", "picture"]),
         ("picture", ["picture"]),
     ):
         cells = collect(args.cache, runs, method)

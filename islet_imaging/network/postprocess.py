@@ -51,7 +51,7 @@ class PostprocessConfig:
         Smallest mean foreground probability of a nucleus.
     """
 
-    foreground: float = 0.5
+    foreground: float = 0.6
     follow: int = 0
     smooth_px: float = 1.0
     min_distance_px: int = 1

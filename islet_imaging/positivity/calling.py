@@ -143,9 +143,9 @@ def call_cells(
     if max(spill) > 0 and len(cells):
         zero = threshold.spill_zero
         own = zero + own_level(level - zero, neighbourhood(cells), spill)
-    picture = _picture(cells, marker, threshold)
+    light, picture = _said(cells, marker, threshold)
     if threshold.estimable:
-        probability = threshold.probability(own, level - own, picture)
+        probability = threshold.probability(own, level - own, network=light, picture=picture)
     elif threshold.method == "network":
         slope, constant = PICTURE_ALONE
         probability = 1 / (1 + np.exp(-(slope * picture + constant)))
@@ -174,12 +174,13 @@ def _alike(threshold: Threshold) -> CallMethod:
     return "network" if threshold.method == "network" else "levels"
 
 
-def _picture(cells: pd.DataFrame, marker: str, threshold: Threshold) -> Floats:
-    """Log odds of each cell from its picture alone; 0 where the network was not asked."""
+def _said(cells: pd.DataFrame, marker: str, threshold: Threshold) -> tuple[Floats | None, Floats]:
+    """Own light and log odds that the network gave each cell; None and 0 where it was not asked."""
     if threshold.method != "network":
-        return np.zeros(len(cells))
+        return None, np.zeros(len(cells))
+    light: Floats = cells[f"{marker}_network_own"].to_numpy(dtype=np.float64)
     odds: Floats = cells[f"{marker}_network_odds"].to_numpy(dtype=np.float64)
-    return np.clip(np.nan_to_num(odds), -PICTURE_LIMIT, PICTURE_LIMIT)
+    return light, np.clip(np.nan_to_num(odds), -PICTURE_LIMIT, PICTURE_LIMIT)
 
 
 def _without_cut(cells: pd.DataFrame, marker: str, own: Floats) -> Floats:

@@ -29,6 +29,7 @@ from islet_imaging.positivity.levels import (
     counted,
     dark_peak,
     level_of,
+    marker_of,
     mix_soft,
     populations,
     stain_levels,
@@ -36,8 +37,8 @@ from islet_imaging.positivity.levels import (
 from islet_imaging.positivity.mixture import robust_negative
 from islet_imaging.positivity.spillover import neighbourhood, positive_level
 from islet_imaging.positivity.threshold import Status, Threshold
-from islet_imaging.positivity.weights import FLOOR, NETWORK_WEIGHTS, WEIGHTS, Learned
-from islet_imaging.protocol import NETWORK_FEATURE, CallMethod
+from islet_imaging.positivity.weights import BY_LEVELS, BY_NETWORK, FLOOR, Learned
+from islet_imaging.protocol import CallMethod
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,8 +132,8 @@ def fit_cells(
     feature : str
         Name of the derived column that the cut acts on; ``column`` if empty.
     method : str
-        "levels"; "network", the same on the network's own light together with what it says of each
-        picture; or a method of :func:`fit_threshold`, which then works on own levels.
+        "levels"; "network", which adds what the positivity network says of each cell; or a method
+        of :func:`fit_threshold`, which then works on own levels.
     value, quantile, min_control_cells, min_control_images
         As in :func:`fit_threshold`.
     spillover : bool
@@ -154,8 +155,6 @@ def fit_cells(
     name = feature or column
     if not usable.any():
         return _nothing(name, column, "no cell could be measured")
-    # the network's own light is free of neighbours' light already
-    spillover = spillover and not column.endswith(NETWORK_FEATURE)
     around = neighbourhood(cells) if spillover else None
     levels = stain_levels(cells, column, control=control, spillover=spillover, around=around)
     own = levels.own(level, around) if around is not None else level
@@ -163,8 +162,10 @@ def fit_cells(
     dark, images = _control_levels(control, column)
     if method in ("levels", "network"):
         held = dark if levels.source == "controls" else np.empty(0)
-        learned = NETWORK_WEIGHTS if method == "network" else (WEIGHTS, 0.0)
+        learned = BY_NETWORK if method == "network" else BY_LEVELS
         fitted = _by_levels(own, levels, held, images, name, bootstrap, learned)
+        if fitted.network_weight:
+            fitted = _with_light(fitted, cells, column, control)
         if held.size:
             fitted = _few(fitted, images, min_control_cells, min_control_images)
     else:
@@ -191,6 +192,16 @@ def fit_cells(
         per_image=method in ("levels", "network") and not levels.comparable,
         reason=f"{fitted.reason}; {levels.note}" if levels.note else fitted.reason,
     )
+
+
+def _with_light(
+    fitted: Threshold, cells: pd.DataFrame, column: str, control: pd.DataFrame | None
+) -> Threshold:
+    """The run's levels of the light that the network says is each cell's own."""
+    name = f"{marker_of(column)}_network_own"
+    light = stain_levels(cells, name, control=control, spillover=False)
+    bright = max(light.positive or 0.0, FLOOR * light.scale)
+    return dataclasses.replace(fitted, network_zero=light.zero, network_bright=bright)
 
 
 def _nothing(feature: str, column: str, reason: str) -> Threshold:
@@ -328,7 +339,8 @@ def _model(
         bright=bright,
         # without clearly positive cells nothing tells how bright one would be: controls alone
         weights=learned[0] if positive is not None else (0.0, mix_slope, 0.0, -FLOOR_ODDS),
-        picture_weight=learned[1],
+        network_weight=learned[1] if positive is not None else 0.0,
+        picture_weight=learned[2] if positive is not None else 0.0,
         mix_soft=soft,
         mix_slope=mix_slope,
         mix_cut=mix_cut,

@@ -348,13 +348,14 @@ def _darkest(cells: pd.DataFrame, level: Floats, usable: NDArray[np.bool_]) -> f
 
 def _clipped(cells: pd.DataFrame, column: str) -> bool:
     """Whether every image has cells with clipped pixels, as stretched images have."""
-    name = f"{_marker(column)}_saturated"
+    name = f"{marker_of(column)}_saturated"
     if name not in cells.columns or "image" not in cells.columns:
         return False
     return bool((cells.groupby("image")[name].max() > 0).all())
 
 
-def _marker(column: str) -> str:
+def marker_of(column: str) -> str:
+    """Marker of a feature's column."""
     for feature in ("_ring_", "_sector_", "_nucleus_", "_network_"):
         column = column.split(feature)[0]
     return column
@@ -362,7 +363,7 @@ def _marker(column: str) -> str:
 
 def _unlike(cells: pd.DataFrame, column: str, positive: float | None) -> str:
     """In words, if the images do not look like one camera setting; else ""."""
-    name = f"{_marker(column)}_background"
+    name = f"{marker_of(column)}_background"
     if "image" in cells.columns and len(set(cells["image"])) > 1 and _clipped(cells, column):
         return "every image is clipped: scaled for display or overexposed"
     if positive is None or name not in cells.columns or "image" not in cells.columns:

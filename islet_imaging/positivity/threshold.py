@@ -70,9 +70,13 @@ class Threshold:
         Spill-over of the run and the level above which light spills, as that correction uses them.
     per_image : bool
         Whether images are not comparable, so that levels are read again from each.
-    picture_weight : float
-        Weight of what the positivity network says of a cell from its picture alone, in log odds;
-        0 where it was not asked.
+    network_zero, network_bright : float
+        Levels of negative and, above them, of positive cells of the light that the positivity
+        network says is the cell's own.
+    network_weight, picture_weight : float
+        Where the network was asked, log odds has two more terms: network_weight * log((light -
+        network_zero) / network_bright + 0.05), and picture_weight * what it says of the picture
+        alone, in log odds.
 
     Examples
     --------
@@ -111,6 +115,9 @@ class Threshold:
     spill_far: float = 0.0
     spill_zero: float = 0.0
     per_image: bool = False
+    network_zero: float = 0.0
+    network_bright: float = 1.0
+    network_weight: float = 0.0
     picture_weight: float = 0.0
 
     @property
@@ -119,7 +126,12 @@ class Threshold:
         return self.value is not None
 
     def probability(
-        self, values: ArrayLike, removed: ArrayLike = 0.0, picture: ArrayLike = 0.0
+        self,
+        values: ArrayLike,
+        removed: ArrayLike = 0.0,
+        *,
+        network: ArrayLike | None = None,
+        picture: ArrayLike = 0.0,
     ) -> Floats:
         """Probability of being positive.
 
@@ -129,6 +141,9 @@ class Threshold:
             Own levels, in units of the feature.
         removed : array_like
             Light of neighbours that was taken away to get them.
+        network : array_like, optional
+            Own light that the network gives each cell; where it is NaN, or not given, it is taken
+            to say the same as the level.
         picture : array_like
             Log odds that the network gives each cell from its picture alone.
 
@@ -148,23 +163,33 @@ class Threshold:
         if self.value is None:
             return np.where(np.isfinite(x), 0.5, np.nan)
         taken = np.maximum(np.asarray(removed, dtype=np.float64), 0)
-        odds = self.log_odds(x - self.zero, taken)
+        light = None
+        if network is not None:
+            light = (
+                np.asarray(network, dtype=np.float64) - self.network_zero
+            ) / self.network_bright
+        odds = self.log_odds(x - self.zero, taken, light)
         if self.picture_weight:
             seen = np.clip(np.asarray(picture, dtype=np.float64), -PICTURE_LIMIT, PICTURE_LIMIT)
             odds = odds + self.picture_weight * seen
         out: Floats = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
         return out
 
-    def log_odds(self, own: Floats, removed: ArrayLike = 0.0) -> Floats:
+    def log_odds(
+        self, own: Floats, removed: ArrayLike = 0.0, light: Floats | None = None
+    ) -> Floats:
         """Log odds of being positive, for levels above ``zero``; see ``weights``."""
         w = self.weights
         odds = w[1] * np.arcsinh(own / self.soft) + w[3]
+        share = np.maximum(own, 0) / self.bright
         if w[0]:
-            share = np.maximum(own, 0) / self.bright
             odds = odds + w[0] * np.log(share + 0.05 + 0.1 * np.asarray(removed) / self.bright)
         if w[2]:
             mix = self.mix_slope * (np.arcsinh(own / self.mix_soft) - self.mix_cut)
             odds = odds + w[2] * np.arcsinh(mix / 2)
+        if self.network_weight:
+            seen = share if light is None else np.where(np.isfinite(light), light, share)
+            odds = odds + self.network_weight * np.log(np.maximum(seen, 0) + 0.05)
         out: Floats = np.asarray(odds, dtype=np.float64)
         return out
 

@@ -12,13 +12,15 @@ the typical positive cell than in the phantoms.
 from __future__ import annotations
 
 Weights = tuple[float, float, float, float]
-Learned = tuple[Weights, float]
+Learned = tuple[Weights, float, float]
 
 #: of log(own / bright + 0.05 + 0.1 * spill / bright), asinh(own / soft), asinh(mix / 2), constant
 WEIGHTS: Weights = (1.818, 0.524, 0.286, 1.172)
-#: the same of the network's own light, and the weight of its log odds from the picture alone
-NETWORK_WEIGHTS: Learned = ((1.387, 0.370, 0.283, 1.109), 0.231)
+#: without and with the network: the four, then the weights of the own light that it sees and of its
+#: log odds from the picture alone
+BY_LEVELS: Learned = (WEIGHTS, 0.0, 0.0)
+BY_NETWORK: Learned = ((1.471, 0.0, 0.0, 5.117), 1.297, 0.390)
 #: where no cut can be had: log odds = slope * picture + constant
-PICTURE_ALONE = (1.149, -0.039)
+PICTURE_ALONE = (1.084, -0.106)
 #: the positive level is taken to be at least this many spreads of negative cells
 FLOOR = 15.0
