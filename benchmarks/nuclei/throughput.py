@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,8 @@ CORES = usable_cores()
 class Table:
     """Rows of the table, printed as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, side: int) -> None:
+        self.side = side
         self.rows: list[dict[str, object]] = []
 
     def add(
@@ -72,7 +74,13 @@ class Table:
         table = table.round(3)
         RESULTS.mkdir(exist_ok=True)
         table.to_csv(RESULTS / "throughput.csv", index=False)
-        lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+        load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+        lines = [
+            f"Picture of {self.side} px; load of the machine at the end {load}, {CORES} cores. "
+            "Where the load is more than the cores, only `cpu_s_per_mpx` of one thread holds.",
+            "",
+        ]
+        lines += ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
         lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.to_numpy()]
         (RESULTS / "throughput.md").write_text("\n".join(lines) + "\n")
 
@@ -96,7 +104,7 @@ def main() -> None:
     )
     quarter = made.image.channel("DAPI")
     block = np.random.default_rng(0).random((1, 1, 512, 512), dtype=np.float32)
-    table = Table()
+    table = Table(args.side)
     _methods(table, quarter)
     _engines(table, block)
     if args.peers:
