@@ -24,21 +24,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--taught", type=Path, help="a run that taught a network, for its picture")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         # on a copy, so that the run itself is not corrected
         run = Path(folder) / arguments.run.resolve().name
         shutil.copytree(arguments.run, run)
-        take(run, arguments.out)
+        (run / "corrections.jsonl").unlink(missing_ok=True)
+        take(run, arguments.out, arguments.taught)
 
 
-def take(run: Path, out: Path) -> None:
+def take(run: Path, out: Path, taught: Path | None) -> None:
     """Take all pictures."""
     import napari
     from napari_islet_imaging import open_review
     from napari_islet_imaging.cells_widget import CellsWidget
     from napari_islet_imaging.score_widget import ScoreWidget
+    from napari_islet_imaging.session import ReviewSession
     from napari_islet_imaging.teach_widget import TeachWidget
     from PIL import Image
     from qtpy.QtWidgets import QApplication
@@ -71,14 +74,15 @@ def take(run: Path, out: Path) -> None:
     session.view.centre_on_focus()
     picture("napari-understand")
     viewer.window.remove_dock_widget(cells)
-    teach = TeachWidget(viewer, session)
-    viewer.window.add_dock_widget(teach, name="Teach the network", area="right")
-    for found in sorted(run.glob(".work/teach/*/comparison.json")):
-        teach.name_edit.setText(found.parent.name)
-        taught = json.loads(found.read_text("utf-8"))
-        teach.show_result({**taught, "model": str(found.parent / "model")})
-    picture("napari-teach")
-    viewer.window.remove_dock_widget(teach)
+    if taught is not None:
+        teach = TeachWidget(viewer, ReviewSession(Run.open(taught)))
+        viewer.window.add_dock_widget(teach, name="Teach the network", area="right")
+        for found in sorted(taught.glob(".work/teach/*/comparison.json")):
+            teach.name_edit.setText(found.parent.name)
+            said = json.loads(found.read_text("utf-8"))
+            teach.show_result({**said, "model": str(found.parent / "model")})
+        picture("napari-teach")
+        viewer.window.remove_dock_widget(teach)
     score = ScoreWidget(viewer)
     viewer.window.add_dock_widget(score, name="Score an image", area="right")
     from napari_islet_imaging import words

@@ -88,6 +88,8 @@ def image_flags(session: ReviewSession) -> list[str]:
 def cell(session: ReviewSession) -> str:
     """The cell in focus."""
     row = session.row(session.focus) if session.focus else None
+    if row is None and not session.queue:
+        return "Nothing unsure or flagged is left. Click any cell in the image to correct it."
     if row is None:
         return "No cell in focus. Press N, or click a cell in the image."
     marker = session.marker
