@@ -253,7 +253,8 @@ def _image_rows(sheet: SampleSheet, outcomes: Mapping[str, Outcome]) -> list[Ima
                 tuple(Flag.from_dict(f) for f in o.flags),
                 o.record,
                 dict(s.extra),
-                tuple(str(p) for p in s.paths),
+                # a run is opened from anywhere
+                tuple(str(p.resolve()) for p in s.paths),
             )
         )
     rows += [

@@ -201,6 +201,16 @@ def test_a_wrong_row_of_the_sheet_costs_its_image_only(folder: Path, tmp_path: P
     assert (images["status"] == "scored").sum() == len(sheet) - 1
 
 
+def test_a_run_made_from_a_relative_path_opens_from_anywhere(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    run = score_folder("d1", tmp_path / "run", protocol=PROTOCOL, workers=1)
+    monkeypatch.chdir(tmp_path)
+    assert run.read_image("low.ome.tif").channel_names == ("DAPI", "INS")
+    assert 'id="gallery"' in (resummarise(run).path / "report.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize("make", ["missing", "empty"])
 def test_nothing_to_score_is_said(tmp_path: Path, make: str) -> None:
     folder = tmp_path / "f"

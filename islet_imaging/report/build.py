@@ -27,6 +27,7 @@ from islet_imaging.report.words import (
     clean,
     count,
     esc,
+    moment,
     number,
     percent,
     plural,
@@ -110,7 +111,7 @@ def _opening(data: ReportData) -> str:
         parts.append(f"{plural(len(images) - scored, 'image')} not scored")
     when = data.provenance.get("made")
     if when:
-        parts.append(clean(when))
+        parts.append(moment(when))
     serious = [sum(f.severity == s for f in data.flags) for s in ("block", "warning")]
     seen = [
         f'<a href="#flags">{esc(text)}</a>'

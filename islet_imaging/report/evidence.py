@@ -16,7 +16,7 @@ from islet_imaging.report.words import clean, esc, folded, missing, number, plur
 
 #: messages of one kind, and panels of thresholds, shown before the rest is folded away
 SHOWN, PANELS = 4, 6
-SEVERITY_WORDS = {"block": "Do not use", "warning": "Look at this", "info": "Note"}
+SEVERITY_WORDS = {"block": "Serious", "warning": "Look at this", "info": "Note"}
 
 
 def flags_section(data: ReportData) -> str:
@@ -55,7 +55,7 @@ def _named(image: Any, message: Any) -> str:
 def _flag_group(code: str, flags: list[Flag]) -> str:
     severity = flags[0].severity
     items = [f"<li>{esc(_named(flag.image, flag.message))}</li>" for flag in flags]
-    head = f"<b>{SEVERITY_WORDS[severity]}</b>{esc(code.replace('_', ' '))}"
+    head = f"<b>{SEVERITY_WORDS[severity]}:</b>{esc(code.replace('_', ' '))}"
     if len(flags) > 1:
         head += f" ({len(flags)})"
     body = f"<ul>{''.join(items[:SHOWN])}</ul>"

@@ -176,9 +176,10 @@ def headline_figure(
                 ax.scatter(
                     one,
                     lanes[clean(batch)] + _spread(one, 0.5 / max(1, len(own))),
-                    s=7,
+                    s=11,
                     color=colour,
-                    alpha=0.3,
+                    # many faint dots make a density, a few must be seen one by one
+                    alpha=0.6 if one.size <= 20 else 0.3,
                     linewidths=0,
                 )
             if not missing(row["ci_low"]) and not missing(row["ci_high"]):

@@ -180,7 +180,7 @@ _COMPARED = (
     ("reference", "Against", clean),
     ("design", "Design", clean),
     ("n_batches", "Batches", count),
-    ("n_reference", "Batches, reference", count),
+    ("n_reference", "of reference", count),
     ("effect_pp", "Difference, points", points),
     ("effect_low_pp", "From", points),
     ("effect_high_pp", "To", points),
@@ -228,6 +228,12 @@ def _difference(data: ReportData, row: Mapping[Any, Any]) -> str:
         text += f", {esc(row['design'])} by batch" if row["design"] == "paired" else ", unpaired"
     if not missing(row.get("p_holm")):
         text += f"; p = {esc(number(row['p_holm']))} after Holm's correction"
+    floor = row.get("p_permutation_floor", float("nan"))
+    if not missing(floor) and float(floor) > 1 - data.protocol.statistics.level:
+        text += (
+            f". With so few batches an exact test cannot go below p = {esc(number(floor))}: the "
+            "small p rests on the t distribution"
+        )
     return text + "."
 
 

@@ -9,7 +9,7 @@ must be.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from islet_imaging.report.data import ReportData
 from islet_imaging.report.words import (
@@ -18,29 +18,26 @@ from islet_imaging.report.words import (
     esc,
     interval,
     missing,
-    number,
     percent,
     plural,
     table,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _COLUMNS = (
     ("condition", "Condition", clean),
     ("marker", "Marker", clean),
     ("raw_fraction", "Raw", percent),
-    ("raw_low", "From", percent),
-    ("raw_high", "To", percent),
+    ("raw_interval", "Interval", clean),
     ("fraction", "Corrected", percent),
-    ("ci_low", "From", percent),
-    ("ci_high", "To", percent),
-    ("interval", "Intervals", clean),
-    ("status", "Status", clean),
+    ("corrected_interval", "Interval", clean),
+    ("interval", "Both intervals", clean),
     ("sensitivity", "Sensitivity", percent),
     ("specificity", "Specificity", percent),
-    ("n_labelled_positive", "Labelled positive", count),
-    ("n_labelled_negative", "Labelled negative", count),
-    ("sd_inflation", "Width, times", number),
-    ("note", "Note", clean),
+    ("labelled", "Labelled pos. / neg.", clean),
+    ("said", "Note", clean),
 )
 
 
@@ -57,8 +54,29 @@ def validated(data: ReportData) -> str:
         "the uncertainty of both error rates, with labelled cells of one islet taken as alike. "
         "Error rates are taken to be the same in every condition and batch.</p>"
         + said
-        + table(rows, _COLUMNS, caption="Raw and corrected share of positive cells (corrected.csv)")
+        + table(
+            _shown(rows),
+            _COLUMNS,
+            caption="Raw and corrected share of positive cells (corrected.csv)",
+        )
     )
+
+
+def _shown(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with each interval in one cell, so that the table fits a page."""
+    return [
+        {
+            **{str(k): v for k, v in row.items()},
+            "raw_interval": interval(row["raw_low"], row["raw_high"]),
+            "corrected_interval": interval(row["ci_low"], row["ci_high"]),
+            "labelled": f"{count(row['n_labelled_positive'])} / "
+            f"{count(row['n_labelled_negative'])}",
+            "said": "; ".join(
+                n for n in (row["status"].replace("corrected", ""), clean(row["note"])) if n
+            ),
+        }
+        for row in rows.to_dict("records")
+    ]
 
 
 def _sentence(data: ReportData, row: Mapping[Any, Any]) -> str:

@@ -11,6 +11,7 @@ import html
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -110,6 +111,24 @@ def plural(n: Any, noun: str) -> str:
     return f"{count(n)} {noun if not missing(n) and int(n) == 1 else many}"
 
 
+def moment(value: Any) -> str:
+    """A time of the provenance for people; other text as it is.
+
+    Examples
+    --------
+    >>> moment("2026-11-25T07:16:43+00:00")
+    '25 Nov 2026, 07:16 UTC'
+    """
+    text = clean(value)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    zone = f" {when.tzname()}" if when.tzinfo else ""
+    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    return f"{when.day} {months[when.month - 1]} {when.year}, {when:%H:%M}{zone}"
+
+
 def interval(low: Any, high: Any) -> str:
     """``30.1 to 57.5 %``; a dash where there is none."""
     if missing(low) or missing(high):
@@ -147,7 +166,15 @@ def table(
     for key, _, fmt in columns:
         longest = max((len(fmt(row.get(key))) for row in records), default=0)
         # without a least width a sentence would be squeezed to a word a line
-        kinds.append(' class="long"' if longest > 40 else ' class="num"' if fmt in numeric else "")
+        kinds.append(
+            ' class="long"'
+            if longest > 40
+            else ' class="num"'
+            if fmt in numeric
+            else ' class="short"'
+            if longest <= 20
+            else ""
+        )
     head = "".join(
         f'<th scope="col"{kind}>{esc(title)}</th>'
         for (_, title, _), kind in zip(columns, kinds, strict=True)

@@ -118,7 +118,7 @@ def test_flags_failures_and_missing_thresholds_are_said(page: str) -> None:
     assert "No threshold could be estimated." in page
     assert "Fragile:" in page
     assert "3 more" in page  # 7 thick sections, 4 shown
-    assert page.index("Do not use") < page.index("Look at this")
+    assert page.index("Serious:") < page.index("Look at this:")
 
 
 def test_blanks_are_left_for_the_author(page: str) -> None:
@@ -153,6 +153,28 @@ def test_empty_run_still_gives_a_page() -> None:
     parsed(text)
     assert "there is no result" in text
     assert "the file ends early" in text
+
+
+def test_raw_and_corrected_fractions_stand_side_by_side(page: str) -> None:
+    assert "summarize RUN --draw 500" in page
+    row = {
+        "condition": "a", "marker": "INS", "raw_fraction": 0.41, "raw_low": 0.3, "raw_high": 0.5,
+        "fraction": 0.388, "ci_low": 0.27, "ci_high": 0.49, "interval": "over batches",
+        "status": "corrected", "sensitivity": 0.9, "specificity": 0.95,
+        "n_labelled_positive": 210, "n_labelled_negative": 301, "sd_inflation": 1.18, "note": "",
+    }  # fmt: skip
+    nothing = dict.fromkeys(("fraction", "ci_low", "ci_high", "sensitivity"), float("nan"))
+    refused = {**row, **nothing, "condition": "b", "status": "refused", "note": "too <few>"}
+    below = {**row, "condition": "c", "status": "below the detection limit", "fraction": 0.0}
+    table = pd.DataFrame([row, refused, below])
+    text = build_report(dataclasses.replace(report_data(), validation=table))
+    assert "--draw 500" not in text
+    assert "raw 41.0 %" in text
+    assert "27.0 to 49.0 %" in text
+    assert "from 210 positive cells and 301 negative cells" in text
+    assert "<b>Not corrected:</b> too &lt;few&gt;." in text
+    assert "Up to 49.0 % cannot be excluded" in text
+    assert "INS: sensitivity 90.0 %, specificity 95.0 %" in text  # methods and checklist
 
 
 def test_one_batch_without_sheet_is_said() -> None:
