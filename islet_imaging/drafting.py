@@ -198,7 +198,9 @@ def draft_protocol(folder: str | Path) -> Draft:
     pattern = find_pattern(image_paths(root))
     images = _images(root, pattern)
     if not images:
-        raise ProtocolError(f"{root}: no images here (TIFF, SVS, NDPI, QPTIFF, PNG, JPEG, CZI, LIF or ND2)")
+        raise ProtocolError(
+            f"{root}: no images here (TIFF, SVS, NDPI, QPTIFF, PNG, JPEG, CZI, LIF or ND2)"
+        )
     sources: list[Source] = []
     failed: list[str] = []
     for image in images[:_MAX_LOOKED_AT]:
