@@ -91,12 +91,22 @@ def fit_marker(
     column = protocol.feature(marker)
     if not filled:
         return _nothing(feature, column, "no cells were found in the samples")
+    cells = pd.concat(filled, ignore_index=True)
+    method = protocol.method(marker)
+    if method == "network" and f"{marker}_network_own" not in cells.columns:
+        if how.method == "network":
+            raise ProtocolError(
+                f"the cells table does not hold what the network says of {marker!r}; add the columns "
+                "of network.positivity.ask_network, or use `method: levels`"
+            )
+        # a table that was measured without the network is called without it
+        method = "levels"
     return fit_cells(
-        pd.concat(filled, ignore_index=True),
+        cells,
         column,
         control=pd.concat(dark, ignore_index=True) if dark else None,
         feature=feature,
-        method=protocol.method(marker),
+        method=method,
         value=how.threshold,
         quantile=how.quantile,
         min_control_cells=how.min_control_cells,
