@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.cut import (
     FLOOR_ODDS,
     fit_threshold,
@@ -96,8 +97,8 @@ def fit_marker(
     if method == "network" and f"{marker}_network_own" not in cells.columns:
         if how.method == "network":
             raise ProtocolError(
-                f"the cells table does not hold what the network says of {marker!r}; add the columns "
-                "of network.positivity.ask_network, or use `method: levels`"
+                f"the cells table does not hold what the network says of {marker!r}; add the "
+                "columns of network.positivity.ask_network, or use `method: levels`"
             )
         # a table that was measured without the network is called without it
         method = "levels"
