@@ -26,7 +26,9 @@ METHODS = {
     "mixture": "a two-component mixture model",
     "otsu": "Otsu's method",
     "manual": "hand",
-    "network": "a trained network",
+    "network": "the levels of negative and positive cells, the negative from controls where there "
+    "were any; each call joins the level with what the network islet-positivity sees in the cell's "
+    "picture",
     "auto": "the best method that the controls allowed",
 }
 
