@@ -64,7 +64,7 @@ def make_experiment(folder: Path, changes: dict[str, Any], seed: int) -> dict[st
         write_ome_tiff(folder / name, made)
         truth[name] = made.truth
         role = "negative_control" if share is None else "sample"
-        rows.append({"file": name, "condition": "", "batch": "1", "role": role})
+        rows.append({"file": name, "condition": "stained", "batch": "1", "role": role})
     sheet = pd.DataFrame(rows)
     taught = sheet[~sheet["file"].isin(["s4.ome.tif", "s5.ome.tif"])]
     fresh = sheet[sheet["file"].isin(["s4.ome.tif", "s5.ome.tif"]) | sheet["role"].ne("sample")]
