@@ -396,7 +396,8 @@ def _cells(cells: pd.DataFrame | None, protocol: Protocol, numbers: ImageNumbers
     if dying > limits.pyknotic_fraction + scatter:
         yield Flag(
             "many_pyknotic",
-            "warning",
+            # the share of a few dozen nuclei is too uncertain to warn of
+            "warning" if uncut >= limits.min_cells else "info",
             f"{_percent(dying)} of the nuclei are small, bright and condensed (limit "
             f"{_percent(limits.pyknotic_fraction)}): dying cells, which take up stain. They are "
             "counted beside, not in the fraction. Report this share.",
