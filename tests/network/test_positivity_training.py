@@ -130,7 +130,7 @@ def test_training_learns_and_says_what_it_learned(tmp_path, monkeypatch, run):
     number, cache, _ = run
     monkeypatch.setattr(
         "islet_imaging.network.positivity_data.staining_run",
-        lambda _, folder: staining_run(number, cache, side_px=96),
+        lambda _, folder, **options: staining_run(number, cache, side_px=96),
     )
     config = PositivityTrainingConfig(
         runs=1, validation_runs=1, crop_px=96, widths=(8, 8, 8, 8), steps=60, batch_size=4,

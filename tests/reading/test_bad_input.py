@@ -224,7 +224,7 @@ def test_time_series_stacks_and_scenes(tmp_path: Path) -> None:
     with tifffile.TiffWriter(file, ome=True) as writer:
         writer.write(STORED[0], metadata={"axes": "YX"})
         writer.write(STORED[1, :20], metadata={"axes": "YX"})
-    with pytest.raises(ImageReadError, match="2 scenes"):
+    with pytest.raises(ImageReadError, match="2 images"):
         read_image(file)
 
 
