@@ -168,7 +168,7 @@ def table(
         # without a least width a sentence would be squeezed to a word a line
         kinds.append(
             ' class="long"'
-            if longest > 40
+            if longest > 30
             else ' class="num"'
             if fmt in numeric
             else ' class="short"'
