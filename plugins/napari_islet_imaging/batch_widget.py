@@ -30,7 +30,15 @@ from napari_islet_imaging import words
 from napari_islet_imaging.jobs import Job
 from napari_islet_imaging.layers import KEY, create
 from napari_islet_imaging.loading import load_session
-from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, in_turns, wrapped
+from napari_islet_imaging.parts import (
+    Legend,
+    Panel,
+    chooser,
+    dock_review,
+    in_thread,
+    in_turns,
+    wrapped,
+)
 from napari_islet_imaging.provisional import ROLE, draw, provisional_calls, provisional_layers
 from napari_islet_imaging.session_view import view_of
 
@@ -247,21 +255,19 @@ class BatchWidget(Panel):
 
     def look(self, image: str) -> None:
         """Show an image of the running run with provisional calls; returns at once."""
-        from napari.qt.threading import create_worker
-
         parameters = self._parameters
         if not parameters or self._looking:
             return
         self._looking = True
         self.looked.setText(f"Calling {image} by what is measured so far…")
 
-        def failed(error: Exception) -> None:
+        def failed(message: str) -> None:
             self._looking = False
-            self.looked.setText(str(error))
+            self.looked.setText(message)
 
-        create_worker(
-            lambda: read_provisional(parameters, image, tuple(self._measured)),
-            _connect={"returned": self._show_provisional, "errored": failed},
+        measured = tuple(self._measured)
+        in_thread(
+            lambda: read_provisional(parameters, image, measured), self._show_provisional, failed
         )
 
     def _show_provisional(self, found: tuple[Provisional, list[Any]]) -> None:

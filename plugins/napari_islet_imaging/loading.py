@@ -40,8 +40,7 @@ def load_session(
     show : bool
         Whether to open an image: the one that the queue begins with.
     """
-    from napari.qt.threading import create_worker
-
+    from napari_islet_imaging.parts import in_thread
     from napari_islet_imaging.session_view import prepare, view_of
 
     def read() -> tuple[ReviewSession, Any]:
@@ -66,6 +65,4 @@ def load_session(
         else:
             view.take(*image, lambda: then(session))
 
-    create_worker(
-        read, _connect={"returned": hand_over, "errored": lambda error: failed(str(error))}
-    )
+    in_thread(read, hand_over, failed)

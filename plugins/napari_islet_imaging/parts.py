@@ -213,6 +213,26 @@ def in_turns(steps: list[Callable[[], object]]) -> None:
         QTimer.singleShot(TURN_MS, one)
 
 
+def in_thread(
+    work: Callable[[], Any], then: Callable[[Any], object], failed: Callable[[str], object]
+) -> None:
+    """Do something in a thread and hand what it gives, or its message, to the window's own."""
+    from napari.qt.threading import create_worker
+
+    def guarded() -> tuple[bool, Any]:
+        # napari 0.9 trips over a worker that raises when PySide6 draws the window
+        try:
+            return True, work()
+        except Exception as error:
+            return False, str(error)
+
+    def done(found: tuple[bool, Any]) -> None:
+        went_well, given = found
+        (then if went_well else failed)(given)
+
+    create_worker(guarded, _connect={"returned": done})
+
+
 def dock_review(viewer: napari.Viewer, session: ReviewSession) -> None:
     """Open the review of a session as a tab on the right, or bring it to the front."""
     from napari_islet_imaging.review_widget import ReviewWidget

@@ -17,7 +17,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_islet_imaging import layers as make
-from napari_islet_imaging.parts import TURN_MS
+from napari_islet_imaging.parts import TURN_MS, in_thread
 
 if TYPE_CHECKING:
     import napari
@@ -118,19 +118,17 @@ class SessionView:
         failed : callable
             Gets the message of what went wrong; the image before stays open.
         """
-        from napari.qt.threading import create_worker
-
         if self.opening:
             return
         self.opening = name
 
-        def stop(error: Exception) -> None:
+        def stop(message: str) -> None:
             self.opening = ""
-            failed(str(error))
+            failed(message)
 
-        create_worker(
-            lambda: prepare(self.session, name, [*self.viewer.layers]),
-            _connect={"returned": lambda found: self.take(*found, then), "errored": stop},
+        there = [*self.viewer.layers]
+        in_thread(
+            lambda: prepare(self.session, name, there), lambda found: self.take(*found, then), stop
         )
 
     def take(
