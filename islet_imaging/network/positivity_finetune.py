@@ -101,7 +101,7 @@ def finetune_positivity(
     marker: str | None = None,
     model: str = "islet-positivity",
     held_out_share: float = 0.25,
-    steps: int = 240,
+    steps: int = 400,
     seed: int = 0,
     threads: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -175,7 +175,7 @@ def finetune_positivity(
         LoopConfig(
             steps=steps,
             batch_size=8,
-            learning_rate=5e-4,
+            learning_rate=1e-3,
             ema_decay=0.98,
             seed=seed,
             threads=threads,
@@ -196,7 +196,7 @@ def finetune_positivity(
         new,
         described,
         version=f"{start.version}+finetuned",
-        settings={"working_pixel_um": WORKING_PIXEL_UM},
+        settings={"working_pixel_um": WORKING_PIXEL_UM, "taught": marker},
         training=about,
     )
     reference = run_samples(REFERENCE, cache, side_px=SIDE_PX)

@@ -40,6 +40,9 @@ on the development images, where estimates are 1.0 (cultures) to 1.25 (tissue) t
 CROWD = 0.18
 """How much the number of nuclei found at a scale speaks for it: exponent of that number."""
 
+ENOUGH = 200
+"""More nuclei than this do not speak louder."""
+
 RANGE_PX = (3.0, 300.0)
 """Estimates stay within these diameters."""
 
@@ -102,8 +105,9 @@ def estimate_diameter(
             continue
         # how far off the working diameter the network's own answer is, in octaves
         off = abs(np.log2(found / diameter))
-        # seen from far enough, an islet looks like one large nucleus: many small ones weigh more
-        score = strength * float(np.exp(-((off / 0.6) ** 2))) * n**CROWD
+        # seen from far enough, an islet looks like one large nucleus: many small ones weigh more,
+        # up to a number
+        score = strength * float(np.exp(-((off / 0.6) ** 2))) * min(n, ENOUGH) ** CROWD
         if score > evidence:
             best, evidence = diameter, score
     if evidence == 0:
@@ -132,6 +136,7 @@ def _look(
     zoom = WORKING_DIAMETER_PX / diameter
     areas: list[NDArray[np.float64]] = []
     strength, seen = 0.0, 0
+    inner, outer, n_inner = 0.0, 0.0, 0
     for rows, columns in _windows(shape, zoom)[:windows]:
         r = input_range(*rows, zoom, shape[0])
         c = input_range(*columns, zoom, shape[1])
@@ -147,6 +152,11 @@ def _look(
         strength += float(len(found.centres) and 20 * centre[tuple(found.centres.T)].sum())
         strength -= float(((probability > 0.2) & (probability < 0.8)).sum()) * 0.5
         seen += probability.size
+        inner, outer = (
+            inner + float(image[::2, ::2][inside].sum()),
+            outer + float(image[::2, ::2][~inside].sum()),
+        )
+        n_inner += int(inside.sum())
         if len(found.centres):
             counts = np.bincount(found.labels.ravel(), weights=probability.ravel())
             weight = np.asarray(counts[1:], np.float64)
@@ -162,7 +172,9 @@ def _look(
         return float("nan"), 0.0, 0
     area = np.concatenate(areas) * 4 / zoom**2
     diameter = float(np.median(2 * np.sqrt(area / np.pi)))
-    return diameter, max(strength / seen, 1e-6), len(area)
+    # the grain of an image is taken for nuclei too, but does not stand out as they do
+    contrast = inner / max(n_inner, 1) - outer / max(seen - n_inner, 1)
+    return diameter, max(strength / seen * max(contrast, 0.0), 1e-6), len(area)
 
 
 def _windows(shape: tuple[int, int], zoom: float) -> list[tuple[tuple[int, int], tuple[int, int]]]:

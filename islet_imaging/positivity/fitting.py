@@ -38,7 +38,13 @@ from islet_imaging.positivity.levels import (
 from islet_imaging.positivity.mixture import robust_negative
 from islet_imaging.positivity.spillover import neighbourhood, positive_level
 from islet_imaging.positivity.threshold import Status, Threshold
-from islet_imaging.positivity.weights import BY_LEVELS, BY_NETWORK, FLOOR, Learned
+from islet_imaging.positivity.weights import (
+    BY_LEVELS,
+    BY_NETWORK,
+    BY_TAUGHT,
+    FLOOR,
+    Learned,
+)
 from islet_imaging.protocol import CallMethod
 
 if TYPE_CHECKING:
@@ -102,6 +108,11 @@ def fit_marker(
             )
         # a table that was measured without the network is called without it
         method = "levels"
+    learned = BY_NETWORK
+    if method == "network":
+        from islet_imaging.network.weights import load_model
+
+        learned = BY_TAUGHT if load_model(how.model).settings.get("taught") else BY_NETWORK
     return fit_cells(
         cells,
         column,
@@ -113,6 +124,7 @@ def fit_marker(
         min_control_cells=how.min_control_cells,
         min_control_images=how.min_control_images,
         spillover=how.spillover,
+        learned=learned,
     )
 
 
@@ -129,6 +141,7 @@ def fit_cells(
     min_control_images: int = 2,
     spillover: bool = True,
     bootstrap: int = 50,
+    learned: Learned = BY_NETWORK,
 ) -> Threshold:
     """Fit levels, spill-over and cut on the cells of one staining run.
 
@@ -151,6 +164,8 @@ def fit_cells(
         Whether neighbours' light is taken away.
     bootstrap : int
         Number of resamples for the interval; 0 for none.
+    learned : tuple
+        Weights of ``method="network"``; see :mod:`islet_imaging.positivity.weights`.
 
     Returns
     -------
@@ -173,8 +188,8 @@ def fit_cells(
     dark, images = _control_levels(control, column)
     if method in ("levels", "network"):
         held = dark if levels.source == "controls" else np.empty(0)
-        learned = BY_NETWORK if method == "network" else BY_LEVELS
-        fitted = _by_levels(own, levels, held, images, name, bootstrap, learned)
+        joined = learned if method == "network" else BY_LEVELS
+        fitted = _by_levels(own, levels, held, images, name, bootstrap, joined)
         if fitted.network_weight:
             fitted = _with_light(fitted, cells, column, control)
         if held.size:
