@@ -174,6 +174,7 @@ def finetune_positivity(
         positivity_loss,
         LoopConfig(
             steps=steps,
+            checkpoint_every=50,
             batch_size=8,
             learning_rate=1e-3,
             ema_decay=0.98,
