@@ -42,7 +42,7 @@ MIN_CELLS = 40
 MIN_OF_EACH = 8
 
 #: rendered runs mixed in, and others that judge what was forgotten; no training saw these numbers
-REHEARSED = range(100_000, 100_006)
+REHEARSED = range(100_000, 100_012)
 REFERENCE = range(100_100, 100_106)
 SIDE_PX = 288
 #: images of controls that each staining run is judged with, at most
@@ -169,14 +169,14 @@ def finetune_positivity(
             size_px=128,
             seed=seed,
             preferred=[s for s in samples if s is not None],
-            preferred_share=0.6,
+            preferred_share=0.4,
         ),
         positivity_loss,
         LoopConfig(
             steps=steps,
             checkpoint_every=50,
             batch_size=8,
-            learning_rate=1e-3,
+            learning_rate=7e-4,
             ema_decay=0.98,
             seed=seed,
             threads=threads,
@@ -197,7 +197,7 @@ def finetune_positivity(
         new,
         described,
         version=f"{start.version}+finetuned",
-        settings={"working_pixel_um": WORKING_PIXEL_UM, "taught": marker},
+        settings={"working_pixel_um": WORKING_PIXEL_UM},
         training=about,
     )
     reference = run_samples(REFERENCE, cache, side_px=SIDE_PX)

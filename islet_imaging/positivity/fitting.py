@@ -41,7 +41,6 @@ from islet_imaging.positivity.threshold import Status, Threshold
 from islet_imaging.positivity.weights import (
     BY_LEVELS,
     BY_NETWORK,
-    BY_TAUGHT,
     FLOOR,
     Learned,
 )
@@ -108,11 +107,6 @@ def fit_marker(
             )
         # a table that was measured without the network is called without it
         method = "levels"
-    learned = BY_NETWORK
-    if method == "network":
-        from islet_imaging.network.weights import load_model
-
-        learned = BY_TAUGHT if load_model(how.model).settings.get("taught") else BY_NETWORK
     return fit_cells(
         cells,
         column,
@@ -124,7 +118,6 @@ def fit_marker(
         min_control_cells=how.min_control_cells,
         min_control_images=how.min_control_images,
         spillover=how.spillover,
-        learned=learned,
     )
 
 
@@ -141,7 +134,6 @@ def fit_cells(
     min_control_images: int = 2,
     spillover: bool = True,
     bootstrap: int = 50,
-    learned: Learned = BY_NETWORK,
 ) -> Threshold:
     """Fit levels, spill-over and cut on the cells of one staining run.
 
@@ -164,8 +156,6 @@ def fit_cells(
         Whether neighbours' light is taken away.
     bootstrap : int
         Number of resamples for the interval; 0 for none.
-    learned : tuple
-        Weights of ``method="network"``; see :mod:`islet_imaging.positivity.weights`.
 
     Returns
     -------
@@ -188,8 +178,8 @@ def fit_cells(
     dark, images = _control_levels(control, column)
     if method in ("levels", "network"):
         held = dark if levels.source == "controls" else np.empty(0)
-        joined = learned if method == "network" else BY_LEVELS
-        fitted = _by_levels(own, levels, held, images, name, bootstrap, joined)
+        learned = BY_NETWORK if method == "network" else BY_LEVELS
+        fitted = _by_levels(own, levels, held, images, name, bootstrap, learned)
         if fitted.network_weight:
             fitted = _with_light(fitted, cells, column, control)
         if held.size:

@@ -20,9 +20,6 @@ WEIGHTS: Weights = (1.818, 0.524, 0.286, 1.172)
 #: log odds from the picture alone
 BY_LEVELS: Learned = (WEIGHTS, 0.0, 0.0)
 BY_NETWORK: Learned = ((1.471, 0.0, 0.0, 5.117), 1.297, 0.390)
-#: a network that was taught the stain knows it from examples: its picture counts as much as all of
-#: the above (half of BY_NETWORK and half of PICTURE_ALONE)
-BY_TAUGHT: Learned = ((0.735, 0.0, 0.0, 2.506), 0.648, 0.737)
 #: where no cut can be had: log odds = slope * picture + constant
 PICTURE_ALONE = (1.084, -0.106)
 #: the positive level is taken to be at least this many spreads of negative cells
