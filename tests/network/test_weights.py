@@ -11,7 +11,6 @@ from islet_imaging.errors import ModelError
 from islet_imaging.network.engine import OnnxEngine
 from islet_imaging.network.weights import load_model
 
-
 SHIPPED = ("islet-nuclei", "islet-positivity")
 
 
