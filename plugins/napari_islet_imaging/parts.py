@@ -220,7 +220,7 @@ def in_thread(
     from napari.qt.threading import create_worker
 
     def guarded() -> tuple[bool, Any]:
-        # napari 0.9 trips over a worker that raises when PySide6 draws the window
+        # napari 0.9 trips over a worker that raises under one of the two Qt bindings
         try:
             return True, work()
         except Exception as error:
