@@ -150,7 +150,7 @@ class Positivity:
     """How a marker's calls are made."""
 
     #: "auto" is the network for a marker of the cytoplasm, "levels" for one of the nucleus or where
-    #: a feature is stated
+    #: another feature is stated
     method: CallMethod = "auto"
     #: name or folder of the network
     model: str = "islet-positivity"
@@ -170,6 +170,10 @@ class Positivity:
         _check(
             0 <= self.unsure_low <= 0.5 <= self.unsure_high <= 1,
             "positivity: unsure_low <= 0.5 <= unsure_high",
+        )
+        _check(
+            self.method != "network" or self.feature in (None, "sector_p25"),
+            f"positivity: `method: network` was fitted to sector_p25, not to {self.feature!r}",
         )
         _check(
             (self.method == "manual") == (self.threshold is not None),
@@ -295,7 +299,8 @@ class Protocol:
             return stated
         # thresholds on another feature, or in the nucleus, are nothing the network was shown
         nuclear = self.channel(marker).compartment == "nucleus"
-        return "levels" if nuclear or self.calling(marker).feature else "network"
+        other = self.calling(marker).feature not in (None, "sector_p25")
+        return "levels" if nuclear or other else "network"
 
     def feature(self, marker: str) -> str:
         """Column of the cells table that thresholds of ``marker`` act on."""

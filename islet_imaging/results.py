@@ -139,17 +139,19 @@ def fit_run(
     thresholds: dict[str, dict[str, Threshold]] = {}
     for batch in sorted({r.batch for r in scored}):
         stated = protocol.fitted.get(batch, {})
-        if all(m in stated for m in protocol.markers):
-            thresholds[batch] = {m: Threshold.from_dict(stated[m]) for m in protocol.markers}
+        known = {m: Threshold.from_dict(stated[m]) for m in protocol.markers if m in stated}
+        if len(known) == len(protocol.markers):
+            thresholds[batch] = known
             continue
         own = [r for r in scored if r.batch == batch]
         samples = [r for r in own if r.role in ("sample", "positive_control")]
         controls = [r for r in own if r.role == "negative_control"] or shared
-        thresholds[batch] = fit_stains(
+        fitted = fit_stains(
             [_load(run, r.image, "cells") for r in samples],
             [_load(run, r.image, "cells") for r in controls],
             protocol,
         )
+        thresholds[batch] = {**fitted, **known}
     return thresholds
 
 

@@ -81,3 +81,21 @@ def test_feature_follows_the_compartment() -> None:
     )
     assert protocol.feature("INS") == "INS_sector_p25"
     assert protocol.feature("NKX6.1") == "NKX6.1_nucleus_mean"
+
+
+def test_auto_is_the_network_for_what_it_was_shown():
+    channels = (
+        Channel("DAPI", "dna"),
+        Channel("INS"),
+        Channel("GCG"),
+        Channel("PDX1", compartment="nucleus"),
+    )
+    other = {"GCG": Positivity(feature="ring_p10")}
+    protocol = Protocol(channels, positivity=other)
+    assert [protocol.method(m) for m in protocol.markers] == ["network", "levels", "levels"]
+    assert protocol.asked == {"islet-positivity": ["INS"]}
+    assert protocol.models == ("islet-nuclei", "islet-positivity")
+    with pytest.raises(ProtocolError, match="nucleus"):
+        Protocol(channels, positivity={"PDX1": Positivity(method="network")})
+    with pytest.raises(ProtocolError, match="sector_p25"):
+        Positivity(method="network", feature="ring_mean")

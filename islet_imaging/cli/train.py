@@ -87,8 +87,10 @@ def _finetune(
     model: str | None,
     tell: object,
 ) -> None:
-    from islet_imaging.network.weights import keep_model
+    from islet_imaging.network.weights import check_new_name, keep_model
 
+    if name:
+        check_new_name(name)
     if network is Network.nuclei:
         from islet_imaging.network.nuclei_finetune import finetune_nuclei
 

@@ -143,7 +143,7 @@ def finetune_nuclei(
         tuned,
         new,
         NUCLEI,
-        version=f"{start.version}+finetuned",
+        version=f"{start.version.removesuffix('+finetuned')}+finetuned",
         settings=nuclei_settings(PostprocessConfig(**start.settings["postprocess"])),
         training={"start": start.sha256, "steps": steps, "seed": seed},
     )

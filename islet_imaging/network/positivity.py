@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging.errors import Cancelled, PixelSizeError
+from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
 
 from .inference import HALO_PX, Reader, make_grid
 from .normalise import MAX_SAMPLES, grey_limits
@@ -136,11 +136,17 @@ def answer_columns(
     dict of str to (M,) float64
         ``<marker>_network_own``, ``_network_low``, ``_network_high``, ``_network_odds``.
     """
-    return {
-        f"{marker}_network_{name}": getattr(answers, name)[np.asarray(cells, np.intp) - 1]
-        for marker, answers in said.items()
-        for name in CellAnswers._fields
-    }
+    rows = np.asarray(cells, np.intp) - 1
+    columns = {}
+    for marker, answers in said.items():
+        for name in CellAnswers._fields:
+            values = getattr(answers, name)
+            # a label that is in no picture, as of a nucleus painted out, has no answer
+            column = np.full(len(rows), np.nan)
+            there = (rows >= 0) & (rows < len(values))
+            column[there] = values[rows[there]]
+            columns[f"{marker}_network_{name}"] = column
+    return columns
 
 
 def _reader(plane: NDArray[np.generic]) -> Reader:
@@ -173,7 +179,7 @@ def ask_network_lazy(
     shape : (int, int)
         Of the whole image.
     n_labels : int
-        Largest label.
+        Largest label that is asked about.
     pixel_size_um, model, device, engine, threads, cancelled
         See `ask_network`.
     region : pair of slice, optional
@@ -190,6 +196,12 @@ def ask_network_lazy(
         raise PixelSizeError(f"pixel_size_um must be positive, not {pixel_size_um}")
     if engine is None:
         engine = shared_engine(model, device)
+    shape_of = engine.settings.get("architecture")
+    if shape_of is not None and (shape_of["in_channels"], shape_of["out_channels"]) != (
+        3,
+        N_FIELDS,
+    ):
+        raise ModelError(f"network {model!r} is no positivity network; check `positivity: model`")
     network = engine
     zoom = pixel_size_um / WORKING_PIXEL_UM
     working = (resampled_length(shape[0], zoom), resampled_length(shape[1], zoom))
@@ -257,9 +269,11 @@ def ask_network_lazy(
 
         def take() -> None:
             names, count, found = waiting.pop(0).result()
-            counts[names] += count
+            # blocks that a region only touches hold labels that nobody asked for
+            asked = names <= n_labels
+            counts[names[asked]] += count[asked]
             for name, total in found.items():
-                sums[name][names] += total
+                sums[name][names[asked]] += total[asked]
 
         for rows in grid.rows:
             for columns in grid.columns:

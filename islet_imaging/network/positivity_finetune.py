@@ -13,6 +13,7 @@ that islet are held out, and the comparison says so.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -161,7 +162,8 @@ def finetune_positivity(
     net = start.torch_module()
     assert isinstance(net, architecture.UNet)
     about = {"network": "positivity", "start": start.sha256, "marker": marker, "name": name,
-             "cells": int(cells["taught"].sum()), "steps": steps, "seed": seed}  # fmt: skip
+             "cells": _digest(cells), "steps": steps, "seed": seed}  # fmt: skip
+    _same_teaching(out_dir, about)
     tuned = train(
         net,
         StainCropSource(
@@ -196,7 +198,7 @@ def finetune_positivity(
         tuned,
         new,
         described,
-        version=f"{start.version}+finetuned",
+        version=f"{start.version.removesuffix('+finetuned')}+finetuned",
         settings={"working_pixel_um": WORKING_PIXEL_UM},
         training=about,
     )
@@ -216,6 +218,23 @@ def finetune_positivity(
         json.dumps({k: v for k, v in vars(result).items() if k != "model"}, indent=1)
     )
     return result
+
+
+def _digest(cells: pd.DataFrame) -> str:
+    """Which cells were called how, and which of them are held out."""
+    taught = cells.loc[cells["taught"], ["image", "cell", "truth", "held_out"]]
+    return hashlib.sha256(taught.to_csv(index=False).encode()).hexdigest()
+
+
+def _same_teaching(out_dir: Path, about: dict[str, Any]) -> None:
+    """Refuse to go on with a teaching of other cells: it may have seen those that judge now."""
+    kept = out_dir / "run.json"
+    if (out_dir / "checkpoint.pt").exists() and (
+        not kept.exists() or json.loads(kept.read_text()) != json.loads(json.dumps(about))
+    ):
+        raise ProtocolError(
+            f"{out_dir}: holds a teaching of other calls or settings; give another folder"
+        )
 
 
 def _islets(cells: pd.DataFrame) -> NDArray[np.str_]:
@@ -310,7 +329,7 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
     used = [c.name for c in protocol.channels if c.role != "ignore"]
     flat = run.flat_fields() or None
     made = []
-    for image in wanted:
+    for image in dict.fromkeys(wanted):
         file = run.read_image(image)
         size = file.require_pixel_size()
         raw = {n: np.asarray(file.channel(n)) for n in used}

@@ -112,6 +112,14 @@ def model_hashes(names: Iterable[str]) -> dict[str, str]:
     return {name: load_model(name).sha256 for name in sorted(set(names))}
 
 
+def check_new_name(name: str) -> None:
+    """Raise `ModelError` when a name cannot be given to a network that is to be kept."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ModelError(f"{name!r} cannot name a network; use letters, digits, - and _")
+    if name in model_names():
+        raise ModelError(f"there is a network called {name!r} already; choose another name")
+
+
 def keep_model(folder: Path, name: str) -> Path:
     """Copy a fine-tuned network to the user's folder, so that protocols can name it.
 
@@ -133,10 +141,7 @@ def keep_model(folder: Path, name: str) -> Path:
         When the name cannot be used or the network is damaged.
     """
     load_model(folder)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ModelError(f"{name!r} cannot name a network; use letters, digits, - and _")
-    if name in model_names():
-        raise ModelError(f"there is a network called {name!r} already; choose another name")
+    check_new_name(name)
     kept = user_folder() / name
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_name(f".{name}.part")

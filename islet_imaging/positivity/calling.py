@@ -68,7 +68,12 @@ def call_marker(
     """
     how = protocol.calling(marker)
     return call_cells(
-        cells, marker, threshold, unsure_low=how.unsure_low, unsure_high=how.unsure_high
+        cells,
+        marker,
+        threshold,
+        unsure_low=how.unsure_low,
+        unsure_high=how.unsure_high,
+        spillover=how.spillover,
     )
 
 
@@ -79,6 +84,7 @@ def call_cells(
     *,
     unsure_low: float = 0.2,
     unsure_high: float = 0.8,
+    spillover: bool = True,
 ) -> pd.DataFrame:
     """Call one marker for every cell of a table.
 
@@ -93,6 +99,8 @@ def call_cells(
         taken from that column first; else its ``feature`` is used as it stands.
     unsure_low, unsure_high : float
         Probabilities strictly between them are `unsure`.
+    spillover : bool
+        Whether neighbours' light is taken away where levels are read again from each image.
 
     Returns
     -------
@@ -129,11 +137,23 @@ def call_cells(
             at = np.flatnonzero(names == name)
             one = cells.iloc[at]
             alone = fit_cells(
-                one, column, feature=threshold.feature, method=_alike(threshold), bootstrap=0
+                one,
+                column,
+                feature=threshold.feature,
+                method=_alike(threshold),
+                spillover=spillover,
+                bootstrap=0,
             )
             alone = dataclasses.replace(alone, per_image=False)
             parts.append(
-                call_cells(one, marker, alone, unsure_low=unsure_low, unsure_high=unsure_high)
+                call_cells(
+                    one,
+                    marker,
+                    alone,
+                    unsure_low=unsure_low,
+                    unsure_high=unsure_high,
+                    spillover=spillover,
+                )
             )
             where.append(at)
         return pd.concat(parts).iloc[np.argsort(np.concatenate(where))]
@@ -176,8 +196,13 @@ def _alike(threshold: Threshold) -> CallMethod:
 
 def _said(cells: pd.DataFrame, marker: str, threshold: Threshold) -> tuple[Floats | None, Floats]:
     """Own light and log odds that the network gave each cell; None and 0 where it was not asked."""
-    if threshold.method != "network":
+    if threshold.method != "network" or not len(cells):
         return None, np.zeros(len(cells))
+    if f"{marker}_network_own" not in cells.columns:
+        raise ProtocolError(
+            f"the threshold of {marker} was fitted with the network, which these cells were not "
+            f"shown to; remove {marker} from `fitted`, or measure with `method: network`"
+        )
     light: Floats = cells[f"{marker}_network_own"].to_numpy(dtype=np.float64)
     odds: Floats = cells[f"{marker}_network_odds"].to_numpy(dtype=np.float64)
     return light, np.clip(np.nan_to_num(odds), -PICTURE_LIMIT, PICTURE_LIMIT)

@@ -96,7 +96,11 @@ def fit_marker(
     feature = f"{marker}_own"
     column = protocol.feature(marker)
     if not filled:
-        return _nothing(feature, column, "no cells were found in the samples")
+        nothing = _nothing(feature, column, "no cells were found in the samples")
+        asked = bool(dark) and all(f"{marker}_network_own" in c.columns for c in dark)
+        if protocol.method(marker) == "network" and asked:
+            return dataclasses.replace(nothing, method="network")
+        return nothing
     cells = pd.concat(filled, ignore_index=True)
     method = protocol.method(marker)
     if method == "network" and f"{marker}_network_own" not in cells.columns:

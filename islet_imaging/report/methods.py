@@ -27,8 +27,7 @@ METHODS = {
     "otsu": "Otsu's method",
     "manual": "hand",
     "network": "the levels of negative and positive cells, the negative from controls where there "
-    "were any; each call joins the level with what the network islet-positivity sees in the cell's "
-    "picture",
+    "were any; each call joins the level with what a trained network sees in the cell's picture",
     "auto": "the best method that the controls allowed",
 }
 
@@ -104,7 +103,9 @@ def _pixel_sizes(data: ReportData) -> str:
 def _segmentation(data: ReportData) -> str:
     p = data.protocol
     how = (
-        "the network islet-nuclei" if p.nuclei.method == "network" else "thresholding and watershed"
+        f"the network {clean(p.nuclei.model)}"
+        if p.nuclei.method == "network"
+        else "thresholding and watershed"
     )
     text = (
         f"Nuclei were segmented in the {p.dna} channel by {how}; objects under "
@@ -155,8 +156,12 @@ def _calling(data: ReportData) -> str:
         refused = sum(1 for t in own if missing(t.get("value")))
         if refused:
             text += f" In {plural(refused, 'run')} no threshold could be estimated."
+            if p.method(marker) == "network":
+                text += " There each picture alone decided."
+        if p.method(marker) == "network":
+            text += f" The network was {clean(calling.model)}."
         if calling.spillover:
-            text += " Light of neighbouring cells was estimated from shared borders and removed."
+            text += " Light of neighbouring cells was estimated from distances and removed."
         text += (
             f" Cells with a probability between {calling.unsure_low:g} and "
             f"{calling.unsure_high:g} were called unsure and counted by their probability."

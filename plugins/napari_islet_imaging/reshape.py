@@ -239,8 +239,8 @@ def remeasure(
         row = plain_row(table.iloc[position]) or {}
         cell = int(row["cell"])
         held = session.row(cell)
-        if held is not None and held["corrected_by"]:
-            for marker in session.protocol.markers:
+        for marker in session.protocol.markers:
+            if held is not None and str(held[f"{marker}_reason"]).startswith("called by "):
                 for name in ("probability", "call", "reason"):
                     row[f"{marker}_{name}"] = plain_row(held)[f"{marker}_{name}"]  # type: ignore[index]
         rows[cell] = row

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from islet_imaging.errors import Cancelled, PixelSizeError
+from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
 from islet_imaging.network.positivity import answer_columns, ask_network, ask_network_lazy
 from islet_imaging.network.stain import (
     COARSE,
@@ -108,6 +108,31 @@ def test_a_region_gets_the_answers_of_the_whole(stained, monkeypatch):
     assert len(inside) > 10
     assert np.array_equal(part.own[inside], whole.own[inside])
     assert np.isnan(part.own).any()
+
+
+def test_labels_that_nobody_asked_about_are_left_out(stained):
+    dna, marker, nuclei, _ = stained
+    asked = int(nuclei[:60, :60].max())
+    assert asked < nuclei.max()
+    some = ask_network_lazy(
+        lambda y, x: dna[y, x],
+        {"INS": lambda y, x: marker[y, x]},
+        lambda y, x: nuclei[y, x],
+        nuclei.shape,
+        asked,
+        pixel_size_um=WORKING_PIXEL_UM,
+        engine=MarkerEngine(),
+        region=(slice(0, 60), slice(0, 60)),
+    )["INS"]
+    assert len(some.own) == asked
+    assert some.own[0] == ask(stained).own[0]
+    columns = answer_columns(np.array([1, asked + 5]), {"INS": some})
+    assert np.isnan(columns["INS_network_own"]).tolist() == [False, True]
+
+
+def test_a_network_of_another_kind_is_refused(stained):
+    with pytest.raises(ModelError, match="no positivity network"):
+        ask(stained, engine=None, model="islet-nuclei")
 
 
 def test_labels_with_gaps_get_nan_where_nothing_is(stained):

@@ -85,6 +85,8 @@ def test_teaching_compares_before_it_replaces(
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["marker"] == "INS"
     assert "held-out islets" in (result.model / "README.md").read_text()
 
+    with pytest.raises(ProtocolError, match="another folder"):
+        finetune.finetune_positivity(run.path, tmp_path / "out", name="mine", steps=4, seed=1)
     kept = keep_model(result.model, "mine")
     assert kept.is_relative_to(tmp_path / "kept")
     assert "mine" in model_names()

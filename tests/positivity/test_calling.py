@@ -180,3 +180,16 @@ def test_every_method_fits_and_calls(method):
 def test_missing_feature_is_named():
     with pytest.raises(ProtocolError, match="INS_sector_p25"):
         fit_marker([pd.DataFrame({"y_um": [1.0], "x_um": [1.0]})], [], "INS", PROTOCOL)
+
+
+def test_a_network_threshold_needs_the_networks_columns():
+    from islet_imaging.positivity import call_cells
+    from islet_imaging.positivity.threshold import Threshold
+
+    cells = pd.DataFrame({"INS_sector_p25": [10.0, 500.0]})
+    cut = Threshold("network", "INS_own", 100.0, None, None, "ok", "", zero=100.0, soft=20.0,
+                    measured="INS_sector_p25")  # fmt: skip
+    with pytest.raises(ProtocolError, match="measure with"):
+        call_cells(cells, "INS", cut)
+    said = cells.assign(INS_network_own=[0.0, 400.0], INS_network_odds=[-4.0, 4.0])
+    assert call_cells(said, "INS", cut)["INS_call"].tolist() == ["negative", "positive"]
