@@ -332,4 +332,7 @@ class CellsWidget(Panel):
             positivity={**session.protocol.positivity, marker: how}, fitted=fitted
         )
         write_text(path, protocol.dump())
-        self.headline.setText(f"Saved. Score again with {path} to use this threshold.")
+        alone = ""
+        if session.protocol.method(marker) == "network":
+            alone = " It calls by the level alone, without the network, so numbers will differ."
+        self.headline.setText(f"Saved. Score again with {path} to use this threshold.{alone}")

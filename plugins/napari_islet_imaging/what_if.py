@@ -78,7 +78,8 @@ class ThresholdView:
         probability = table[f"{marker}_probability"].to_numpy(float)
         if self.threshold is not None:
             # what people said of a cell does not move with the threshold; what its level says does
-            people = table["corrected_by"].to_numpy() != ""
+            reason = table[f"{marker}_reason"].astype(str)
+            people = reason.str.startswith("called by ").to_numpy()
             probability = np.where(people, self.threshold.probability(self.values), probability)
         self._odds = _log_odds(probability)
 
