@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
+from islet_imaging.errors import ImageReadError
 
-from islet_imaging.errors import ImageReadError, ProtocolError
-
+from .configuration import read_config
 from .data import (
     CropSource,
     Sample,
@@ -90,17 +89,7 @@ class NucleiTrainingConfig:
     @classmethod
     def from_yaml(cls, path: Path) -> NucleiTrainingConfig:
         """Read a configuration; unknown keys are errors."""
-        values = yaml.safe_load(path.read_text()) or {}
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ProtocolError(
-                f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-            )
-        for key in ("left_out_organs", "scale_jitter", "widths"):
-            if key in values:
-                values[key] = tuple(values[key])
-        return cls(**values)
+        return read_config(cls, path)
 
 
 def training_sources(
@@ -231,23 +220,11 @@ def train_nuclei(
     )
     torch.manual_seed(config.seed)
     net = UNet(UNetConfig(1, N_FIELDS, config.widths))
-    loop = LoopConfig(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        warmup=config.warmup,
-        ema_decay=config.ema_decay,
-        seed=config.seed,
-        workers=config.workers,
-        threads=config.threads,
-        precision=config.precision,
-        validate_every=config.validate_every,
-    )
     return train(
         net,
         crops,
         nuclei_loss,
-        loop,
+        LoopConfig.of(config),
         out_dir,
         validate=_validator(config, data_dir),
         about={"config": asdict(config), "images": {k: len(v) for k, v in sources.items()}},

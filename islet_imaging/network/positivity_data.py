@@ -50,8 +50,6 @@ class StainedSample:
         1 or 0.
     own : (N,) float32
         Own light in units of the marker's limits; NaN where not known.
-    weight : float
-        How much its cells count.
     """
 
     name: str
@@ -60,7 +58,6 @@ class StainedSample:
     nuclei: NDArray[np.int16] = field(repr=False)
     expressed: FloatArray = field(repr=False)
     own: FloatArray = field(repr=False)
-    weight: float = 1.0
 
 
 def make_stained_sample(
@@ -73,7 +70,6 @@ def make_stained_sample(
     cells: NDArray[np.integer],
     expressed: NDArray[Any],
     own: NDArray[Any] | None = None,
-    weight: float = 1.0,
 ) -> StainedSample | None:
     """Bring one marker of one image to the working scale.
 
@@ -90,8 +86,6 @@ def make_stained_sample(
     expressed : (N,) bool
     own : (N,) float, optional
         Own light in grey values.
-    weight : float
-        How much a cell counts.
 
     Returns
     -------
@@ -121,7 +115,6 @@ def make_stained_sample(
         nuclei=index[nuclei[np.ix_(*at)]],
         expressed=np.asarray(expressed, np.float32),
         own=np.asarray(light, np.float32),
-        weight=weight,
     )  # fmt: skip
 
 
@@ -210,7 +203,7 @@ class StainCropSource:
         truth[1, :n] = np.nan_to_num(light)
         truth[2, :n] = np.isfinite(light)
         weight = np.zeros(MAX_CELLS, np.float32)
-        weight[:n] = sample.weight
+        weight[:n] = 1.0
         return {
             "image": network_input(dna, marker),
             "cell": new[np.maximum(half, 0)],

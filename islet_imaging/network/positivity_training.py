@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from islet_imaging.errors import ProtocolError
-
+from .configuration import read_config
 from .positivity_data import StainCropSource, run_samples
 from .stain import N_FIELDS
 
@@ -63,16 +60,7 @@ class PositivityTrainingConfig:
     @classmethod
     def from_yaml(cls, path: Path) -> PositivityTrainingConfig:
         """Read a configuration; unknown keys are errors."""
-        values = yaml.safe_load(path.read_text()) or {}
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ProtocolError(
-                f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-            )
-        if "widths" in values:
-            values["widths"] = tuple(values["widths"])
-        return cls(**values)
+        return read_config(cls, path)
 
 
 def train_positivity(
@@ -111,23 +99,11 @@ def train_positivity(
     log.info("%d images of %d runs, %d to validate", len(samples), config.runs, len(held_out))
     torch.manual_seed(config.seed)
     net = UNet(UNetConfig(3, N_FIELDS, config.widths))
-    loop = LoopConfig(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        warmup=config.warmup,
-        ema_decay=config.ema_decay,
-        seed=config.seed,
-        workers=config.workers,
-        threads=config.threads,
-        precision=config.precision,
-        validate_every=config.validate_every,
-    )
     return train(
         net,
         StainCropSource(samples, size_px=config.crop_px, seed=config.seed),
         positivity_loss,
-        loop,
+        LoopConfig.of(config),
         out_dir,
         validate=lambda averaged: judge(averaged, held_out),
         about={"network": "positivity", "config": asdict(config), "images": len(samples)},

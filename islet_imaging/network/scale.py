@@ -152,10 +152,9 @@ def _look(
         strength += float(len(found.centres) and 20 * centre[tuple(found.centres.T)].sum())
         strength -= float(((probability > 0.2) & (probability < 0.8)).sum()) * 0.5
         seen += probability.size
-        inner, outer = (
-            inner + float(image[::2, ::2][inside].sum()),
-            outer + float(image[::2, ::2][~inside].sum()),
-        )
+        grey = image[::2, ::2]
+        inner += float(grey[inside].sum())
+        outer += float(grey[~inside].sum())
         n_inner += int(inside.sum())
         if len(found.centres):
             counts = np.bincount(found.labels.ravel(), weights=probability.ravel())

@@ -17,7 +17,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +79,13 @@ class LoopConfig:
             raise ProtocolError(
                 f"precision {self.precision!r} is not known; use float32 or bfloat16"
             )
+
+    @classmethod
+    def of(cls, config: Any) -> LoopConfig:
+        """Take the loop's settings out of a training's configuration."""
+        return cls(
+            **{f.name: getattr(config, f.name) for f in fields(cls) if hasattr(config, f.name)}
+        )
 
 
 class ItemSource(Protocol):
