@@ -3,8 +3,7 @@
     python benchmarks/nuclei/ablation.py
 
 Writes ``results/ablation.csv`` and ``.md``.  Every row changes one thing of what is shipped.  What
-needs training (phantoms, tissue oversampling) is measured by training again with the files in
-``models/islet-nuclei/ablations`` and ``run.py --model FOLDER --as NAME`` (see docs).
+needs training (phantoms, tissue, scale) is in ``trained_ablation.py``.
 """
 
 from __future__ import annotations

@@ -180,6 +180,7 @@ def train_nuclei(
     out_dir: Path,
     *,
     data_dir: Path | None = None,
+    sources: dict[str, list[Sample]] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> nn.Module:
@@ -193,6 +194,8 @@ def train_nuclei(
         Folder for checkpoint, log, validation curve and the configuration itself.
     data_dir : Path, optional
         The data folder (``nuclei/index.csv`` in it).
+    sources : dict of str -> list of Sample, optional
+        Images in place of those that the configuration names.
     progress, cancelled : callable, optional
         See ``training.train``.
 
@@ -208,7 +211,8 @@ def train_nuclei(
     from .targets import N_FIELDS
     from .training import LoopConfig, train
 
-    sources = training_sources(config, data_dir, out_dir / "phantoms")
+    if sources is None:
+        sources = training_sources(config, data_dir, out_dir / "phantoms")
     for name, samples in sources.items():
         log.info("source %s: %d images, share %s", name, len(samples), config.shares.get(name))
     crops = CropSource(
