@@ -155,6 +155,24 @@ def fit_run(
     return thresholds
 
 
+def raw_cells(run: Run) -> pd.DataFrame:
+    """The cells of a run as the tool called them, also where its tables hold corrections already.
+
+    Parameters
+    ----------
+    run : Run
+        A run folder.
+
+    Returns
+    -------
+    DataFrame
+    """
+    cells = run.cells
+    if "corrected_by" not in cells:
+        return cells
+    return call_run(run.path, rows_of(run.provenance), run.protocol).raw
+
+
 def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledRun:
     """Fit, call every cell of every scored image, and lay the journal's corrections over it."""
     import pandas as pd

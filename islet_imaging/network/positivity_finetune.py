@@ -250,6 +250,7 @@ def _taught_cells(
     """
     from islet_imaging.corrections import Journal
     from islet_imaging.replay import apply_corrections
+    from islet_imaging.results import raw_cells
 
     possible = [m for m in protocol.markers if protocol.channel(m).compartment == "cytoplasm"]
     if marker is not None and marker not in possible:
@@ -257,7 +258,7 @@ def _taught_cells(
             f"{run.path}: the positivity network learns markers of the cytoplasm, here "
             f"{', '.join(possible) or 'none'}; not {marker!r}"
         )
-    cells = apply_corrections(run.cells, Journal(run.corrections).edits()).cells
+    cells = apply_corrections(raw_cells(run), Journal(run.corrections).edits()).cells
     found = []
     for name in possible if marker is None else [marker]:
         by_hand = cells[f"{name}_reason"].str.startswith("called by ", na=False)
@@ -319,7 +320,9 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
     from islet_imaging.correct import correct_image
     from islet_imaging.corrections import Journal
     from islet_imaging.replay import apply_corrections
+    from islet_imaging.results import raw_cells
 
+    scored = raw_cells(run)  # outlines are replayed on what was scored, not on what they became
     edits = Journal(run.corrections).edits()
     rows = run.images.set_index("image")
     wanted = list(dict.fromkeys(cells.loc[cells["taught"], "image"]))
@@ -336,7 +339,8 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
         channels, _ = correct_image(raw, protocol.correction, pixel_size_um=size, flat_fields=flat)
         own = cells[cells["image"] == image].reset_index(drop=True)
         labels = {image: run.labels(image)}
-        nuclei = apply_corrections(own, edits, labels=labels).labels
+        before = scored[scored["image"] == image].reset_index(drop=True)
+        nuclei = apply_corrections(before, edits, labels=labels).labels
         row = rows.loc[image]
         made.append(
             _Picture(

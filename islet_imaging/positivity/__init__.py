@@ -7,7 +7,7 @@ It fails where the cells table does: a wrong ring or a missed nucleus cannot be 
 
 from __future__ import annotations
 
-from islet_imaging.positivity.calling import call_cells, call_marker
+from islet_imaging.positivity.calling import call_cells, call_marker, image_threshold
 from islet_imaging.positivity.cut import fit_threshold, trimmed_quantile
 from islet_imaging.positivity.fitting import fit_cells, fit_marker
 from islet_imaging.positivity.levels import StainLevels, stain_levels
@@ -27,6 +27,7 @@ __all__ = [
     "fit_threshold",
     "hormone_class",
     "hormone_of",
+    "image_threshold",
     "stain_levels",
     "threshold_sensitivity",
     "trimmed_quantile",

@@ -77,6 +77,38 @@ def call_marker(
     )
 
 
+def image_threshold(
+    cells: pd.DataFrame, threshold: Threshold, *, spillover: bool = True
+) -> Threshold:
+    """Read an image of a run whose images cannot be compared by its own levels.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        All measured cells of the image; levels of a part of it are levels of that part.
+    threshold : Threshold
+        The staining run's.
+    spillover : bool
+        Whether neighbours' light is taken away.
+
+    Returns
+    -------
+    Threshold
+        Of this image; the one given where the run's holds for all of its images.
+    """
+    if not threshold.per_image or not len(cells):
+        return threshold
+    alone = fit_cells(
+        cells,
+        threshold.measured or threshold.feature,
+        feature=threshold.feature,
+        method=_alike(threshold),
+        spillover=spillover,
+        bootstrap=0,
+    )
+    return dataclasses.replace(alone, per_image=False)
+
+
 def call_cells(
     cells: pd.DataFrame,
     marker: str,
@@ -136,20 +168,11 @@ def call_cells(
         for name in np.unique(names):
             at = np.flatnonzero(names == name)
             one = cells.iloc[at]
-            alone = fit_cells(
-                one,
-                column,
-                feature=threshold.feature,
-                method=_alike(threshold),
-                spillover=spillover,
-                bootstrap=0,
-            )
-            alone = dataclasses.replace(alone, per_image=False)
             parts.append(
                 call_cells(
                     one,
                     marker,
-                    alone,
+                    image_threshold(one, threshold, spillover=spillover),
                     unsure_low=unsure_low,
                     unsure_high=unsure_high,
                     spillover=spillover,

@@ -38,11 +38,15 @@ class ChannelsForm(QTableWidget):
         self.setMinimumHeight(130)
 
     def set_channels(self, names: list[str]) -> None:
-        """A row per channel, filled in from what is known of stains."""
+        """A row per channel, filled in from what is known of stains; rows of its name stay."""
         from islet_imaging.reading.names import known_stain
 
+        held = {row[0]: row for row in self._rows()}
         rows: list[tuple[str, str, str, str]] = []
         for name in names:
+            if name in held:
+                rows.append(held[name])
+                continue
             called, role, where = known_stain(name) or (name, "marker", "cytoplasm")
             if role == "dna" and any(r[1] == "dna" for r in rows):
                 role = "ignore"

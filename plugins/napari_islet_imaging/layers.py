@@ -68,7 +68,8 @@ def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[
                             "channel": channel,
                             "contrast": limits,
                             "pixel_size_um": image.pixel_size_um,
-                            "paths": [] if shown_name else [str(p) for p in image.paths],
+                            # a path would name a blinded image
+                            "paths": [str(p) for p in image.paths] if name == image.name else [],
                         }
                     },
                 },
@@ -277,3 +278,11 @@ def remove_session_layers(viewer: napari.Viewer, session: ReviewSession) -> None
     for layer in list(viewer.layers):
         if layer.metadata.get(KEY, {}).get("session") is session:
             viewer.layers.remove(layer)
+
+
+def plain_names(viewer: napari.Viewer, session: ReviewSession) -> None:
+    """Name a session's layers as they are called, once others of their names are gone."""
+    for layer in viewer.layers:
+        tag = layer.metadata.get(KEY, {})
+        if tag.get("session") is session and tag.get("role") != "focus":
+            layer.name = str(tag.get("channel") or tag.get("role"))

@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from islet_imaging.reading.multifile import SUFFIXES
+
 LayerData = tuple[Any, dict[str, Any], str]
-_ENDINGS = (".tif", ".tiff", ".czi", ".lif", ".nd2")
+#: pictures for the eye (png, jpg) are left to napari's own reader
+_ENDINGS = tuple(e for e in SUFFIXES if e not in (".png", ".jpg", ".jpeg"))
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:

@@ -254,6 +254,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     from islet_imaging.cells import grow_cells
     from islet_imaging.correct import correct_image
     from islet_imaging.measure import measure_cells, measure_halo_px, neighbour_pairs
+    from islet_imaging.positivity import image_threshold
     from islet_imaging.quality import flag_cells
     from islet_imaging.saturation import saturated_fractions
     from islet_imaging.score import call_image
@@ -291,7 +292,12 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     table["flags"], table["excluded"] = flag_cells(table, protocol)
     cell_a, cell_b, border = neighbour_pairs(grown)
     pairs = pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border})
-    return call_image(table, pairs, session.thresholds(open_image.name), protocol)
+    whole = session.raw[open_image.name]
+    cuts = {
+        marker: image_threshold(whole, cut, spillover=protocol.calling(marker).spillover)
+        for marker, cut in session.thresholds(open_image.name).items()
+    }
+    return call_image(table, pairs, cuts, protocol)
 
 
 def _with_answers(

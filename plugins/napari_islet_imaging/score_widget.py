@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
-from napari_islet_imaging.layers import KEY, remove_session_layers
+from napari_islet_imaging.layers import KEY, plain_names, remove_session_layers
 from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, wrapped
 
@@ -131,19 +131,25 @@ class ScoreWidget(Panel):
         if held in groups:
             self.image_box.setCurrentText(held)
         self.image_box.blockSignals(False)
-        # the form of an image that is still there stays as it was filled in
-        if self.image_box.currentText() != held or not held or self.channels.rowCount() == 0:
+        # the form of an image that is still there stays as it was filled in; its channels may be
+        # coming one after another
+        if self.image_box.currentText() != held or not held:
             self._image_chosen(self.image_box.currentText())
+        else:
+            self.channels.set_channels(self._channel_names(held))
 
     def _image_chosen(self, name: str) -> None:
         chosen = self._groups.get(name, [])
-        self.channels.set_channels([self._channel(x) for x in chosen])
+        self.channels.set_channels(self._channel_names(name))
         size = pixel_size_of(chosen[0]) if chosen else None
         self.size_edit.setText("" if size is None else f"{size:g}")
         self.out_edit.setText(str(self._default_out(name, chosen)) if chosen else "")
         self.score_button.setEnabled(bool(chosen) and not self._running())
         if not chosen:
             self.status.setText("Open a stained image first (File > Open, or a sample).")
+
+    def _channel_names(self, image: str) -> list[str]:
+        return list(dict.fromkeys(self._channel(x) for x in self._groups.get(image, [])))
 
     def _channel(self, layer: Any) -> str:
         return str(layer.metadata.get(KEY, {}).get("channel") or layer.name)
@@ -268,16 +274,24 @@ class ScoreWidget(Panel):
 
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
-        if self.session is not None:
-            remove_session_layers(self.viewer, self.session)
-            self.session = None
         load_session(self.viewer, result["run"], self._show, self.status.setText)
 
     def _show(self, session: ReviewSession) -> None:
         from napari_islet_imaging import words
 
+        # the run brings the same pixels under the protocol's names; a layer that something else
+        # made may hold more, and is only hidden
+        if self.session is not None:
+            remove_session_layers(self.viewer, self.session)
         for layer in self._groups.get(self.image_box.currentText(), []):
-            layer.visible = False  # the run brings its own, with the names of the protocol
+            tag = layer.metadata.get(KEY, {})
+            if tag.get("session") is session:
+                continue
+            if "channel" in tag:
+                self.viewer.layers.remove(layer)
+            else:
+                layer.visible = False
+        plain_names(self.viewer, session)
         self.session = session
         text = words.headline(session)
         images = session.images

@@ -18,6 +18,7 @@ from psygnal import Signal
 from islet_imaging.corrections import Edit, Journal, effective
 from islet_imaging.masks import decode_mask
 from islet_imaging.replay import Replay, set_call, set_excluded
+from islet_imaging.results import raw_cells
 from napari_islet_imaging.opened import OpenImage, load_image
 from napari_islet_imaging.outlines import categories_of, grown_box
 from napari_islet_imaging.queue import QueuedCell, review_queue
@@ -70,7 +71,7 @@ class ReviewSession:
         self.reviewer = reviewer or login_name()
         self.protocol = run.protocol
         self.journal = Journal(run.corrections)
-        self.raw = {str(k): t.reset_index(drop=True) for k, t in _raw_cells(run).groupby("image")}
+        self.raw = {str(k): t.reset_index(drop=True) for k, t in raw_cells(run).groupby("image")}
         self.images = run.images
         self.summary = run.summary if (run.path / "summary.csv").is_file() else None
         self.edits = self.journal.edits()
@@ -486,13 +487,3 @@ class ReviewSession:
             return None
         rows = [self._rows[c] for c in cells if c in self._rows]
         return self.open.region_of(self.table.iloc[rows])
-
-
-def _raw_cells(run: Run) -> pd.DataFrame:
-    """The calls as the tool made them, also where the tables hold corrections already."""
-    cells = run.cells
-    if "corrected_by" not in cells:
-        return cells
-    from islet_imaging.results import call_run, rows_of
-
-    return call_run(run.path, rows_of(run.provenance), run.protocol).raw

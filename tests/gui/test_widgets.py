@@ -418,6 +418,15 @@ def test_widgets_open_from_napari_s_menus(viewer):
 # ------------------------------------------------------------ score
 
 
+def test_the_form_fills_as_the_channels_of_an_image_arrive(viewer):
+    from napari_islet_imaging.score_widget import ScoreWidget
+
+    widget = ScoreWidget(viewer)  # open before the image is
+    viewer.open_sample("islet-imaging", "synthetic_islet")
+    assert widget.channels.rowCount() == len(viewer.layers)
+    assert [c.name for c in widget.channels.channels()] == [layer.name for layer in viewer.layers]
+
+
 def test_a_missing_pixel_size_is_asked_for_not_guessed(viewer):
     from napari_islet_imaging.score_widget import ScoreWidget
 
@@ -467,6 +476,14 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     mine, shell = run.cells, again.cells
     assert mine["INS_call"].tolist() == shell["INS_call"].tolist()
     np.testing.assert_allclose(mine["INS_probability"], shell["INS_probability"])
+    # the run's layers take the place of those that were scored, and can be scored again
+    names = [layer.name for layer in viewer.layers]
+    assert sorted(names) == sorted(set(names))
+    assert [n for n in names if n.startswith("INS")] == ["INS"]
+    widget.score()
+    qtbot.waitUntil(lambda: not widget._running(), timeout=300000)
+    qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=60000)
+    assert [layer.name for layer in viewer.layers] == names
     # generous: the limit of 0.2 s is measured by benchmarks/napari; work in one turn of the event
     # loop, unlike time, does not depend on what else the machine does
     assert np.diff(ticks).max() < 1.0
