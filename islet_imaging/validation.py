@@ -61,7 +61,7 @@ def draw_validation_sheet(
     --------
     ``draw_validation_sheet("run", "INS", n=500)``
     """
-    from islet_imaging.results import call_run, rows_of
+    from islet_imaging.results import raw_cells, rows_of
     from islet_imaging.statistics import draw_validation
 
     opened = run if isinstance(run, Run) else Run.open(run)
@@ -80,7 +80,7 @@ def draw_validation_sheet(
             f"{path} holds labels of {marker} already; move the file away to draw anew"
         )
     rows = rows_of(opened.provenance)
-    cells = sample_cells(call_run(opened.path, rows, protocol).raw, rows)
+    cells = sample_cells(raw_cells(opened), rows)
     drawn = draw_validation(
         cells, marker, n=n, denominator=protocol.statistics.denominator, seed=seed
     )

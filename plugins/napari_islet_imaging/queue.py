@@ -5,6 +5,7 @@ cells weighs 1 / n of its batch, and the batch 1 / (number of batches) of its co
 expected change of the answer by looking is that weight times the spread of a coin with the cell's
 probability, sqrt(p (1 - p)).  A flagged cell is at most as trustworthy as 5 %, whatever its call.
 Images come one after another, the most rewarding first, so that no key press waits for a file.
+Cells that chance drew for validation are another queue: there, the order must say nothing.
 It fails where the probabilities do: a cell that is wrong and sure, and not flagged, comes last.
 """
 
@@ -101,3 +102,28 @@ def _of_image(name: str, table: pd.DataFrame, marker: str, weight: float) -> lis
         QueuedCell(name, int(labels[r]), float(gain[r]), "unsure" if unsure[r] else str(flags[r]))
         for r in rows
     ]
+
+
+def chance_queue(sheet: pd.DataFrame, marker: str, *, seed: int) -> list[QueuedCell]:
+    """Queue of the cells that chance drew for validation, shuffled within their images.
+
+    Parameters
+    ----------
+    sheet : DataFrame
+        A run's ``validation.csv``: ``image, cell, marker``.
+    marker : str
+        The marker under review.
+    seed : int
+        Of the order.
+
+    Returns
+    -------
+    list of QueuedCell
+    """
+    rng = np.random.default_rng(seed)
+    own = sheet[sheet["marker"] == marker]
+    queue = []
+    for image, rows in own.groupby("image", sort=False):
+        cells = rng.permutation(rows["cell"].to_numpy(int))
+        queue += [QueuedCell(str(image), int(c), 0.0, "drawn by chance") for c in cells]
+    return queue

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGridLayout,
     QGroupBox,
+    QInputDialog,
     QLineEdit,
     QProgressBar,
     QPushButton,
@@ -108,6 +109,14 @@ class ReviewWidget(Panel):
 
         queue = QGroupBox("Queue")
         inside = QVBoxLayout(queue)
+        self.queue_box = chooser()
+        self.queue_box.addItems(["unsure and flagged cells", "cells drawn by chance"])
+        self.queue_box.setToolTip(
+            "Labels of cells that chance drew tell how often calls are wrong: the tables then show "
+            "the fraction corrected for that beside the raw one"
+        )
+        self.queue_box.activated.connect(self._choose_queue)
+        inside.addWidget(self.queue_box)
         self.progress = QProgressBar()
         self.progress.setTextVisible(True)
         inside.addWidget(self.progress)
@@ -254,7 +263,7 @@ class ReviewWidget(Panel):
 
     def _next(self) -> None:
         if not self._step(1):
-            self.say("The queue is done: nothing unsure or flagged is left.")
+            self.say(words.of_end(self.session))
 
     def _step(self, by: int) -> bool:
         """Go along the queue; False at its ends."""
@@ -318,6 +327,30 @@ class ReviewWidget(Panel):
         if self.session is not None:
             self.session.set_marker(self.marker_box.itemText(index))
 
+    def _choose_queue(self, index: int) -> None:
+        session = self.session
+        if session is None:
+            return
+        try:
+            if index == 1 and not session.n_drawn():
+                text = (
+                    f"How many cells should chance pick, for you to call them for {session.marker}?"
+                )
+                n, agreed = QInputDialog.getInt(self, "Cells drawn by chance", text, 500, 20, 5000)
+                if not agreed:
+                    self.queue_box.setCurrentIndex(0)
+                    return
+                session.draw_by_chance(n)
+            session.set_by_chance(index == 1)
+            calls = self.view.layer("calls") if self.view else None
+            if calls is not None:  # its colours would tell what the tool thinks; H shows them
+                calls.visible = index == 0
+        except (IsletImagingError, OSError) as error:
+            self.queue_box.setCurrentIndex(0)
+            self.say(str(error))
+            return
+        self.act("next")
+
     def _name_reviewer(self) -> None:
         if self.session is not None and self.reviewer_edit.text() != self.session.reviewer:
             self.session.set_reviewer(self.reviewer_edit.text())
@@ -340,7 +373,8 @@ class ReviewWidget(Panel):
     def refresh(self) -> None:
         """Show the state of the session."""
         session = self.session
-        for widget in (self.image_box, self.marker_box, self.blinded_box, *self.buttons.values()):
+        boxes = (self.image_box, self.marker_box, self.blinded_box, self.queue_box)
+        for widget in (*boxes, *self.buttons.values()):
             widget.setEnabled(session is not None)
         if session is None:
             self.headline.setText("Open a run folder, or score an image first.")
@@ -358,6 +392,7 @@ class ReviewWidget(Panel):
         if not self.reviewer_edit.hasFocus():
             self.reviewer_edit.setText(session.reviewer)
         self.blinded_box.setChecked(session.blinded)
+        self.queue_box.setCurrentIndex(int(session.by_chance))
         self.headline.setText(words.headline(session))
         self.agreement_label.setText(words.agreement(session))
         self._show_cell()

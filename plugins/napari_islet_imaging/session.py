@@ -21,7 +21,7 @@ from islet_imaging.replay import Replay, set_call, set_excluded
 from islet_imaging.results import raw_cells
 from napari_islet_imaging.opened import OpenImage, load_image
 from napari_islet_imaging.outlines import categories_of, grown_box
-from napari_islet_imaging.queue import QueuedCell, review_queue
+from napari_islet_imaging.queue import QueuedCell, chance_queue, review_queue
 from napari_islet_imaging.tally import Tally, tally
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class ReviewSession:
             self.tables[name] = self._replayed(name, by_image.get(name, []), table)
         self.marker = self.protocol.markers[0]
         self.blinded = blinded
+        #: whether the queue goes through the cells drawn for validation
+        self.by_chance = False
         self.open: OpenImage | None = None
         self.focus = 0
         self.position = -1
@@ -228,14 +230,39 @@ class ReviewSession:
         self.rebuild_queue()
         self.settings_changed.emit()
 
+    def _drawn(self) -> pd.DataFrame:
+        from islet_imaging.validation import FILE, read_sheet
+
+        sheet = read_sheet(self.run.path / FILE)
+        return sheet[sheet["image"].isin(list(self.tables))]
+
+    def n_drawn(self) -> int:
+        """How many cells chance has drawn for the marker under review."""
+        return int((self._drawn()["marker"] == self.marker).sum())
+
+    def draw_by_chance(self, n: int) -> None:
+        """Draw cells for validation into the run's ``validation.csv``."""
+        from islet_imaging.validation import draw_validation_sheet
+
+        draw_validation_sheet(self.run, self.marker, n=n)
+
+    def set_by_chance(self, by_chance: bool) -> None:
+        """Review the cells drawn for validation, or the unsure and flagged ones."""
+        self.by_chance = by_chance
+        self.rebuild_queue()
+        self.settings_changed.emit()
+
     def rebuild_queue(self) -> None:
         """Sort what is left to look at; cells this person has called are left out."""
-        queue = review_queue(
-            self.tables,
-            self.marker,
-            batch_of=self.batches(),
-            shuffle_seed=self._seed() if self.blinded else None,
-        )
+        if self.by_chance:
+            queue = chance_queue(self._drawn(), self.marker, seed=self._seed())
+        else:
+            queue = review_queue(
+                self.tables,
+                self.marker,
+                batch_of=self.batches(),
+                shuffle_seed=self._seed() if self.blinded else None,
+            )
         done = {
             (e.image, e.cell)
             for e in effective(self.edits, who=self.reviewer)

@@ -88,11 +88,19 @@ def image_flags(session: ReviewSession) -> list[str]:
 def cell(session: ReviewSession) -> str:
     """The cell in focus."""
     row = session.row(session.focus) if session.focus else None
+    if row is None and not session.queue and session.by_chance:
+        return of_end(session)
     if row is None and not session.queue:
         return "Nothing unsure or flagged is left. Click any cell in the image to correct it."
     if row is None:
         return "No cell in focus. Press N, or click a cell in the image."
     marker = session.marker
+    if session.by_chance and not str(row[f"{marker}_reason"]).startswith("called by "):
+        # a label that the tool's call has swayed says nothing of how often that is wrong
+        return (
+            f"<b>cell {session.focus}</b><br>drawn by chance: is it {marker} positive? What the "
+            "tool calls it is not shown; where nobody can tell, say unsure."
+        )
     call = str(row[f"{marker}_call"])
     text = f"<b>cell {session.focus}: {call}</b>, p = {row[f'{marker}_probability']:.2f}"
     if row["excluded"]:
@@ -109,7 +117,11 @@ def cell(session: ReviewSession) -> str:
             session.open.name,
             session.focus,
         ):
-            text += f"<br>may change the answer by {entry.gain:.3f} points"
+            text += (
+                ""
+                if session.by_chance
+                else (f"<br>may change the answer by {entry.gain:.3f} points")
+            )
     return text
 
 
@@ -223,6 +235,16 @@ def lesson(result: dict[str, Any]) -> str:
     if n < 50:
         text += f" {n:,} cells are few: a difference of a few points may be chance."
     return text
+
+
+def of_end(session: ReviewSession | None) -> str:
+    """That the queue has no cell left, and what to do then."""
+    if session is not None and session.by_chance:
+        return (
+            "All cells drawn by chance are called. Update tables and report: they show the "
+            "fraction corrected for wrong calls beside the raw one."
+        )
+    return "The queue is done: nothing unsure or flagged is left."
 
 
 def of_undo(edit: Edit | None) -> str:

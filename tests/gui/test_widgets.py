@@ -289,6 +289,41 @@ def test_blinding_hides_every_name(review, viewer, run):
     assert not any(word in text for word in ("control", "treated") for text in shown)
 
 
+def test_cells_drawn_by_chance_are_called_without_seeing_the_call(
+    review, viewer, run, qtbot, monkeypatch
+):
+    from islet_imaging.validation import FILE, read_sheet
+
+    widget = review
+    monkeypatch.setattr(
+        "napari_islet_imaging.review_widget.QInputDialog.getInt", lambda *_: (30, True)
+    )
+    widget.queue_box.setCurrentIndex(1)
+    widget.queue_box.activated.emit(1)
+    _arrive(widget)
+    assert widget.message.text() == ""
+    session = widget.session
+    sheet = read_sheet(run.path / FILE)
+    own = sheet[sheet["marker"] == session.marker]
+    assert len(own) == 30 == session.n_drawn()
+    assert {(c.image, c.cell) for c in session.queue} == set(
+        own[["image", "cell"]].itertuples(index=False, name=None)
+    )
+    assert not widget.view.layer("calls").visible
+    first = session.focus
+    assert "not shown" in widget.cell_label.text()
+    assert "p =" not in widget.cell_label.text()
+    qtbot.keyClick(_canvas(viewer), Qt.Key.Key_K)
+    _arrive(widget)
+    assert session.focus != first
+    assert (session.edits[-1].cell, session.edits[-1].after) == (first, "negative")
+    widget.queue_box.setCurrentIndex(0)
+    widget.queue_box.activated.emit(0)
+    _arrive(widget)
+    assert widget.view.layer("calls").visible
+    assert all(c.why != "drawn by chance" for c in session.queue)
+
+
 def test_two_reviewers_are_compared(review):
     review.act("positive")
     review.session.set_reviewer("bo")
