@@ -90,6 +90,21 @@ def at_native_scale(
     return sources
 
 
+def write_tables(table: pd.DataFrame) -> None:
+    """Write what is known so far; a row takes minutes."""
+    table.to_csv(HERE / "results" / "trained_ablation.csv", index=False)
+    done = list(dict.fromkeys(table["variant"]))
+    wide = table.pivot_table(index="variant", columns="set", values="f1").loc[done, list(SETS)]
+    lines = [f"F1 at 0.5 after {BASE.steps} steps; bone and muscle left out of the training.", ""]
+    lines.append("| variant | " + " | ".join(wide.columns) + " |")
+    lines.append("|" + "---|" * (1 + len(wide.columns)))
+    lines += [
+        f"| {variant} | " + " | ".join(f"{v:.3f}" for v in values) + " |"
+        for variant, values in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    (HERE / "results" / "trained_ablation.md").write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     default = Path(os.environ.get("ISLET_IMAGING_DATA", HERE.parents[1] / ".." / "shared" / "data"))
     parser = argparse.ArgumentParser(description=__doc__)
@@ -120,18 +135,7 @@ def main() -> None:
             keep = {k: round(scores[k], 4) for k in ("f1", "ap50", "ap_mean", "count_bias")}
             rows.append({"set": name, "variant": variant, **keep})
             print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(HERE / "results" / "trained_ablation.csv", index=False)
-    wide = table.pivot_table(index="variant", columns="set", values="f1").loc[list(VARIANTS)]
-    wide = wide[list(SETS)]
-    lines = [f"F1 at 0.5 after {BASE.steps} steps; bone and muscle left out of the training.", ""]
-    lines.append("| variant | " + " | ".join(wide.columns) + " |")
-    lines.append("|" + "---|" * (1 + len(wide.columns)))
-    lines += [
-        f"| {variant} | " + " | ".join(f"{v:.3f}" for v in values) + " |"
-        for variant, values in zip(wide.index, wide.to_numpy(), strict=True)
-    ]
-    (HERE / "results" / "trained_ablation.md").write_text("\n".join(lines) + "\n")
+        write_tables(pd.DataFrame(rows))
 
 
 if __name__ == "__main__":
