@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,8 @@ from islet_imaging.positivity import (
     call_cells,
     call_marker,
     fit_marker,
+    fit_threshold,
+    image_threshold,
 )
 from islet_imaging.positivity.spillover import estimate_spill, neighbourhood, own_level
 from islet_imaging.protocol import Channel, Positivity, Protocol
@@ -117,6 +120,27 @@ def test_controls_photographed_brighter_are_not_believed():
     together = call_cells(pd.concat(samples, ignore_index=True), "INS", fitted)
     pd.testing.assert_frame_equal(together, called.reset_index(drop=True))
     assert called["INS_probability"].mean() == pytest.approx(0.4, abs=0.06)
+
+
+def test_a_part_of_an_image_is_called_by_the_levels_of_the_whole_image():
+    rng = np.random.default_rng(3)
+    whole = cells(rng, 600, 0.4)
+    cut = fit_threshold([], feature="INS_own", method="manual", value=1.0)
+    cut = dataclasses.replace(cut, measured="INS_sector_p25", method="levels", per_image=True)
+    own = image_threshold(whole, cut, spillover=False)
+    assert not own.per_image
+    part = whole[whole["truth"]]  # only positive cells: of themselves they tell no levels
+    of_part = call_cells(part, "INS", own, spillover=False)["INS_call"]
+    of_whole = call_cells(whole, "INS", cut, spillover=False)["INS_call"]
+    assert of_part.tolist() == of_whole[whole["truth"]].tolist()
+    assert (of_part == "positive").mean() > 0.9
+    # alone, the same cells would not be read so
+    assert (call_cells(part, "INS", cut, spillover=False)["INS_call"] == "positive").mean() < 0.9
+
+
+def test_a_run_that_can_be_compared_keeps_its_threshold():
+    cut = fit_threshold([], feature="INS_own", method="manual", value=1.0)
+    assert image_threshold(cells(np.random.default_rng(0), 20, 0.5), cut) is cut
 
 
 def test_stored_threshold_calls_the_same():
