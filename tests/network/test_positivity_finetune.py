@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 from islet_imaging.batch import score_folder  # noqa: E402
 from islet_imaging.corrections import Edit, Journal  # noqa: E402
 from islet_imaging.errors import ModelError, NotEstimableError, ProtocolError  # noqa: E402
+from islet_imaging.masks import encode_mask  # noqa: E402
 from islet_imaging.network import positivity_finetune as finetune  # noqa: E402
 from islet_imaging.network.weights import keep_model, load_model, model_names  # noqa: E402
 from islet_imaging.protocol import Channel, Nuclei, Positivity, Protocol  # noqa: E402
+from islet_imaging.results import resummarise  # noqa: E402
 from islet_imaging.run import Run  # noqa: E402
 
 PROTOCOL = Protocol(
@@ -101,6 +104,45 @@ def test_teaching_compares_before_it_replaces(
     )  # fmt: skip
     assert again.provenance["models"] == {"mine": load_model("mine").sha256}
     assert again.cells["INS_network_odds"].notna().all()
+
+
+def test_split_nuclei_are_taught_also_after_the_tables_were_made_anew(
+    run: Run, tmp_path: Path
+) -> None:
+    own = Run.open(shutil.copytree(run.path, tmp_path / "run"))
+    samples = own.cells[own.cells["image"] != "c.ome.tif"]
+    first = samples.iloc[0]
+    image, cell = str(first["image"]), int(first["cell"])
+    labels = own.labels(image)
+    mask = labels == cell
+    upper = mask & (np.arange(len(mask))[:, None] < round(float(first["y_px"])))
+    fresh = int(labels.max()) + 1
+    halves = {cell: upper, fresh: mask & ~upper}
+    before = [{"cell": cell, "mask": encode_mask(mask), "row": None}]
+    after = []
+    for number, half in halves.items():
+        y, x = (float(np.mean(n)) for n in np.nonzero(half))
+        row = {**json.loads(first.to_json()), "cell": number, "y_px": y, "x_px": x}
+        after.append({"cell": number, "mask": encode_mask(half), "row": row})
+    anchor = (cell, float(first["y_px"]), float(first["x_px"]))
+    Journal(own.corrections).append(
+        Edit("ana", image, "shape", *anchor, before=before, after=after)
+    )
+    for call in ("positive", "negative"):
+        correct(own, samples[(samples["INS_call"] == call) & (samples["cell"] != cell)], call)
+
+    def taught() -> tuple[list[int], np.ndarray]:
+        cells, _ = finetune._taught_cells(own, own.protocol, "INS", 0.3, 0)
+        pictures = finetune._pictures(own, own.protocol, cells)
+        picture = next(p for p in pictures if p.image == image)
+        return sorted(picture.cells.loc[picture.cells["taught"], "cell"]), picture.nuclei
+
+    cells, nuclei = taught()
+    assert (nuclei == fresh).sum() == halves[fresh].sum() > 0
+    own = resummarise(own)
+    again, same = taught()
+    assert again == cells
+    np.testing.assert_array_equal(same, nuclei)
 
 
 @given(
