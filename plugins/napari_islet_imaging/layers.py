@@ -273,13 +273,6 @@ def session_layer(viewer: napari.Viewer, session: ReviewSession, role: str) -> A
     return None
 
 
-def remove_session_layers(viewer: napari.Viewer, session: ReviewSession) -> None:
-    """Take all layers of a session's image out of the viewer."""
-    for layer in list(viewer.layers):
-        if layer.metadata.get(KEY, {}).get("session") is session:
-            viewer.layers.remove(layer)
-
-
 def plain_names(viewer: napari.Viewer, session: ReviewSession) -> None:
     """Name a session's layers as they are called, once others of their names are gone."""
     for layer in viewer.layers:

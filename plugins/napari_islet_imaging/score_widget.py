@@ -26,9 +26,9 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
-from napari_islet_imaging.layers import KEY, plain_names, remove_session_layers
+from napari_islet_imaging.layers import KEY, plain_names
 from napari_islet_imaging.loading import load_session
-from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, wrapped
+from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, in_turns, wrapped
 
 if TYPE_CHECKING:
     import napari
@@ -277,22 +277,37 @@ class ScoreWidget(Panel):
         load_session(self.viewer, result["run"], self._show, self.status.setText)
 
     def _show(self, session: ReviewSession) -> None:
-        from napari_islet_imaging import words
-
         # the run brings the same pixels under the protocol's names; a layer that something else
         # made may hold more, and is only hidden
-        if self.session is not None:
-            remove_session_layers(self.viewer, self.session)
+        replaced = []
+        for layer in self.viewer.layers:
+            of = layer.metadata.get(KEY, {}).get("session")
+            if of is not None and of is self.session:
+                replaced.append(layer)
         for layer in self._groups.get(self.image_box.currentText(), []):
             tag = layer.metadata.get(KEY, {})
-            if tag.get("session") is session:
+            if tag.get("session") is session or layer in replaced:
                 continue
             if "channel" in tag:
-                self.viewer.layers.remove(layer)
+                replaced.append(layer)
             else:
                 layer.visible = False
-        plain_names(self.viewer, session)
         self.session = session
+        in_turns(
+            [
+                *(lambda layer=layer: self._remove(layer) for layer in replaced),
+                lambda: plain_names(self.viewer, session),
+                lambda: self._say_result(session),
+            ]
+        )
+
+    def _remove(self, layer: Any) -> None:
+        if layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
+    def _say_result(self, session: ReviewSession) -> None:
+        from napari_islet_imaging import words
+
         text = words.headline(session)
         images = session.images
         for row in images[images["status"] != "scored"].itertuples():
