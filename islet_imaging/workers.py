@@ -50,6 +50,8 @@ def run_tasks(
             stop_if_asked()
             outcomes[task.image] = measure_task(task)
             tell(task.image)
+        # the last image is no reason to write tables that nobody wants any more
+        stop_if_asked()
         return outcomes
 
     def collect(pool: Executor) -> None:
