@@ -279,11 +279,12 @@ class ScoreWidget(Panel):
     def _show(self, session: ReviewSession) -> None:
         # the run brings the same pixels under the protocol's names; a layer that something else
         # made may hold more, and is only hidden
-        replaced = []
-        for layer in self.viewer.layers:
-            of = layer.metadata.get(KEY, {}).get("session")
-            if of is not None and of is self.session:
-                replaced.append(layer)
+        replaced = [
+            layer
+            for layer in self.viewer.layers
+            if self.session is not None
+            and layer.metadata.get(KEY, {}).get("session") is self.session
+        ]
         for layer in self._groups.get(self.image_box.currentText(), []):
             tag = layer.metadata.get(KEY, {})
             if tag.get("session") is session or layer in replaced:
