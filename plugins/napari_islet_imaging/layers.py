@@ -7,6 +7,7 @@ It fails to place an image whose pixel size nobody knows: that one is shown in p
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,8 +138,10 @@ def run_layers(session: ReviewSession, opened: OpenImage | None = None) -> list[
     shown = session.shown_name(opened.name)
     tag = {"image": shown, "session": session}
     made = channel_layers(opened.image, shown_name=shown)
+    sources = {c.name: c.source or c.name for c in session.run.protocol.channels}
     for _, options, _ in made:
-        options["metadata"][KEY]["session"] = session
+        channel = options["metadata"][KEY]
+        channel |= {"session": session, "source": sources.get(channel["channel"])}
     made.append(
         (
             _islet_rims(opened.islets, opened.pixel_size_um),
@@ -236,10 +239,47 @@ def renew(layer: Any, made: LayerData) -> None:
             tag["contrast"] = ()  # the user's own, kept from image to image
 
 
-def same_place(layer: Any, made: LayerData) -> bool:
-    """Whether a layer shows what was made, of this or of another image of the run."""
-    tag, wanted = layer.metadata.get(KEY, {}), made[1]["metadata"][KEY]
+def same_place(tag: Mapping[str, Any], made: LayerData) -> bool:
+    """Whether a layer of this tag shows what was made, of this or of another image of the run."""
+    wanted = made[1]["metadata"][KEY]
     return all(tag.get(k) == wanted.get(k) for k in ("session", "role", "channel"))
+
+
+def tag_of(layer: Any) -> dict[str, Any]:
+    """What was noted on a layer that was made here; empty for others."""
+    tag: dict[str, Any] = layer.metadata.get(KEY, {})
+    return tag
+
+
+def file_channel(layer: Any) -> str:
+    """Name of a layer's channel in its file; the layer's own for layers not made here."""
+    tag = tag_of(layer)
+    return str(tag.get("source") or tag.get("channel") or layer.name)
+
+
+def heirs(session: ReviewSession, layers: Iterable[Any]) -> list[tuple[Any, dict[str, Any]]]:
+    """Layers in which a new run of the same image can be shown, each with its tag in that run.
+
+    Whenever a layer is removed, napari collects garbage and the window stands still for a third of
+    a second; so what was scored is not replaced by the run's layers but becomes them.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        The new run.
+    layers : iterable of layers
+        Those of what was scored, and of the run before; the first for a place has it.
+    """
+    names = {(c.source or c.name).casefold(): c.name for c in session.run.protocol.channels}
+    found: dict[str, tuple[Any, dict[str, Any]]] = {}
+    for layer in layers:
+        tag = {**tag_of(layer), "session": session}
+        if "channel" in tag:
+            tag["channel"] = names.get(file_channel(layer).casefold())
+        place = tag.get("channel") or tag.get("role")
+        if place:
+            found.setdefault(place, (layer, tag))
+    return list(found.values())
 
 
 def show_scale_bar(viewer: napari.Viewer) -> None:
@@ -271,11 +311,3 @@ def session_layer(viewer: napari.Viewer, session: ReviewSession, role: str) -> A
         if tag.get("session") is session and tag.get("role") == role:
             return layer
     return None
-
-
-def plain_names(viewer: napari.Viewer, session: ReviewSession) -> None:
-    """Name a session's layers as they are called, once others of their names are gone."""
-    for layer in viewer.layers:
-        tag = layer.metadata.get(KEY, {})
-        if tag.get("session") is session and tag.get("role") != "focus":
-            layer.name = str(tag.get("channel") or tag.get("role"))

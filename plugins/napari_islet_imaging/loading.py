@@ -7,7 +7,7 @@ It fails with the library's message, given to the widget that asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ def load_session(
     failed: Callable[[str], object],
     *,
     show: bool = True,
+    instead: Iterable[Any] = (),
 ) -> None:
     """Open a run in a thread and hand its session over in the window's own.
 
@@ -39,11 +40,14 @@ def load_session(
         Gets the message of what went wrong, or that nothing was scored.
     show : bool
         Whether to open an image: the one that the queue begins with.
+    instead : iterable of layers
+        Those of what was scored; they become layers of the run.
     """
+    from napari_islet_imaging.layers import KEY, heirs, lock
     from napari_islet_imaging.parts import in_thread
     from napari_islet_imaging.session_view import prepare, view_of
 
-    def read() -> tuple[ReviewSession, Any]:
+    def read() -> tuple[ReviewSession, list[tuple[Any, dict[str, Any]]], Any]:
         # what comes next is imported here, where it holds up nobody
         import napari_islet_imaging.review_widget  # noqa: F401
         from islet_imaging.errors import IsletImagingError
@@ -55,10 +59,18 @@ def load_session(
             raise IsletImagingError(
                 "Nothing could be scored; run.log in the results folder says why."
             )
-        return session, prepare(session, session.image_names[0], []) if show else None
+        taken = heirs(session, instead)
+        if not show:
+            return session, taken, None
+        return session, taken, prepare(session, session.image_names[0], [tag for _, tag in taken])
 
-    def hand_over(found: tuple[ReviewSession, Any]) -> None:
-        session, image = found
+    def hand_over(found: tuple[ReviewSession, list[tuple[Any, dict[str, Any]]], Any]) -> None:
+        session, taken, image = found
+        for layer, tag in taken:
+            layer.metadata[KEY] = tag
+            if tag.get("channel") not in (None, layer.name):
+                layer.name = tag["channel"]
+            lock(layer)
         view = view_of(viewer, session)
         if image is None:
             then(session)

@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
-from napari_islet_imaging.layers import KEY, plain_names
+from napari_islet_imaging.layers import file_channel, tag_of
 from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, in_turns, wrapped
 
@@ -113,7 +113,7 @@ class ScoreWidget(Panel):
         for layer in self.viewer.layers:
             if type(layer).__name__ != "Image" or getattr(layer, "rgb", False):
                 continue
-            tag = layer.metadata.get(KEY, {})
+            tag = tag_of(layer)
             if np.ndim(layer.data) != 2 or "role" in tag:  # outlines are no stain
                 continue
             shape = " x ".join(str(n) for n in layer.data.shape)
@@ -149,13 +149,10 @@ class ScoreWidget(Panel):
             self.status.setText("Open a stained image first (File > Open, or a sample).")
 
     def _channel_names(self, image: str) -> list[str]:
-        return list(dict.fromkeys(self._channel(x) for x in self._groups.get(image, [])))
-
-    def _channel(self, layer: Any) -> str:
-        return str(layer.metadata.get(KEY, {}).get("channel") or layer.name)
+        return list(dict.fromkeys(file_channel(x) for x in self._groups.get(image, [])))
 
     def _default_out(self, name: str, chosen: list[Any]) -> Path:
-        paths = chosen[0].metadata.get(KEY, {}).get("paths") or []
+        paths = tag_of(chosen[0]).get("paths") or []
         stem = Path(name).name.split(".")[0].replace(" ", "_")
         folder = Path(paths[0]).parent if paths else Path.home() / "islet-imaging"
         return folder / f"{stem}-scored"
@@ -274,30 +271,30 @@ class ScoreWidget(Panel):
 
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
-        load_session(self.viewer, result["run"], self._show, self.status.setText)
-
-    def _show(self, session: ReviewSession) -> None:
-        # the run brings the same pixels under the protocol's names; a layer that something else
-        # made may hold more, and is only hidden
-        replaced = [
+        scored = self._groups.get(self.image_box.currentText(), [])
+        before = [
             layer
             for layer in self.viewer.layers
-            if self.session is not None
-            and layer.metadata.get(KEY, {}).get("session") is self.session
+            if self.session is not None and tag_of(layer).get("session") is self.session
         ]
-        for layer in self._groups.get(self.image_box.currentText(), []):
-            tag = layer.metadata.get(KEY, {})
-            if tag.get("session") is session or layer in replaced:
-                continue
-            if "channel" in tag:
-                replaced.append(layer)
-            else:
+        load_session(
+            self.viewer,
+            result["run"],
+            lambda session: self._show(session, scored, before),
+            self.status.setText,
+            instead=[*scored, *before],
+        )
+
+    def _show(self, session: ReviewSession, scored: list[Any], before: list[Any]) -> None:
+        for layer in scored:
+            # it may hold more than was scored, and something else made it
+            if not tag_of(layer):
                 layer.visible = False
         self.session = session
+        left = [layer for layer in before if tag_of(layer).get("session") is not session]
         in_turns(
             [
-                *(lambda layer=layer: self._remove(layer) for layer in replaced),
-                lambda: plain_names(self.viewer, session),
+                *(lambda layer=layer: self._remove(layer) for layer in left),
                 lambda: self._say_result(session),
             ]
         )
@@ -324,7 +321,7 @@ class ScoreWidget(Panel):
 
 def pixel_size_of(layer: Any) -> float | None:
     """A layer's pixel size in um, None where it states none."""
-    tag = layer.metadata.get(KEY, {})
+    tag = tag_of(layer)
     if "pixel_size_um" in tag:
         size = tag["pixel_size_um"]
         return None if size is None else float(size)
@@ -356,7 +353,7 @@ def prepare(
         Parameters of the job.
     """
     out.mkdir(parents=True, exist_ok=True)
-    paths = [Path(p) for p in chosen[0].metadata.get(KEY, {}).get("paths") or []]
+    paths = [Path(p) for p in tag_of(chosen[0]).get("paths") or []]
     if len(paths) != 1 or not paths[0].is_file():
         paths = [_write_image(name, chosen, out / "input", protocol)]
     files = [*paths, *controls]
@@ -387,7 +384,7 @@ def _write_image(name: str, chosen: list[Any], folder: Path, protocol: Protocol)
     stem = Path(name).name.split(".")[0].replace(" ", "_")
     path = folder / f"{stem}.ome.tif"
     size = protocol.reading.pixel_size_um
-    names = [str(x.metadata.get(KEY, {}).get("channel") or x.name) for x in chosen]
+    names = [file_channel(x) for x in chosen]
     tifffile.imwrite(
         path,
         np.stack([np.asarray(x.data) for x in chosen]),

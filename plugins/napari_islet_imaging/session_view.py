@@ -10,6 +10,7 @@ with the next image.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,9 @@ def view_of(viewer: napari.Viewer, session: ReviewSession) -> SessionView:
     return session.view
 
 
-def prepare(session: ReviewSession, name: str, there: list[Any]) -> tuple[OpenImage, list[Any]]:
+def prepare(
+    session: ReviewSession, name: str, there: list[dict[str, Any]]
+) -> tuple[OpenImage, list[Any]]:
     """Read and draw an image and make the layers that it needs; any thread may do it.
 
     Parameters
@@ -48,8 +51,8 @@ def prepare(session: ReviewSession, name: str, there: list[Any]) -> tuple[OpenIm
         Nobody may edit it meanwhile.
     name : str
         The image.
-    there : list of layers
-        Those of the viewer; for the ones that can take the image's data none is made.
+    there : list of dict
+        Tags of the layers that are there; for those that can take the image's data none is made.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def prepare(session: ReviewSession, name: str, there: list[Any]) -> tuple[OpenIm
     opened = session.prepare(name)
     made = make.run_layers(session, opened)
     return opened, [
-        one if any(make.same_place(layer, one) for layer in there) else make.create(one)
+        one if any(make.same_place(tag, one) for tag in there) else make.create(one)
         for one in made
     ]
 
@@ -126,7 +129,7 @@ class SessionView:
             self.opening = ""
             failed(message)
 
-        there = [*self.viewer.layers]
+        there = [make.tag_of(layer) for layer in self.viewer.layers]
         in_thread(
             lambda: prepare(self.session, name, there), lambda found: self.take(*found, then), stop
         )
@@ -144,12 +147,19 @@ class SessionView:
         in_turns = made is not None
         if made is None:
             made = list(make.run_layers(self.session))
-        first = self.layer("calls") is None
         self._steps = [self._hide_focus, *(self._placing(one) for one in made), self._drop_others]
-        if first:
-            self._steps += [lambda: make.show_scale_bar(self.viewer), self._select_calls]
+        if self.layer("calls") is None:
+            self._steps += [
+                lambda: make.show_scale_bar(self.viewer),
+                lambda: self._focus_layer(create=True),
+                self._select_calls,
+            ]
         self._steps.append(self._reset_view)
         if in_turns:
+            if self.layer("calls") is None:
+                # Python walks all its objects sooner or later, a fifth of a second beside napari:
+                # in a turn of its own it does not come on top of a layer that is added
+                self._steps.insert(0, gc.collect)
             self._begun = bool(self._own_layers())
             QTimer.singleShot(TURN_MS, self._step)
             return
@@ -183,7 +193,7 @@ class SessionView:
         def place() -> None:
             if isinstance(made, tuple):
                 for layer in self.viewer.layers:
-                    if make.same_place(layer, made):
+                    if make.same_place(make.tag_of(layer), made):
                         make.renew(layer, made)
                         return
             layer = make.create(made) if isinstance(made, tuple) else made
@@ -296,6 +306,7 @@ class SessionView:
             np.zeros((1, 2)),
             name=FOCUS,
             size=20,
+            visible=False,
             face_color="transparent",
             border_color="#ff4fd8",
             border_width=0.07,

@@ -484,10 +484,12 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
 
     from islet_imaging.batch import score_folder
 
-    viewer.open_sample("islet-imaging", "synthetic_islet")
+    scored = viewer.open_sample("islet-imaging", "synthetic_islet")
     widget = ScoreWidget(viewer)
     viewer.window.add_dock_widget(widget, name="score")
     widget.out_edit.setText(str(tmp_path / "run"))
+    renamed = next(k for k in range(3) if widget.channels.item(k, 0).text() == "GCG")
+    widget.channels.item(renamed, 2).setText("Glucagon")
     from qtpy.QtCore import QTimer
 
     ticks = [time.thread_time()]
@@ -511,10 +513,17 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     mine, shell = run.cells, again.cells
     assert mine["INS_call"].tolist() == shell["INS_call"].tolist()
     np.testing.assert_allclose(mine["INS_probability"], shell["INS_probability"])
-    # the run's layers take the place of those that were scored, and can be scored again
+    # what was scored becomes layers of the run, under its names, and can be scored again
+    qtbot.waitUntil(widget.review_button.isVisible, timeout=60000)
     names = [layer.name for layer in viewer.layers]
-    assert sorted(names) == sorted(set(names))
-    assert [n for n in names if n.startswith("INS")] == ["INS"]
+    assert sorted(n for n in names if n not in ("islets", "nuclei", "calls", "cell in focus")) == [
+        "DAPI",
+        "Glucagon",
+        "INS",
+    ]
+    assert len(names) == len(set(names)) == 7
+    stains = [layer for layer in viewer.layers if layer in scored]
+    assert len(stains) == 3
     widget.score()
     qtbot.waitUntil(lambda: not widget._running(), timeout=300000)
     qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=60000)
