@@ -62,8 +62,7 @@ def prepare(
     opened = session.prepare(name)
     made = make.run_layers(session, opened)
     return opened, [
-        one if any(make.same_place(tag, one) for tag in there) else make.create(one)
-        for one in made
+        one if any(make.same_place(tag, one) for tag in there) else make.create(one) for one in made
     ]
 
 
