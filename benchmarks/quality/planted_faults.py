@@ -427,7 +427,7 @@ def main() -> None:
     parser.add_argument("--clean", type=int, default=20, help="clean images per preset")
     parser.add_argument("--trials", type=int, default=4, help="images per preset and fault")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--first-seed", type=int, default=70_000)
+    parser.add_argument("--first-seed", type=int, default=120_000)
     args = parser.parse_args()
     with ProcessPoolExecutor(args.workers) as pool:
         jobs = [(p, args.first_seed + k, {}) for p in PRESETS for k in range(args.clean)]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_islet_imaging.review_widget import ReviewWidget
     from napari_islet_imaging.session import ReviewSession
 
+ALSO_UNDO = "Control-Z"
 #: after the last change of the label image, ms
 _SETTLE_MS = 120
 
@@ -91,6 +92,11 @@ class EditTools(QGroupBox):
                     nuclei.events.set_data,
                 ):
                     self.panel.connections.add(signal, self._settle)
+                # napari's own undo knows of the stroke, not of the new label of what it cut off
+                nuclei.bind_key(ALSO_UNDO, lambda _: self.panel.act("undo"), overwrite=True)
+                self.panel.connections.later(
+                    lambda: nuclei.bind_key(ALSO_UNDO, None, overwrite=True)
+                )
             nuclei.selected_label = session.focus or reshape.free_label(session)
             nuclei.mode = "paint"
             self.panel.viewer.layers.selection.active = nuclei

@@ -14,6 +14,7 @@ from qtpy.QtCore import QEvent, QPointF, QRectF, Qt, QTimer
 from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import (
     QComboBox,
+    QDockWidget,
     QGridLayout,
     QLabel,
     QScrollArea,
@@ -188,6 +189,33 @@ class Panel(QWidget):
         self.column.setSpacing(6)
         self._scroll.setWidget(inside)
         self.setMinimumWidth(360)
+        self._docked: QTimer | None = QTimer(self)  # its child: it does not outlive the widget
+        self._docked.setSingleShot(True)
+        self._docked.timeout.connect(self._share_tabs)
+
+    def showEvent(self, event) -> None:
+        """Join the other panels, once napari has put this one into its dock."""
+        super().showEvent(event)
+        if self._docked is not None:
+            self._docked.start(TURN_MS)
+
+    def _share_tabs(self) -> None:
+        """Become a tab beside our other panels: stacked, each would be too low to work with."""
+        self._docked = None
+        mine = self.parentWidget()
+        for other in self.viewer.window.dock_widgets.values():
+            dock = other.parentWidget() if isinstance(other, Panel) else None
+            if dock in (None, mine) or not (
+                isinstance(dock, QDockWidget) and isinstance(mine, QDockWidget)
+            ):
+                continue
+            window = mine.parentWidget()
+            same = window.dockWidgetArea(dock) == window.dockWidgetArea(mine)
+            if same and not dock.isFloating() and mine not in window.tabifiedDockWidgets(dock):
+                window.tabifyDockWidget(dock, mine)
+                mine.show()
+                mine.raise_()
+            return
 
     def event(self, event) -> bool:
         """Let go of everything when napari takes the widget out of its dock."""
@@ -277,7 +305,7 @@ def pick_with_clicks(
             return
         size = here.open.pixel_size_um or 1.0
         y, x = (float(v) / size for v in event.position[-2:])
-        picked(here.cell_at(y, x), "Shift" in [str(m) for m in event.modifiers])
+        picked(here.cell_at(y, x), "Shift" in event.modifiers)
 
     viewer.mouse_drag_callbacks.append(on_click)
     connections.later(lambda: viewer.mouse_drag_callbacks.remove(on_click))

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from napari_islet_imaging.session import ReviewSession
 
-#: what fingers do by themselves; while nuclei are painted it is napari's own undo of a stroke
+#: what fingers do by themselves
 ALSO_UNDO = "Ctrl+Z"
 #: action -> key; none of them is a key of napari's
 KEYS = {
@@ -126,13 +126,13 @@ class ReviewWidget(Panel):
         self.agreement_label = wrapped(name="agreement")
         inside.addWidget(self.agreement_label)
         self.column.addWidget(queue)
+        self.message = wrapped(name="message")
+        self.column.addWidget(self.message)
 
         self.tools = EditTools(self)
         self.column.addWidget(self.tools)
         self.hand_over = HandOver(self)
         self.column.addWidget(self.hand_over)
-        self.message = wrapped(name="message")
-        self.column.addWidget(self.message)
         self.column.addStretch()
 
     def _buttons(self) -> QGridLayout:
@@ -146,7 +146,7 @@ class ReviewWidget(Panel):
             "undo": ("Undo", 1, 1),
             "next": ("Skip", 1, 2),
             "previous": ("Back", 2, 0),
-            "outlines": ("Hide lines", 2, 1),
+            "outlines": ("Lines on/off", 2, 1),
         }
         self.buttons: dict[str, QPushButton] = {}
         for action, (text, row, column) in places.items():
@@ -245,6 +245,7 @@ class ReviewWidget(Panel):
                 if edit is not None and edit.after:
                     self._next()
             elif action == "undo":
+                self.tools.commit()  # a stroke of a moment ago is an edit as well
                 last = session.last_edit()
                 if last is None:
                     self.say(words.of_undo(None))
@@ -358,8 +359,6 @@ class ReviewWidget(Panel):
     def _blind(self, blinded: bool) -> None:
         if self.session is not None and blinded != self.session.blinded:
             self.session.set_blinded(blinded)
-            if self.view is not None:
-                self.view.rename()
 
     # ------------------------------------------------------------ showing
 

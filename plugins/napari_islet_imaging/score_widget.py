@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
-from napari_islet_imaging.layers import file_channel, tag_of
+from napari_islet_imaging.layers import file_channel, show_scale_bar, tag_of
 from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, in_turns, wrapped
 
@@ -55,6 +55,7 @@ class ScoreWidget(Panel):
             self.connections.add(signal, self.look_at_layers)
         self.connections.later(self.stop_now)
         self.look_at_layers()
+        show_scale_bar(viewer)
 
     # ------------------------------------------------------------ building
 
@@ -152,7 +153,10 @@ class ScoreWidget(Panel):
         return list(dict.fromkeys(file_channel(x) for x in self._groups.get(image, [])))
 
     def _default_out(self, name: str, chosen: list[Any]) -> Path:
-        paths = tag_of(chosen[0]).get("paths") or []
+        tag = tag_of(chosen[0])
+        if self.session is not None and tag.get("session") is self.session:
+            return self.session.run.path  # what was scored here is scored again there
+        paths = tag.get("paths") or []
         stem = Path(name).name.split(".")[0].replace(" ", "_")
         folder = Path(paths[0]).parent if paths else Path.home() / "islet-imaging"
         return folder / f"{stem}-scored"
@@ -209,8 +213,8 @@ class ScoreWidget(Panel):
             size = float(text)
         except ValueError:
             raise IsletImagingError(
-                "The pixel size is not in the file. Type it in um (the microscope's software "
-                "shows it); it is not guessed, because every length depends on it."
+                "No pixel size. Type it in um (the microscope's software shows it); it is not "
+                "guessed, because every length depends on it."
             ) from None
         channels = self.channels.channels()
         if self.protocol is None:
@@ -239,7 +243,7 @@ class ScoreWidget(Panel):
         self.job.progress.connect(self._progress)
         self.job.succeeded.connect(self._done)
         self.job.failed.connect(self.status.setText)
-        self.job.cancelled.connect(lambda: self.status.setText("Stopped. Nothing was changed."))
+        self.job.cancelled.connect(lambda: self.status.setText("Stopped. Nothing was scored."))
         self.job.ended.connect(self._ended)
         self.progress.setVisible(True)
         self.progress.setRange(0, 0)  # busy until the first image is done
@@ -291,6 +295,8 @@ class ScoreWidget(Panel):
             if not tag_of(layer):
                 layer.visible = False
         self.session = session
+        self.out_edit.setText(str(session.run.path))
+        self.connections.add(session.settings_changed, self.look_at_layers)  # blinded names
         left = [layer for layer in before if tag_of(layer).get("session") is not session]
         in_turns(
             [
@@ -306,7 +312,7 @@ class ScoreWidget(Panel):
     def _say_result(self, session: ReviewSession) -> None:
         from napari_islet_imaging import words
 
-        text = words.headline(session)
+        text = "<br>".join([words.headline(session), *words.other_markers(session)])
         images = session.images
         for row in images[images["status"] != "scored"].itertuples():
             text += f"<br>⚑ {row.image}: {row.message}"

@@ -97,7 +97,7 @@ class ReviewSession:
             for row in run.provenance["images"]
         }
         self._rows: dict[int, int] = {}
-        self._agreed: dict[tuple[str, int, str], bool] | None = None
+        self._agreed: dict[tuple[str, int, str], bool | None] | None = None
         self._tallies: dict[str, Tally] = {}
         self._samples = self.batches()
         self._recount()
@@ -182,21 +182,46 @@ class ReviewSession:
             (self._tallies[i] for i in self.batches() if i in self._tallies), Tally(0, 0, 0, 0, 0.0)
         )
 
-    def agreement(self) -> tuple[int, int]:
-        """How many calls this person made, and how many of them the tool had made as well."""
+    def agreement(self) -> tuple[int, int, int]:
+        """Cells this person called that the tool was sure of, those called alike, and the others.
+
+        Returns
+        -------
+        (int, int, int)
+            Called where the tool had said positive or negative; how many of them the same; called
+            where it had said unsure.
+        """
+        found = list(self._called().values())
+        agreed = [same for same in found if same is not None]
+        return len(agreed), sum(agreed), len(found) - len(agreed)
+
+    def _called(self) -> dict[tuple[str, int, str], bool | None]:
+        """Cells this person called, and whether as the tool had; None where it was unsure."""
         if self._agreed is None:
             self._agreed = {}
             for edit in effective(self.edits, who=self.reviewer):
                 self._note_agreement(edit)
-        return len(self._agreed), sum(self._agreed.values())
+        return self._agreed
+
+    def _decided(self, entry: QueuedCell) -> bool:
+        """Whether this person called or excluded a cell of the queue."""
+        if (entry.image, entry.cell, self.marker) in self._called():
+            return True
+        table = self.tables[entry.image]
+        excluded = table.loc[table["cell"] == entry.cell, "excluded"]
+        return excluded.empty or bool(excluded.any())  # or its nucleus was deleted
+
+    def n_undecided(self) -> int:
+        """Cells of the queue that this person neither called nor excluded."""
+        return sum(not self._decided(entry) for entry in self.queue)
 
     def _note_agreement(self, edit: Edit) -> None:
         if edit.action != "call" or self._agreed is None or edit.image not in self.raw:
             return
         raw = self.raw[edit.image]
         first = raw[f"{edit.marker}_call"].to_numpy()[raw["cell"].to_numpy() == edit.cell]
-        agrees = bool(len(first) and first[0] == edit.after)
-        self._agreed[edit.image, edit.cell, edit.marker] = agrees
+        sure = len(first) > 0 and first[0] != "unsure"
+        self._agreed[edit.image, edit.cell, edit.marker] = first[0] == edit.after if sure else None
 
     def _recount(self, image: str | None = None) -> None:
         for name in [image] if image is not None else list(self.tables):
@@ -321,16 +346,27 @@ class ReviewSession:
         self.focus_changed.emit(self.focus)
 
     def ahead(self, by: int = 1) -> QueuedCell | None:
-        """The next (or an earlier) cell of the queue, None beyond its ends."""
-        target = self.position + by
+        """The next (or an earlier) cell of the queue, None beyond its ends.
+
+        From a cell that was clicked, the next is the one that the queue waits at.
+        """
+        target = self._target(by)
         return self.queue[target] if 0 <= target < len(self.queue) else None
+
+    def _target(self, by: int) -> int:
+        if by == 1 and 0 <= self.position < len(self.queue):
+            here = self.queue[self.position]
+            elsewhere = self.open is None or (here.image, here.cell) != (self.open.name, self.focus)
+            if elsewhere and not self._decided(here):
+                return self.position
+        return self.position + by
 
     def step(self, by: int = 1) -> QueuedCell | None:
         """Go to the next (or an earlier) cell of the queue, opening its image where needed."""
         entry = self.ahead(by)
         if entry is None:
             return None
-        self.position += by
+        self.position = self._target(by)
         if self.open is None or self.open.name != entry.image:
             self.open_image(entry.image)
         self.set_focus(entry.cell)

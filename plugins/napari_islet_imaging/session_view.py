@@ -84,6 +84,7 @@ class SessionView:
         session.outlines_changed.connect(self._on_outlines)
         session.cells_changed.connect(self._on_cells)
         session.focus_changed.connect(self._on_focus)
+        session.settings_changed.connect(self.rename)
         #: the image that is being opened, empty if none
         self.opening = ""
         self._prepared: list[Any] | None = None

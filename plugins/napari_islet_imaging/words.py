@@ -59,6 +59,22 @@ def headline(session: ReviewSession) -> str:
     return "<br>".join(lines)
 
 
+def other_markers(session: ReviewSession) -> list[str]:
+    """The open image's answer for the markers that are not under review."""
+    from napari_islet_imaging.tally import tally
+
+    lines = []
+    if session.open is not None:
+        for marker in session.protocol.markers:
+            if marker != session.marker:
+                here = tally(session.tables[session.open.name], marker)
+                lines.append(
+                    f"<b>{marker}+ {percent(here.fraction)}</b> ({here.n_positive:,} positive, "
+                    f"{here.n_negative:,} negative, {here.n_unsure:,} unsure)"
+                )
+    return lines
+
+
 def intervals(session: ReviewSession) -> list[str]:
     """The run's own headline with its interval, as last written."""
     table = session.summary
@@ -95,8 +111,8 @@ def cell(session: ReviewSession) -> str:
     if row is None:
         return "No cell in focus. Press N, or click a cell in the image."
     marker = session.marker
-    if session.by_chance and not str(row[f"{marker}_reason"]).startswith("called by "):
-        # a label that the tool's call has swayed says nothing of how often that is wrong
+    if session.by_chance and row[f"{marker}_reason"] != f"called by {session.reviewer}":
+        # a label swayed by the tool's call, or another person's, says nothing of how often it errs
         return (
             f"<b>cell {session.focus}</b><br>drawn by chance: is it {marker} positive? What the "
             "tool calls it is not shown; where nobody can tell, say unsure."
@@ -127,11 +143,13 @@ def cell(session: ReviewSession) -> str:
 
 def agreement(session: ReviewSession) -> str:
     """How far the reviewer and the tool agree, and who else has looked."""
-    made, agree = session.agreement()
-    text = "No calls of yours yet."
+    made, agree, unsure = session.agreement()
+    text = "" if made or unsure else "No calls of yours yet."
     if made:
         share = percent(agree / made, 0)
         text = f"You agree with the first call on {agree} of {made} cells ({share})."
+    if unsure:
+        text += f" You called {unsure} that {'was' if unsure == 1 else 'were'} unsure."
     others = sorted({e.who for e in session.edits} - {session.reviewer})
     if others and not session.blinded:
         text += f" Also reviewed by {', '.join(others)}."
@@ -239,6 +257,9 @@ def lesson(result: dict[str, Any]) -> str:
 
 def of_end(session: ReviewSession | None) -> str:
     """That the queue has no cell left, and what to do then."""
+    left = 0 if session is None else session.n_undecided()
+    if left:
+        return f"The end of the queue; {left} in it {'is' if left == 1 else 'are'} not decided: G."
     if session is not None and session.by_chance:
         return (
             "All cells drawn by chance are called. Update tables and report: they show the "

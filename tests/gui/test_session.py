@@ -129,7 +129,29 @@ def test_agreement_with_the_first_call(session):
     sure = table[(table["INS_call"] == "positive") & ~table["excluded"]]["cell"].tolist()[:3]
     for cell, call in zip(sure, ("positive", "positive", "negative"), strict=True):
         session.call(call, cell)
-    assert session.agreement() == (3, 2)
+    assert session.agreement() == (3, 2, 0)
+    # where the tool was unsure there is nothing to agree with
+    unsure = table[(table["INS_call"] == "unsure") & ~table["excluded"]]["cell"].tolist()[0]
+    session.call("negative", unsure)
+    assert session.agreement() == (3, 2, 1)
+
+
+def test_the_queue_waits_for_a_cell_that_was_clicked(session):
+    first = session.step()
+    clicked = next(
+        int(c)
+        for c in session.table["cell"]
+        if (first.image, c) not in {(q.image, q.cell) for q in session.queue}
+    )
+    session.set_focus(clicked)
+    session.call("positive")
+    assert session.step() == first
+    session.call("negative")
+    left = session.n_undecided()
+    assert left == len(session.queue) - 1
+    assert session.step() == session.queue[1]
+    session.exclude()
+    assert session.n_undecided() == left - 1
 
 
 # ------------------------------------------------------------ outlines

@@ -241,6 +241,13 @@ def test_clicking_a_cell_puts_it_in_focus(review, viewer, qtbot):
     qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(3, 3))
     _settle()
     assert session.focus
+    # with Shift it is chosen, to be merged or deleted with others; a second time lets it go
+    for chosen in ([first], []):
+        qtbot.mouseClick(
+            canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, middle
+        )
+        _settle()
+        assert review.tools.chosen == chosen
 
 
 def test_painting_with_napari_s_brush_is_kept_and_measured(review, viewer, run):
@@ -261,6 +268,25 @@ def test_painting_with_napari_s_brush_is_kept_and_measured(review, viewer, run):
     assert session.row(cell)["nucleus_area_um2"] == pytest.approx(area)
     review.tools.paint_button.setChecked(False)
     assert not nuclei.visible
+
+
+def test_ctrl_z_while_painting_takes_back_a_nucleus_that_was_cut(review, viewer, qtbot):
+    session = review.session
+    cell, before = session.focus, session.open.labels.copy()
+    review.tools.paint_button.setChecked(True)
+    nuclei = review.view.layer("nuclei")
+    ys, xs = np.nonzero(before == cell)
+    nuclei.brush_size = 2
+    for y in range(int(ys.min()) - 2, int(ys.max()) + 3):
+        nuclei.paint((y, int(xs.mean())), 0)
+    _settle(0.5)
+    assert session.row(cell)["nucleus_area_um2"] < (before == cell).sum() * 0.3**2 * 0.9
+    assert len(np.unique(session.open.labels)) > len(np.unique(before))
+    canvas = _canvas(viewer)
+    canvas.setFocus()
+    qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    _settle(0.5)
+    np.testing.assert_array_equal(session.open.labels, before)
 
 
 def test_a_disk_that_is_full_is_said_and_nothing_changes(review, monkeypatch):
@@ -524,6 +550,8 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     assert len(names) == len(set(names)) == 7
     stains = [layer for layer in viewer.layers if layer in scored]
     assert len(stains) == 3
+    assert widget.out_edit.text() == str(tmp_path / "run")
+    assert "Glucagon+" in widget.status.text()
     widget.score()
     qtbot.waitUntil(lambda: not widget._running(), timeout=300000)
     qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=60000)
