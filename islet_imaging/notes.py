@@ -45,16 +45,8 @@ def with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) 
             if found is not None and found.fragile:
                 text = f"{batch} {found.slope_pp:.0f}".strip()
                 fragile.setdefault((str(condition), marker), []).append(text)
-    table = summary.conditions.copy()
-    said = "fragile: points by which a threshold 10 % higher or lower moves a batch: "
-    table["note"] = [
-        "; ".join(n for n in (note, said + ", ".join(named) if named else "") if n)
-        for note, named in (
-            (row["note"], fragile.get((row["condition"], row["marker"])))
-            for row in table.to_dict("records")
-        )
-    ]
-    return dataclasses.replace(summary, conditions=table)
+    start = "fragile: points by which a threshold 10 % higher or lower moves a batch: "
+    return _noted(summary, {key: start + ", ".join(named) for key, named in fragile.items()})
 
 
 def with_corrected(summary: Summary, corrected: pd.DataFrame | None) -> Summary:
@@ -78,6 +70,33 @@ def with_corrected(summary: Summary, corrected: pd.DataFrame | None) -> Summary:
             if row["status"] == "refused"
             else f"corrected for wrong calls: {value} [{low:.1f} to {high:.1f}], see corrected.csv"
         )
+    return _noted(summary, said)
+
+
+def with_before(summary: Summary, raw: Summary | None, called: CalledRun) -> Summary:
+    """The summary with a note that gives the fraction before people's edits, and who made them.
+
+    Parameters
+    ----------
+    summary, raw : Summary
+        Of the run, after and before its corrections.
+    called : CalledRun
+        Its cells.
+    """
+    if raw is None or called.corrected is called.raw:
+        return summary
+    people = called.corrected["corrected_by"].fillna("").astype(str)
+    by = ", ".join(f"{k} {n}" for k, n in people[people != ""].value_counts().items())
+    said = {
+        (row["condition"], row["marker"]): f"{100 * row['fraction']:.1f} % before corrections"
+        + (f" (cells of the run changed by {by})" if by else "")
+        for row in raw.conditions.to_dict("records")
+    }
+    return _noted(summary, said)
+
+
+def _noted(summary: Summary, said: dict[tuple[str, str], str]) -> Summary:
+    """The summary with one more clause in the notes of these conditions and markers."""
     table = summary.conditions.copy()
     table["note"] = [
         "; ".join(n for n in (row["note"], said.get((row["condition"], row["marker"]), "")) if n)

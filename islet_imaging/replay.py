@@ -32,7 +32,8 @@ class Corrected:
     Parameters
     ----------
     cells : DataFrame
-        The cells table, with a column ``corrected_by`` (empty where nobody changed the row).
+        The cells table, with columns ``corrected_by`` (empty where nobody changed the row) and
+        ``<marker>_call_before`` (as scored; empty for nuclei that people drew).
     labels : ndarray or None
         The corrected label image, int32, where one was given.
     unmatched : list of Edit
@@ -108,7 +109,19 @@ def apply_corrections(
             last_labels = replay.labels
     unmatched += [edit for rest in by_image.values() for edit in rest]
     result = pd.concat(parts, ignore_index=True) if parts else corrected
-    return Corrected(result, last_labels, unmatched)
+    return Corrected(_with_calls_before(result, cells), last_labels, unmatched)
+
+
+def _with_calls_before(corrected: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The table with each cell's calls as they were scored."""
+    calls = [c for c in cells.columns if str(c).endswith("_call")]
+    key = ["image", "cell"]
+    before = cells[[*key, *calls]].rename(columns={c: f"{c}_before" for c in calls})
+    held = corrected.drop(columns=[c for c in before.columns if c not in key], errors="ignore")
+    found = held.merge(before, on=key, how="left", validate="one_to_one")
+    named = [f"{c}_before" for c in calls]
+    found[named] = found[named].fillna("")
+    return found
 
 
 class Replay:

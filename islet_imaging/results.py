@@ -372,7 +372,7 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
 
     ``provenance.json`` comes last: a folder that has it is a run whose other files are there.
     """
-    from islet_imaging.notes import with_corrected, with_fragile
+    from islet_imaging.notes import with_before, with_corrected, with_fragile
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
     from islet_imaging.validation import corrected_table
@@ -383,6 +383,7 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
         summary = with_fragile(summary, called, rows)
+        summary = with_before(summary, raw_summary, called)
         summary = with_corrected(summary, corrected)
     tables = {
         "conditions": _columns(CONDITIONS) if summary is None else summary.conditions,
