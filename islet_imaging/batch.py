@@ -70,7 +70,8 @@ def score_folder(
     device : str
         "auto", "cpu", "cuda" or "mps", for the networks.
     progress : callable, optional
-        ``progress(done, total, message)`` after every image.
+        ``progress(done, total, image)`` after every image; at the start with an empty name, and
+        once for each image that was finished before.
     cancelled : callable, optional
         Asked between images; True stops the run, what is finished is kept.
 
@@ -148,7 +149,8 @@ def score_folder(
                 progress(ready, len(tasks), image)
 
         if progress is not None:
-            progress(ready, len(tasks), "")
+            for image in ("", *outcomes):  # those that were finished before, by name
+                progress(ready, len(tasks), image)
         waiting = [t for t in tasks if t.image not in outcomes]
         outcomes.update(
             run_tasks(waiting, workers=count, executor=executor, tell=tell, cancelled=cancelled)

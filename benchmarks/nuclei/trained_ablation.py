@@ -1,4 +1,4 @@
-"""Nuclei: what phantoms, tissue and one working scale are worth, each trained without it.
+"""Nuclei: what phantoms, tissue, one working scale and more parameters are worth, by training.
 
     python benchmarks/nuclei/trained_ablation.py --out FOLDER
 
@@ -59,6 +59,7 @@ VARIANTS = {
     "tissue as rare as in the data": replace(BASE, shares=BY_NUMBER),
     "without tissue": replace(BASE, shares={"cultures": 0.8, "phantoms": 0.2}),
     "scale not normalised": BASE,
+    "twice the parameters": replace(BASE, widths=(56, 112, 168, 224)),
 }
 
 

@@ -1,6 +1,6 @@
-"""Markers of the nucleus (NKX6.1, Ki67), called on the library's own nuclei: ``results/nuclear.md``.
+"""Markers of the nucleus (NKX6.1, Ki67), called on the library's own nuclei.
 
-``python benchmarks/positivity/nuclear.py``
+``python benchmarks/positivity/nuclear.py`` writes ``results/nuclear.md``.
 
 The idea: per preset one staining run of samples with different shares of insulin cells, most of
 which express NKX6.1, and of dividing cells, with two secondary-only controls; the library's levels
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

@@ -78,6 +78,7 @@ def measure(cache: Path, preset: str, kind: str, method: str) -> dict[str, Any]:
 
     cells, controls, images, islets, batches = [], [], [], [], []
     both: dict[float, list[float]] = {}
+    false: list[bool] = []
     for run, plan in enumerate(RUNS):
         table = load(cache, preset, run, kind)
         by = _baseline if method in baselines.NAMES else called
@@ -92,8 +93,10 @@ def measure(cache: Path, preset: str, kind: str, method: str) -> dict[str, Any]:
             if method == "otsu_area":
                 share = float(g["INS_otsu_area"].iloc[0])
             else:
-                share = float(g["INS_probability"].mean())
+                share = float(reported(g).mean())
             images.append((name, real, share))
+            if real == 0 and method != "otsu_area":
+                false += (g["INS_call"] == "positive").tolist()
             truth.append(real)
             found.append(share)
             if "GCG_probability" in g:
@@ -104,7 +107,7 @@ def measure(cache: Path, preset: str, kind: str, method: str) -> dict[str, Any]:
         if method != "otsu_area":
             for _, g in s[s["true_islet"] > 0].groupby(["image", "true_islet"]):
                 if len(g) >= 50:
-                    islets.append(100 * (g["INS_probability"].mean() - g["truth_INS"].mean()))
+                    islets.append(100 * (reported(g).mean() - g["truth_INS"].mean()))
     error = np.array([100 * (found - real) for _, real, found in images])
     zero = [e for e, (_, real, _) in zip(error, images, strict=True) if real == 0]
     row: dict[str, Any] = {"preset": preset, "nuclei": kind, "method": method}
@@ -133,12 +136,19 @@ def measure(cache: Path, preset: str, kind: str, method: str) -> dict[str, Any]:
         "batch_mae_pp": float(np.mean(np.abs(batches))),
         "worst_image_pp": float(error[np.argmax(np.abs(error))]),
         "no_insulin_pct": float(np.mean(zero)) if zero else np.nan,
+        "no_insulin_positive_pct": 100 * float(np.mean(false)) if false else np.nan,
     }
     for true in (0.0, 0.02, 0.10):
         row[f"bihormonal_{round(100 * true)}_pp"] = (
             float(np.mean(both[true])) if true in both else np.nan
         )
     return row
+
+
+def reported(table: pd.DataFrame) -> Any:
+    """What each cell counts in the fraction that tables give: an unsure one its probability."""
+    call, p = table["INS_call"], table["INS_probability"]
+    return p.where(call == "unsure", (call == "positive").astype(float))
 
 
 def _baseline(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -174,7 +184,7 @@ def invariance(cache: Path, preset: str, method: str) -> dict[str, Any]:
 def _fractions(table: pd.DataFrame, method: str) -> Any:
     table = called(table, method)
     s = table[(table["role"] == "sample") & ~table["ignore"]]
-    return 100 * s.groupby("image")["INS_probability"].mean().to_numpy()
+    return 100 * s.assign(share=reported(s)).groupby("image")["share"].mean().to_numpy()
 
 
 def markdown(rows: pd.DataFrame) -> str:

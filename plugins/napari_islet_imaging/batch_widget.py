@@ -130,6 +130,7 @@ class BatchWidget(Panel):
                 path, _ = QFileDialog.getOpenFileName(self, text)
             if path:
                 edit.setText(path)
+                edit.setModified(True)
 
         button.clicked.connect(choose)
         row = QHBoxLayout()
@@ -139,11 +140,12 @@ class BatchWidget(Panel):
         return edit
 
     def _folder_named(self, text: str) -> None:
-        folder = Path(text)
-        if not folder.is_dir():
+        folder = Path(text).expanduser()
+        if not text.strip() or not folder.is_dir():
             return
-        if not self.out_edit.text():
-            self.out_edit.setText(str(folder.with_name(folder.name + "-scored")))
+        if not self.out_edit.isModified():  # a path that is being typed is many folders in turn
+            name = f"{folder.resolve().name or 'images'}-scored"
+            self.out_edit.setText(str(folder.parent / name))
         for edit, name in (
             (self.samples_edit, "samples.csv"),
             (self.protocol_edit, "protocol.yaml"),
@@ -208,7 +210,7 @@ class BatchWidget(Panel):
         self.progress.setRange(0, total)
         self.progress.setValue(done)
         self.status.setText(f"{done} of {total} images measured")
-        if what:  # the first message only says how many were finished before
+        if what:  # the first message only says how many there are
             self._measured.append(what)
             item = QListWidgetItem(what)
             item.setData(_NAME_ROLE, what)
@@ -280,7 +282,14 @@ class BatchWidget(Panel):
         self.marker_box.setVisible(len(self._shown.thresholds) > 1)
         self.legend.setVisible(True)
         self.looked.setText(words.provisional(self._shown))
-        in_turns([lambda layer=layer: self.viewer.add_layer(layer) for layer in layers])
+        for other in self.viewer.layers:  # two images would shine through each other
+            other.visible = False
+        in_turns(
+            [
+                *(lambda layer=layer: self.viewer.add_layer(layer) for layer in layers),
+                self.viewer.reset_view,
+            ]
+        )
 
     def _show_marker(self, index: int) -> None:
         if self._shown is not None:

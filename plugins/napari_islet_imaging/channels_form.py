@@ -34,7 +34,7 @@ class ChannelsForm(QTableWidget):
         header.setSectionResizeMode(_FILE, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         for column in (_ROLE, _WHERE):
-            self.setColumnWidth(column, 96)
+            self.setColumnWidth(column, 112)
         self.setMinimumHeight(130)
 
     def set_channels(self, names: list[str]) -> None:

@@ -149,6 +149,9 @@ class SessionView:
             made = list(make.run_layers(self.session))
         self._steps = [self._hide_focus, *(self._placing(one) for one in made), self._drop_others]
         if self.layer("calls") is None:
+            for layer in self.viewer.layers:  # two images would shine through each other
+                if make.tag_of(layer).get("session") not in (None, self.session):
+                    layer.visible = False
             self._steps += [
                 lambda: make.show_scale_bar(self.viewer),
                 lambda: self._focus_layer(create=True),

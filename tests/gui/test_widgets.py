@@ -623,6 +623,33 @@ def test_provisional_calls_are_the_run_s_own_when_all_is_measured(half_a_run):
     np.testing.assert_allclose(found.table["INS_probability"], final["INS_probability"])
 
 
+def test_a_folder_can_be_typed(viewer, qtbot, tmp_path):
+    from napari_islet_imaging.batch_widget import BatchWidget
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    widget = BatchWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="batch")
+    qtbot.keyClicks(widget.folder_edit, str(folder))
+    assert widget.out_edit.text() == str(tmp_path / "images-scored")
+    widget.out_edit.clear()
+    qtbot.keyClicks(widget.out_edit, "mine")
+    widget.folder_edit.setText(str(tmp_path))
+    assert widget.out_edit.text() == "mine"
+
+
+def test_panels_share_tabs(viewer):
+    from napari_islet_imaging.cells_widget import CellsWidget
+    from napari_islet_imaging.score_widget import ScoreWidget
+
+    for name, kind in (("score", ScoreWidget), ("cells", CellsWidget)):
+        viewer.window.add_dock_widget(kind(viewer), name=name)
+        _settle(0.2)
+    docks = [w.parentWidget() for w in viewer.window.dock_widgets.values()]
+    assert docks[0].parentWidget().tabifiedDockWidgets(docks[0]) == [docks[1]]
+    assert not docks[1].widget().visibleRegion().isEmpty()
+
+
 @pytest.mark.slow
 def test_an_image_is_looked_at_while_its_folder_still_runs(viewer, half_a_run, qtbot):
     from napari_islet_imaging.batch_widget import BatchWidget
