@@ -146,12 +146,14 @@ def test_a_finished_run_is_kept(run: Run, folder: Path, monkeypatch: pytest.Monk
 
 def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path, run: Run) -> None:
     done: list[str] = []
+    counts: list[int] = []
     args = {"protocol": PROTOCOL, "samples": folder / "samples.csv", "workers": 1}
 
     def stop_after_two() -> bool:
         return len(done) >= 2
 
-    def tell(_: int, __: int, image: str) -> None:
+    def tell(count: int, _: int, image: str) -> None:
+        counts.append(count)
         if image:
             done.append(image)
 
@@ -159,8 +161,13 @@ def test_a_stopped_run_goes_on(folder: Path, tmp_path: Path, run: Run) -> None:
         score_folder(folder, tmp_path / "r", **args, progress=tell, cancelled=stop_after_two)
     first = list(done)
     done.clear()
+    counts.clear()
     score_folder(folder, tmp_path / "r", **args, progress=tell)
-    assert not set(first) & set(done)
+    # those that were finished before are named first, and count as done from the start
+    assert len(first) == 2
+    assert set(done[:2]) == set(first)
+    assert counts == [2, 2, 2, *range(3, len(done) + 1)]
+    assert len(done) == len(set(done))
     assert tables(tmp_path / "r") == tables(run.path)
 
 

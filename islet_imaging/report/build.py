@@ -105,7 +105,11 @@ def write_report(path: str | Path, results: ReportData) -> Path:
 def _opening(data: ReportData) -> str:
     images = data.images
     scored = int((images["status"] == "scored").sum()) if "status" in images else len(images)
-    parts = [f"{plural(scored, 'image')} scored", f"{plural(len(data.cells), 'nucleus')} found"]
+    found = len(data.cells)
+    if "flags" in data.cells:  # a nucleus that people merged or painted out keeps its row
+        flags = data.cells["flags"].fillna("").astype(str)
+        found -= int(flags.str.contains("painted_out", regex=False).sum())
+    parts = [f"{plural(scored, 'image')} scored", f"{plural(found, 'nucleus')} found"]
     parts[1] = parts[1].replace("nucleuses", "nuclei")
     if scored < len(images):
         parts.append(f"{plural(len(images) - scored, 'image')} not scored")
