@@ -39,7 +39,7 @@ def positivity() -> str:
     own = found[found["nuclei"] == "own"]
     calls = own[own["method"] == "network"][
         ["preset", "n_cells", "auc", "balanced_accuracy", "kappa", "ece", "unsure_pct",
-         "retained_accuracy", "control_positive_pct", "no_insulin_pct",
+         "retained_accuracy", "control_positive_pct", "no_insulin_pct", "no_insulin_positive_pct",
          "image_bias_pp", "islet_mae_pp", "batch_mae_pp"]
     ]  # fmt: skip
     names = {"network": "islet-imaging", "levels": "the same without the network", **BASELINES}
@@ -50,7 +50,10 @@ def positivity() -> str:
     return (
         "Seeds that were not used in development; nuclei found by the shipped network; cells of "
         "six presets. Made by `python benchmarks/positivity/run.py`; the full table, with true "
-        "nuclei and every method, is `benchmarks/positivity/results/accuracy.md`.\n\n"
+        "nuclei and every method, is `benchmarks/positivity/results/accuracy.md`. Errors of % are "
+        "those of the fraction as tables give it: a positive cell counts as one, an unsure one its "
+        "probability. `no_insulin_pct` is that fraction on islets without insulin, "
+        "`no_insulin_positive_pct` the share of their cells that are called positive.\n\n"
         f"{table(calls)}\n\n"
         "Mean absolute error of an image's % insulin-positive, percentage points:\n\n"
         f"{table(wide)}\n\n"
