@@ -1,7 +1,8 @@
 """What the network runs on: ONNX Runtime, or torch on a graphics card.
 
 The idea: ONNX Runtime on the processor is small and needs no torch, so it is the default;
-``benchmarks/nuclei/throughput.py`` holds it against torch and OpenVINO. A session uses one thread
+``benchmarks/nuclei/throughput.py`` holds it against torch and OpenVINO, which is faster only where
+it rounds to bfloat16, so that calls would hang on the processor. A session uses one thread
 and blocks run side by side, which is faster than sharing one block among threads and makes the sums
 independent of the number of workers. When torch is installed and sees a CUDA or Apple card, the
 same weights run there; that, and which engine it is, goes to the log.
