@@ -130,6 +130,7 @@ def headline_figure(
     islets: Mapping[tuple[str, str], ArrayLike],
     *,
     name: str,
+    of: str,
 ) -> str:
     """Share of positive cells per condition: batches as dots, islets faint, interval as a bar.
 
@@ -143,6 +144,8 @@ def headline_figure(
         Fractions of single islets.
     name : str
         Unique on the page.
+    of : str
+        The denominator in words, for the axis.
 
     Returns
     -------
@@ -203,7 +206,7 @@ def headline_figure(
         ax.set_yticks([])
         upper = ax.get_xlim()[1]
         ax.set_xlim(0, 100 if upper > 50 else max(5.0, min(100.0, upper)))
-        ax.set_xlabel(f"{_short(marker, 24)}-positive cells, %", color=INK)
+        ax.set_xlabel(f"{_short(marker, 24)}-positive, % {_short(of, 40)}", color=INK)
         ax.grid(axis="x", color=RULE, lw=0.6)
         ax.set_axisbelow(True)
         return _svg(figure, name=name, label=f"Share of {marker}-positive cells per condition")

@@ -112,7 +112,12 @@ def headline(data: ReportData) -> str:
         rows = summary[summary["marker"] == marker]
         batches = data.batches[data.batches["marker"] == marker]
         figure = headline_figure(
-            clean(marker), rows, batches, _islet_fractions(data, str(marker)), name=f"result{k}"
+            clean(marker),
+            rows,
+            batches,
+            _islet_fractions(data, str(marker)),
+            name=f"result{k}",
+            of=_denominator(data),
         )
         said = "".join(
             f'<p class="say">{_sentence(data, row)}</p>' for row in rows.to_dict("records")
