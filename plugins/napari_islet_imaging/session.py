@@ -19,6 +19,7 @@ from islet_imaging.corrections import Edit, Journal, effective
 from islet_imaging.masks import decode_mask
 from islet_imaging.replay import Replay, set_call, set_excluded
 from islet_imaging.results import raw_cells
+from napari_islet_imaging.agreement import Agreement
 from napari_islet_imaging.opened import OpenImage, load_image
 from napari_islet_imaging.outlines import categories_of, grown_box
 from napari_islet_imaging.queue import QueuedCell, chance_queue, review_queue
@@ -97,7 +98,7 @@ class ReviewSession:
             for row in run.provenance["images"]
         }
         self._rows: dict[int, int] = {}
-        self._agreed: dict[tuple[str, int, str], bool | None] | None = None
+        self._agreement: Agreement | None = None
         self._tallies: dict[str, Tally] = {}
         self._samples = self.batches()
         self._recount()
@@ -182,30 +183,15 @@ class ReviewSession:
             (self._tallies[i] for i in self.batches() if i in self._tallies), Tally(0, 0, 0, 0, 0.0)
         )
 
-    def agreement(self) -> tuple[int, int, int]:
-        """Cells this person called that the tool was sure of, those called alike, and the others.
-
-        Returns
-        -------
-        (int, int, int)
-            Called where the tool had said positive or negative; how many of them the same; called
-            where it had said unsure.
-        """
-        found = list(self._called().values())
-        agreed = [same for same in found if same is not None]
-        return len(agreed), sum(agreed), len(found) - len(agreed)
-
-    def _called(self) -> dict[tuple[str, int, str], bool | None]:
-        """Cells this person called, and whether as the tool had; None where it was unsure."""
-        if self._agreed is None:
-            self._agreed = {}
-            for edit in effective(self.edits, who=self.reviewer):
-                self._note_agreement(edit)
-        return self._agreed
+    def agreement(self) -> Agreement:
+        """How far this person's calls agree with the tool's."""
+        if self._agreement is None:
+            self._agreement = Agreement(self.raw, effective(self.edits, who=self.reviewer))
+        return self._agreement
 
     def _decided(self, entry: QueuedCell) -> bool:
         """Whether this person called or excluded a cell of the queue."""
-        if (entry.image, entry.cell, self.marker) in self._called():
+        if (entry.image, entry.cell, self.marker) in self.agreement().called:
             return True
         table = self.tables[entry.image]
         excluded = table.loc[table["cell"] == entry.cell, "excluded"]
@@ -214,14 +200,6 @@ class ReviewSession:
     def n_undecided(self) -> int:
         """Cells of the queue that this person neither called nor excluded."""
         return sum(not self._decided(entry) for entry in self.queue)
-
-    def _note_agreement(self, edit: Edit) -> None:
-        if edit.action != "call" or self._agreed is None or edit.image not in self.raw:
-            return
-        raw = self.raw[edit.image]
-        first = raw[f"{edit.marker}_call"].to_numpy()[raw["cell"].to_numpy() == edit.cell]
-        sure = len(first) > 0 and first[0] != "unsure"
-        self._agreed[edit.image, edit.cell, edit.marker] = first[0] == edit.after if sure else None
 
     def _recount(self, image: str | None = None) -> None:
         for name in [image] if image is not None else list(self.tables):
@@ -245,7 +223,7 @@ class ReviewSession:
     def set_reviewer(self, name: str) -> None:
         """Keep further edits under another name."""
         self.reviewer = name.strip() or login_name()
-        self._agreed = None
+        self._agreement = None
         self.rebuild_queue()
         self.settings_changed.emit()
 
@@ -398,7 +376,8 @@ class ReviewSession:
             held = bool(table["excluded"].iloc[position])
             edit = Edit(self.reviewer, self.open.name, "exclude", cell, y, x, "", held, not held)
         self.edits.append(self.journal.append(edit))
-        self._note_agreement(edit)
+        if self._agreement is not None:
+            self._agreement.note(edit)
         if action == "call":
             set_call(table, position, self.marker, str(after), self.reviewer)
         else:
@@ -439,7 +418,7 @@ class ReviewSession:
         self.edits.append(
             self.journal.append(Edit(self.reviewer, last.image, "undo", undoes=last.id))
         )
-        self._agreed = None
+        self._agreement = None
         if self.open is None or self.open.name != last.image:
             self._replay_table(last.image)
             self.open_image(last.image)

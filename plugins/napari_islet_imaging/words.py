@@ -143,7 +143,7 @@ def cell(session: ReviewSession) -> str:
 
 def agreement(session: ReviewSession) -> str:
     """How far the reviewer and the tool agree, and who else has looked."""
-    made, agree, unsure = session.agreement()
+    made, agree, unsure = session.agreement().counts
     text = "" if made or unsure else "No calls of yours yet."
     if made:
         share = percent(agree / made, 0)

@@ -129,11 +129,11 @@ def test_agreement_with_the_first_call(session):
     sure = table[(table["INS_call"] == "positive") & ~table["excluded"]]["cell"].tolist()[:3]
     for cell, call in zip(sure, ("positive", "positive", "negative"), strict=True):
         session.call(call, cell)
-    assert session.agreement() == (3, 2, 0)
+    assert session.agreement().counts == (3, 2, 0)
     # where the tool was unsure there is nothing to agree with
     unsure = table[(table["INS_call"] == "unsure") & ~table["excluded"]]["cell"].tolist()[0]
     session.call("negative", unsure)
-    assert session.agreement() == (3, 2, 1)
+    assert session.agreement().counts == (3, 2, 1)
 
 
 def test_the_queue_waits_for_a_cell_that_was_clicked(session):
