@@ -198,6 +198,8 @@ class Panel(QWidget):
         super().showEvent(event)
         if self._docked is not None:
             self._docked.start(TURN_MS)
+        elif isinstance(dock := self.parentWidget(), QDockWidget):
+            dock.raise_()  # asked for from the menu while behind another tab
 
     def _share_tabs(self) -> None:
         """Become a tab beside our other panels: stacked, each would be too low to work with."""

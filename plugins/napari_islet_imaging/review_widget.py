@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -194,6 +194,9 @@ class ReviewWidget(Panel):
         """Show an image, or the first cell of the queue."""
         session, view = self.session, self.view
         if session is None or view is None:
+            return
+        if image is None and view.opening:  # the queue begins when that image is there
+            QTimer.singleShot(100, self.start)
             return
         if image is not None:
             session.open_image(image)
