@@ -22,6 +22,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -125,13 +127,19 @@ def measure(folder: Path, edge: int, run_edge: int) -> list[str]:
     from napari_islet_imaging.score_widget import ScoreWidget
 
     n_cells = 2500 * edge**2 // 2048**2
-    images = make_run(folder / "small", images=4, shape=(edge, edge), n_cells=n_cells).parent
-    big = make_run(
-        folder / "big",
-        images=2,
-        shape=(run_edge, run_edge),
-        n_cells=10_000 * run_edge**2 // 4096**2,
-    )
+    # in a process of its own: what it imports would weigh on the window's collections of garbage
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        images = pool.submit(
+            make_run, folder / "small", images=4, shape=(edge, edge), n_cells=n_cells
+        )
+        big = pool.submit(
+            make_run,
+            folder / "big",
+            images=2,
+            shape=(run_edge, run_edge),
+            n_cells=10_000 * run_edge**2 // 4096**2,
+        )
+        images, big = images.result().parent, big.result()
     rows = []
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1400, 900)

@@ -199,7 +199,7 @@ class Panel(QWidget):
         if self._docked is not None:
             self._docked.start(TURN_MS)
         elif isinstance(dock := self.parentWidget(), QDockWidget):
-            dock.raise_()  # asked for from the menu while behind another tab
+            dock.raise_()  # closed and asked for again from the menu
 
     def _share_tabs(self) -> None:
         """Become a tab beside our other panels: stacked, each would be too low to work with."""
