@@ -47,6 +47,7 @@ def open_review(
         The docked widget.
     """
     from islet_imaging.errors import IsletImagingError
+    from napari_islet_imaging.parts import REVIEW_NAME
     from napari_islet_imaging.review_widget import ReviewWidget
     from napari_islet_imaging.session import ReviewSession
 
@@ -56,6 +57,6 @@ def open_review(
             f"{run.path}: no scored image {image!r}; it has {sorted(session.tables)}"
         )
     widget = ReviewWidget(viewer, session=session)
-    viewer.window.add_dock_widget(widget, name="Review cells", area="right")
+    viewer.window.add_dock_widget(widget, name=REVIEW_NAME, area="right")
     widget.start(image)
     return widget

@@ -140,6 +140,8 @@ class EditTools(QGroupBox):
             self.hint.setText("chosen: " + ", ".join(str(c) for c in self.chosen))
         else:
             self.hint.setText("Shift-click nuclei to choose them; else the cell in focus is taken.")
+        if self.panel.session is not None:
+            self.panel.session.mark(self.chosen)
 
     def _cells(self) -> list[int]:
         session = self.panel.session

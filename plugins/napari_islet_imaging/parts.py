@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from napari_islet_imaging.session import ReviewSession
 
+#: as napari calls the panel that its menu opens, so that the menu knows of ours
+REVIEW_NAME = "Review cells (Islet imaging)"
 #: until the next turn; with 0 Qt may take several steps in one
 TURN_MS = 1
 
@@ -267,18 +269,25 @@ def dock_review(viewer: napari.Viewer, session: ReviewSession) -> None:
     """Open the review of a session as a tab on the right, or bring it to the front."""
     from napari_islet_imaging.review_widget import ReviewWidget
 
-    for docked in viewer.window.dock_widgets.values():
-        if isinstance(docked, ReviewWidget) and docked.session is session:
+    for docked in list(viewer.window.dock_widgets.values()):
+        if not isinstance(docked, ReviewWidget):
+            continue
+        if docked.session is None:
+            docked.attach(session)
+            docked.start()
+        if docked.session is session:
             dock = docked.parentWidget()
             if dock is not None:
                 dock.show()
                 dock.raise_()
             return
+        # one panel has the keys; what was decided in the other one is on the disk
+        viewer.window.remove_dock_widget(docked)
     widget = ReviewWidget(viewer, session)
     in_turns(
         [
             lambda: viewer.window.add_dock_widget(
-                widget, name="Review cells", area="right", tabify=True
+                widget, name=REVIEW_NAME, area="right", tabify=True
             ),
             widget.start,
         ]

@@ -167,15 +167,21 @@ class ReviewWidget(Panel):
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(self._caller(action))
             on_image = key.replace("+", "-")
-            self.viewer.bind_key(on_image, self._viewer_caller(action), overwrite=True)
-            self.connections.later(self._unbinder(on_image))
+            on_key = self._viewer_caller(action)
+            self.viewer.bind_key(on_image, on_key, overwrite=True)
+            self.connections.later(self._unbinder(on_image, on_key))
 
     def _viewer_caller(self, action: str) -> Callable[[object], None]:
         return lambda _viewer: self.act(action)
 
-    def _unbinder(self, key: str) -> Callable[[], object]:
+    def _unbinder(self, key: str, bound: Callable[[object], None]) -> Callable[[], object]:
         viewer = self.viewer
-        return lambda: viewer.bind_key(key, None, overwrite=True)
+
+        def unbind() -> None:
+            if any(one is bound for one in viewer.keymap.values()):  # else another panel has it
+                viewer.bind_key(key, None, overwrite=True)
+
+        return unbind
 
     # ------------------------------------------------------------ the session
 

@@ -20,6 +20,7 @@ from islet_imaging.masks import decode_mask
 from islet_imaging.replay import Replay, set_call, set_excluded
 from islet_imaging.results import raw_cells
 from napari_islet_imaging.agreement import Agreement
+from napari_islet_imaging.colours import SELECTED
 from napari_islet_imaging.opened import OpenImage, load_image
 from napari_islet_imaging.outlines import categories_of, grown_box
 from napari_islet_imaging.queue import QueuedCell, chance_queue, review_queue
@@ -99,6 +100,7 @@ class ReviewSession:
         }
         self._rows: dict[int, int] = {}
         self._agreement: Agreement | None = None
+        self._marked: list[int] = []
         self._tallies: dict[str, Tally] = {}
         self._samples = self.batches()
         self._recount()
@@ -291,6 +293,7 @@ class ReviewSession:
         self.open = opened
         self._index()
         self.focus = 0
+        self._marked = []
         self.image_opened.emit(opened.name)
         return opened
 
@@ -491,11 +494,19 @@ class ReviewSession:
 
     # ------------------------------------------------------------ outlines
 
+    def mark(self, cells: list[int]) -> None:
+        """Outline these cells of the open image as chosen, and none else."""
+        before, self._marked = self._marked, list(cells)
+        self.redraw(sorted({*before, *cells}))
+
     def _categories(self, image: str | None = None) -> NDArray[np.uint8]:
         table = self.table if image is None else self.tables[image]
-        return categories_of(
+        shown = categories_of(
             table[f"{self.marker}_call"].to_numpy(), table["excluded"].to_numpy(bool)
         )
+        if self._marked and image is None:
+            shown[np.isin(table["cell"].to_numpy(), self._marked)] = SELECTED
+        return shown
 
     def redraw(
         self, cells: list[int] | None = None, categories: NDArray[np.uint8] | None = None

@@ -227,6 +227,8 @@ def test_the_drawn_outlines_follow_the_calls(review, viewer):
 
 
 def test_clicking_a_cell_puts_it_in_focus(review, viewer, qtbot):
+    from napari_islet_imaging.colours import SELECTED
+
     session = review.session
     review.view.centre_on_focus()
     first = session.focus
@@ -248,6 +250,8 @@ def test_clicking_a_cell_puts_it_in_focus(review, viewer, qtbot):
         )
         _settle()
         assert review.tools.chosen == chosen
+        drawn = session.open.outlines[session.open.labels == first]
+        assert (SELECTED in drawn) == bool(chosen)
 
 
 def test_painting_with_napari_s_brush_is_kept_and_measured(review, viewer, run):
@@ -623,6 +627,24 @@ def test_provisional_calls_are_the_run_s_own_when_all_is_measured(half_a_run):
     np.testing.assert_allclose(found.table["INS_probability"], final["INS_probability"])
 
 
+def test_one_review_panel_has_the_keys(review, viewer, run, qtbot):
+    from napari_islet_imaging.parts import dock_review
+    from napari_islet_imaging.review_widget import ReviewWidget
+    from napari_islet_imaging.session import ReviewSession
+
+    dock_review(viewer, ReviewSession(run, reviewer="ben"))
+    _settle(0.5)
+    panels = [w for w in viewer.window.dock_widgets.values() if isinstance(w, ReviewWidget)]
+    assert [w.session.reviewer for w in panels] == ["ben"]
+    qtbot.keyClick(_canvas(viewer), Qt.Key.Key_J)
+    _settle(0.2)
+    assert [e.who for e in Journal(run.corrections).edits()] == ["ben"]
+    review.connections.clear()  # the first panel goes for good: the keys stay
+    qtbot.keyClick(_canvas(viewer), Qt.Key.Key_K)
+    _settle(0.2)
+    assert [e.who for e in Journal(run.corrections).edits()] == ["ben", "ben"]
+
+
 def test_a_folder_can_be_typed(viewer, qtbot, tmp_path):
     from napari_islet_imaging.batch_widget import BatchWidget
 
@@ -674,4 +696,4 @@ def test_an_image_is_looked_at_while_its_folder_still_runs(viewer, half_a_run, q
     _settle(1)
     qtbot.mouseClick(widget.review_button, Qt.MouseButton.LeftButton)
     _settle(0.5)
-    assert list(viewer.window.dock_widgets) == ["batch", "Review cells"]
+    assert list(viewer.window.dock_widgets) == ["batch", "Review cells (Islet imaging)"]
