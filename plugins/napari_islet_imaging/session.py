@@ -197,7 +197,7 @@ class ReviewSession:
             return True
         table = self.tables[entry.image]
         excluded = table.loc[table["cell"] == entry.cell, "excluded"]
-        return excluded.empty or bool(excluded.any())  # or its nucleus was deleted
+        return bool(excluded.any()) or self._gone(entry)
 
     def n_undecided(self) -> int:
         """Cells of the queue that this person neither called nor excluded."""
@@ -340,7 +340,16 @@ class ReviewSession:
             elsewhere = self.open is None or (here.image, here.cell) != (self.open.name, self.focus)
             if elsewhere and not self._decided(here):
                 return self.position
-        return self.position + by
+        target = self.position + by
+        while 0 <= target < len(self.queue) and self._gone(self.queue[target]):
+            target += by
+        return target
+
+    def _gone(self, entry: QueuedCell) -> bool:
+        """Whether a queued nucleus was merged or painted out."""
+        table = self.tables[entry.image]
+        flags = table.loc[table["cell"] == entry.cell, "flags"].astype(str)
+        return flags.empty or bool(flags.str.contains("painted_out", regex=False).any())
 
     def step(self, by: int = 1) -> QueuedCell | None:
         """Go to the next (or an earlier) cell of the queue, opening its image where needed."""

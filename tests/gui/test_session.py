@@ -152,6 +152,11 @@ def test_the_queue_waits_for_a_cell_that_was_clicked(session):
     assert session.step() == session.queue[1]
     session.exclude()
     assert session.n_undecided() == left - 1
+    # a nucleus that was painted out is not waited for
+    gone, after = session.queue[2:4]
+    reshape.delete_cells(session, [gone.cell])
+    assert session.step() == after
+    assert session.n_undecided() == left - 2
 
 
 # ------------------------------------------------------------ outlines
