@@ -294,6 +294,18 @@ def dock_review(viewer: napari.Viewer, session: ReviewSession) -> None:
     )
 
 
+def hand_on(viewer: napari.Viewer, before: ReviewSession, session: ReviewSession) -> None:
+    """Panels that follow a run's session follow the one of its new scoring."""
+    session.set_reviewer(before.reviewer)
+    if before.marker in session.protocol.markers:
+        session.set_marker(before.marker)
+    if before.blinded:
+        session.set_blinded(True)
+    for docked in viewer.window.dock_widgets.values():
+        if getattr(docked, "session", None) is before and hasattr(docked, "attach"):
+            docked.attach(session)
+
+
 def pick_with_clicks(
     viewer: napari.Viewer,
     connections: Connections,

@@ -28,7 +28,15 @@ from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
 from napari_islet_imaging.layers import file_channel, show_scale_bar, tag_of
 from napari_islet_imaging.loading import load_session
-from napari_islet_imaging.parts import Legend, Panel, chooser, dock_review, in_turns, wrapped
+from napari_islet_imaging.parts import (
+    Legend,
+    Panel,
+    chooser,
+    dock_review,
+    hand_on,
+    in_turns,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     import napari
@@ -294,6 +302,8 @@ class ScoreWidget(Panel):
             # it may hold more than was scored, and something else made it
             if not tag_of(layer):
                 layer.visible = False
+        if self.session is not None:
+            hand_on(self.viewer, self.session, session)
         self.session = session
         self.out_edit.setText(str(session.run.path))
         self.connections.add(session.settings_changed, self.look_at_layers)  # blinded names

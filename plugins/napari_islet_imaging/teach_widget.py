@@ -132,6 +132,7 @@ class TeachWidget(Panel):
         self.connections.add(session.settings_changed, self._refresh)
         self.open_button.setVisible(False)
         protocol = session.protocol
+        self.marker_box.clear()
         self.marker_box.addItems(
             [m for m in protocol.markers if protocol.channel(m).compartment == "cytoplasm"]
         )

@@ -556,9 +556,22 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     assert len(stains) == 3
     assert widget.out_edit.text() == str(tmp_path / "run")
     assert "Glucagon+" in widget.status.text()
+    from napari_islet_imaging.cells_widget import CellsWidget
+
+    widget.review()
+    viewer.window.add_dock_widget(CellsWidget(viewer, widget.session), name="cells")
+    _settle(1)
+    first = widget.session
+    first.set_reviewer("ana")
+    names = [layer.name for layer in viewer.layers]
     widget.score()
     qtbot.waitUntil(lambda: not widget._running(), timeout=300000)
     qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=60000)
+    # the panels that are open follow the new scoring
+    following = [w.session for w in viewer.window.dock_widgets.values()]
+    assert len(following) == 3
+    assert all(s is widget.session and s is not first for s in following)
+    assert widget.session.reviewer == "ana"
     assert [layer.name for layer in viewer.layers] == names
     # generous: the limit of 0.2 s is measured by benchmarks/napari; work in one turn of the event
     # loop, unlike time, does not depend on what else the machine does
