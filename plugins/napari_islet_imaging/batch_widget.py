@@ -28,15 +28,17 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging import words
 from napari_islet_imaging.jobs import Job
-from napari_islet_imaging.layers import KEY, create
+from napari_islet_imaging.layers import KEY, create, tag_of
 from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import (
     Legend,
     Panel,
     chooser,
     dock_review,
+    hand_on,
     in_thread,
     in_turns,
+    session_of,
     wrapped,
 )
 from napari_islet_imaging.provisional import ROLE, draw, provisional_calls, provisional_layers
@@ -238,10 +240,28 @@ class BatchWidget(Panel):
             f"{scored} of {len(images)} images scored. Report: {run.path}/report.html"
         )
         if scored:
-            load_session(self.viewer, result["run"], self._loaded, self.status.setText, show=False)
+            before = session_of(self.viewer, run.path)
+            instead = [
+                layer
+                for layer in self.viewer.layers
+                if before is not None and tag_of(layer).get("session") is before
+            ]
+            load_session(
+                self.viewer,
+                result["run"],
+                lambda session: self._loaded(session, before),
+                self.status.setText,
+                show=False,
+                instead=instead,
+            )
 
-    def _loaded(self, session: ReviewSession) -> None:
+    def _loaded(self, session: ReviewSession, before: ReviewSession | None) -> None:
         self.session = session
+        if before is not None:  # the same run, scored again while it was looked at
+            hand_on(self.viewer, before, session)
+            name = before.open.name if before.open is not None else ""
+            if self._shown is None and name in session.tables:
+                view_of(self.viewer, session).open(name, lambda: None, self.looked.setText)
         self.review_button.setEnabled(True)
         if self._shown is not None:  # the same image, with the calls that count
             self._final(self._shown)

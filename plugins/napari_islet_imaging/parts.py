@@ -26,6 +26,8 @@ from qtpy.QtWidgets import (
 from napari_islet_imaging.colours import CATEGORIES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import napari
 
     from napari_islet_imaging.session import ReviewSession
@@ -292,6 +294,15 @@ def dock_review(viewer: napari.Viewer, session: ReviewSession) -> None:
             widget.start,
         ]
     )
+
+
+def session_of(viewer: napari.Viewer, run: Path) -> ReviewSession | None:
+    """The session of a run that is shown or followed by a panel, if there is one."""
+    from napari_islet_imaging.layers import tag_of
+
+    found = [getattr(w, "session", None) for w in viewer.window.dock_widgets.values()]
+    found += [tag_of(layer).get("session") for layer in viewer.layers]
+    return next((s for s in found if s is not None and s.run.path.resolve() == run.resolve()), None)
 
 
 def hand_on(viewer: napari.Viewer, before: ReviewSession, session: ReviewSession) -> None:

@@ -710,3 +710,13 @@ def test_an_image_is_looked_at_while_its_folder_still_runs(viewer, half_a_run, q
     qtbot.mouseClick(widget.review_button, Qt.MouseButton.LeftButton)
     _settle(0.5)
     assert list(viewer.window.dock_widgets) == ["batch", "Review cells (Islet imaging)"]
+    # scored again, the open panel and the layers are those of the new run
+    review = viewer.window.dock_widgets["Review cells (Islet imaging)"]
+    names = [layer.name for layer in viewer.layers]
+    before = widget.session
+    widget.score()
+    qtbot.waitUntil(lambda: widget.session not in (None, before), timeout=300000)
+    _settle(2)
+    assert review.session is widget.session
+    assert [layer.name for layer in viewer.layers] == names
+    assert review.view.layer("calls") is not None
