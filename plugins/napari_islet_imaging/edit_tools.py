@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QGridLayout, QGroupBox, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QApplication, QGridLayout, QGroupBox, QPushButton, QVBoxLayout
 
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging import reshape
@@ -53,7 +53,7 @@ class EditTools(QGroupBox):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MS)
-        self._timer.timeout.connect(self.commit)
+        self._timer.timeout.connect(self._settled)
         self._watched: object = None
 
     def _button(
@@ -111,6 +111,12 @@ class EditTools(QGroupBox):
 
     def _settle(self, *_: object) -> None:
         self._timer.start()
+
+    def _settled(self) -> None:
+        if QApplication.mouseButtons() == Qt.MouseButton.NoButton:
+            self.commit()
+        else:
+            self._timer.start()  # the hand rests within a stroke
 
     def finish(self) -> None:
         """Keep what was painted, and put the brush away."""

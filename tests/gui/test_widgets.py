@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from islet_imaging.corrections import Journal
@@ -291,6 +292,34 @@ def test_ctrl_z_while_painting_takes_back_a_nucleus_that_was_cut(review, viewer,
     qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     _settle(0.5)
     np.testing.assert_array_equal(session.open.labels, before)
+
+
+def test_a_stroke_in_which_the_hand_rests_is_one_edit(review, viewer, run, qtbot):
+    review.view.centre_on_focus()
+    review.tools.paint_button.setChecked(True)
+    review.view.layer("nuclei").brush_size = 6
+    _settle(0.2)
+    canvas = _canvas(viewer)
+    at = QPoint(canvas.width() // 2, canvas.height() // 2)
+    qtbot.mouseMove(canvas, at)
+    qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=at)
+    for _ in range(3):
+        _settle(0.3)
+        at += QPoint(25, 0)
+        place = QPointF(at)
+        held = Qt.MouseButton.LeftButton
+        moved = QMouseEvent(
+            QEvent.Type.MouseMove,
+            place,
+            QPointF(canvas.mapToGlobal(at)),
+            Qt.MouseButton.NoButton,
+            held,
+            Qt.KeyboardModifier.NoModifier,
+        )
+        QApplication.sendEvent(canvas, moved)
+    qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=at)
+    _settle(0.5)
+    assert [e.action for e in Journal(run.corrections).edits()] == ["shape"]
 
 
 def test_a_disk_that_is_full_is_said_and_nothing_changes(review, monkeypatch):
