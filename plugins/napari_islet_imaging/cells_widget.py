@@ -30,6 +30,7 @@ from napari_islet_imaging.layers import find_session
 from napari_islet_imaging.outlines import categories_of
 from napari_islet_imaging.parts import Legend, Panel, chooser, pick_with_clicks, wrapped
 from napari_islet_imaging.session_view import view_of
+from napari_islet_imaging.staining import control_values, thresholds
 from napari_islet_imaging.what_if import ThresholdView
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class CellsWidget(Panel):
         column = self.feature_box.currentText()
         marker = session.marker
         how = session.protocol.calling(marker)
-        threshold = session.thresholds(session.open.name).get(marker)
+        threshold = thresholds(session).get(marker)
         self.seen = ThresholdView(
             session.table,
             marker,
@@ -170,7 +171,7 @@ class CellsWidget(Panel):
             unsure_low=how.unsure_low,
             unsure_high=how.unsure_high,
         )
-        control = session.control_values(column)
+        control = control_values(session, column)
         shown = self.seen.values[self.seen.counted]
         title = f"{column}, {len(shown):,} cells"
         if control is not None:
@@ -193,7 +194,7 @@ class CellsWidget(Panel):
             return
         if self._cut is None:
             self.histogram.set_threshold(None)
-            fitted = session.thresholds(session.open.name).get(session.marker)
+            fitted = thresholds(session).get(session.marker)
             why = fitted.reason if fitted is not None and not fitted.estimable else ""
             self.headline.setText(
                 f"No threshold for this feature. {why} Drag to select a range of cells."

@@ -15,6 +15,7 @@ import numpy as np
 
 from islet_imaging.masks import encode_mask
 from napari_islet_imaging.outlines import grown_box
+from napari_islet_imaging.staining import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,7 +267,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     wide = grown_box([region], shape, measure_halo_px(size))
     used = [c.name for c in protocol.channels if c.role != "ignore"]
     raw = {name: np.asarray(open_image.image.channel(name, wide)) for name in used}
-    flat = {name: field[wide] for name, field in session.flat_fields().items()}
+    flat = {name: field[wide] for name, field in session.run.flat_fields().items()}
     channels, _ = correct_image(
         raw, protocol.correction, pixel_size_um=size, flat_fields=flat or None
     )
@@ -295,7 +296,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     whole = session.raw[open_image.name]
     cuts = {
         marker: image_threshold(whole, cut, spillover=protocol.calling(marker).spillover)
-        for marker, cut in session.thresholds(open_image.name).items()
+        for marker, cut in thresholds(session).items()
     }
     return call_image(table, pairs, cuts, protocol)
 
@@ -316,7 +317,7 @@ def _with_answers(
         labels.shape,
         protocol.correction,
         pixel_size_um=size,
-        flat_fields=session.flat_fields(),
+        flat_fields=session.run.flat_fields(),
     )
 
     def plane(name: str) -> Callable[[slice, slice], NDArray[Any]]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from islet_imaging.positivity import Threshold
     from islet_imaging.run import Run
 
 Region = tuple[slice, slice]
@@ -146,36 +145,6 @@ class ReviewSession:
     def image_flags(self, image: str) -> list[str]:
         """What was noticed in an image, in words."""
         return self._image_flags.get(image, [])
-
-    def flat_fields(self) -> dict[str, NDArray[np.float32]]:
-        """Relative illumination per channel, where the run was corrected for it."""
-        return self.run.flat_fields()
-
-    def thresholds(self, image: str) -> dict[str, Threshold]:
-        """Each marker's threshold in the staining run of an image."""
-        from islet_imaging.positivity import Threshold
-
-        images = self.images
-        batch = str(images.loc[images["image"] == image, "batch"].iloc[0])
-        stored = self.protocol.fitted.get(batch, {})
-        return {m: Threshold.from_dict(dict(t)) for m, t in stored.items()}
-
-    def control_values(self, column: str) -> NDArray[np.float64] | None:
-        """A feature of the negative controls of the open image's staining run, None without any."""
-        images = self.images
-        if self.open is None or "role" not in images:
-            return None
-        batch = images.loc[images["image"] == self.open.name, "batch"].iloc[0]
-        controls = images[images["role"] == "negative_control"]
-        # as in scoring: the batch's own controls, else those that name no batch
-        own = controls[controls["batch"] == batch]
-        own = own if len(own) else controls[controls["batch"] == ""]
-        values = [
-            self.tables[n].loc[~self.tables[n]["excluded"].astype(bool), column].to_numpy(float)
-            for n in own["image"]
-            if n in self.tables and n != self.open.name
-        ]
-        return np.concatenate(values) if values else None
 
     def tally(self, image: str | None = None) -> Tally:
         """Counts of one image, or of all samples."""

@@ -15,6 +15,7 @@ pytest.importorskip("psygnal")
 from napari_islet_imaging import reshape
 from napari_islet_imaging.queue import review_queue
 from napari_islet_imaging.session import ReviewSession
+from napari_islet_imaging.staining import thresholds
 from napari_islet_imaging.tally import tally
 from napari_islet_imaging.what_if import ThresholdView
 
@@ -305,7 +306,7 @@ def test_outlines_after_edits_are_those_of_a_fresh_drawing(session):
 
 def test_at_its_own_value_the_threshold_gives_the_run_s_calls(session):
     session.open_image(session.image_names[0])
-    fitted = session.thresholds(session.open.name)["INS"]
+    fitted = thresholds(session)["INS"]
     seen = ThresholdView(session.table, "INS", fitted, "INS_own", unsure_low=0.2, unsure_high=0.8)
     found = seen.at(seen.value)
     assert (found.calls == session.table["INS_call"].to_numpy()).all()
