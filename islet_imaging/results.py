@@ -156,12 +156,7 @@ def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledR
 
     thresholds = fit_run(run, rows, protocol)
     parts = [
-        call_image(
-            _load(run, r.image, "cells"),
-            _load(run, r.image, "pairs"),
-            thresholds[r.batch],
-            protocol,
-        )
+        call_image(_load(run, r.image, "cells"), thresholds[r.batch], protocol)
         for r in rows
         if r.status == "scored"
     ]

@@ -279,7 +279,6 @@ def fit_stains(
 
 def call_image(
     cells: pd.DataFrame,
-    pairs: pd.DataFrame,
     thresholds: Mapping[str, Threshold],
     protocol: Protocol,
 ) -> pd.DataFrame:
@@ -289,8 +288,6 @@ def call_image(
     ----------
     cells : DataFrame
         The measured cells of one image.
-    pairs : DataFrame
-        Its touching cells.
     thresholds : mapping of str to Threshold
         The staining run's thresholds.
     protocol : Protocol
@@ -305,7 +302,7 @@ def call_image(
 
     called = cells
     for marker in protocol.markers:
-        called = call_marker(called, pairs, marker, thresholds[marker], protocol)
+        called = call_marker(called, marker, thresholds[marker], protocol)
     return assign_phenotypes(called, protocol)
 
 
@@ -376,7 +373,7 @@ def score_image(
     own = measured(len(controls), image)
     if thresholds is None:
         thresholds = fit_stains([own.cells], control_tables, protocol)
-    cells = call_image(own.cells, own.pairs, thresholds, protocol)
+    cells = call_image(own.cells, thresholds, protocol)
     _tell(progress, cancelled, 1.0, "done")
     return ScoredImage(
         image_name=own.image,

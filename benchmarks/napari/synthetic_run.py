@@ -122,7 +122,7 @@ def make_run(
         cells.insert(0, "image", name)
         flags, excluded = flag_cells(cells, protocol)
         cells["excluded"], cells["flags"] = excluded, flags
-        tables.append(call_image(cells, pd.DataFrame(), thresholds, protocol))
+        tables.append(call_image(cells, thresholds, protocol))
         for kind, array in (("nuclei", labels), ("islets", islets)):
             write_labels(run / "labels" / f"{name}.{kind}.tif", array, pixel_size_um)
         rows.append(

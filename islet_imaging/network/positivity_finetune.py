@@ -400,7 +400,7 @@ def _score(
             table = picture.cells.assign(**answer_columns(picture.cells["cell"].to_numpy(), said))
             (controls if picture.role == "negative_control" else samples).append(table)
         threshold = fit_marker(samples, controls, marker, protocol)
-        called += [call_marker(t, None, marker, threshold, protocol) for t in (*samples, *controls)]
+        called += [call_marker(t, marker, threshold, protocol) for t in (*samples, *controls)]
     judged = pd.concat(called)
     judged = judged[judged["held_out"]]
     probability = judged[f"{marker}_probability"].to_numpy(float)

@@ -41,7 +41,6 @@ SATURATED = 0.2
 
 def call_marker(
     cells: pd.DataFrame,
-    pairs: pd.DataFrame | None,
     marker: str,
     threshold: Threshold,
     protocol: Protocol,
@@ -52,8 +51,6 @@ def call_marker(
     ----------
     cells : DataFrame
         Measured cells.
-    pairs : DataFrame or None
-        Touching cells of the image; the distances between nuclei serve instead.
     marker : str
         Channel name.
     threshold : Threshold

@@ -126,7 +126,7 @@ def provisional_calls(
         if s.image in measured and work_table(out, s.image, "cells").is_file()
     ]
     thresholds = fit_run(out, rows, used)[batch]
-    cells, pairs = (pd.read_parquet(work_table(out, image, name)) for name in ("cells", "pairs"))
+    cells = pd.read_parquet(work_table(out, image, "cells"))
     paths = list(named[image].paths)
     pixels = read_image(paths if len(paths) > 1 else paths[0], protocol=used, name=image)
     labels = read_labels(out, image, "nuclei")
@@ -140,7 +140,7 @@ def provisional_calls(
         np.zeros(labels.shape, np.uint8),
     )
     return Provisional(
-        opened, call_image(cells, pairs, thresholds, used), thresholds, len(rows), len(mates)
+        opened, call_image(cells, thresholds, used), thresholds, len(rows), len(mates)
     )
 
 

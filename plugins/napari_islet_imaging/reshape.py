@@ -250,11 +250,9 @@ def remeasure(
 
 def measure_region(session: ReviewSession, open_image: OpenImage, region: Region) -> pd.DataFrame:
     """Measure and call all cells whose nuclei lie in a region, as in the whole image."""
-    import pandas as pd
-
     from islet_imaging.cells import grow_cells
     from islet_imaging.correct import correct_image
-    from islet_imaging.measure import measure_cells, measure_halo_px, neighbour_pairs
+    from islet_imaging.measure import measure_cells, measure_halo_px
     from islet_imaging.positivity import image_threshold
     from islet_imaging.quality import flag_cells
     from islet_imaging.saturation import saturated_fractions
@@ -291,14 +289,12 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     table = saturated_fractions(table, grown, raw.__getitem__, scales)
     table.insert(0, "image", open_image.name)
     table["flags"], table["excluded"] = flag_cells(table, protocol)
-    cell_a, cell_b, border = neighbour_pairs(grown)
-    pairs = pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border})
     whole = session.raw[open_image.name]
     cuts = {
         marker: image_threshold(whole, cut, spillover=protocol.calling(marker).spillover)
         for marker, cut in thresholds(session).items()
     }
-    return call_image(table, pairs, cuts, protocol)
+    return call_image(table, cuts, protocol)
 
 
 def _with_answers(

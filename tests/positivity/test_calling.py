@@ -37,7 +37,7 @@ def cells(rng, n, share, *, image="a", spill=(0.0, 0.0), gain=1.0, offset=100.0,
 
 def scored(samples, controls, protocol=PROTOCOL):
     fitted = fit_marker(samples, controls, "INS", protocol)
-    called = pd.concat([call_marker(s, None, "INS", fitted, protocol) for s in samples])
+    called = pd.concat([call_marker(s, "INS", fitted, protocol) for s in samples])
     return fitted, called
 
 
@@ -149,7 +149,7 @@ def test_stored_threshold_calls_the_same():
     fitted, called = scored(samples, [])
     again = Threshold.from_dict(json.loads(json.dumps(fitted.to_dict())))
     assert again == fitted
-    pd.testing.assert_frame_equal(call_marker(samples[0], None, "INS", again, PROTOCOL), called)
+    pd.testing.assert_frame_equal(call_marker(samples[0], "INS", again, PROTOCOL), called)
 
 
 def test_spill_is_found_again():
@@ -185,7 +185,7 @@ def test_empty_image_and_empty_run():
     empty = cells(np.random.default_rng(0), 0, 0.5)
     nothing = fit_marker([empty], [], "INS", PROTOCOL)
     assert nothing.status == "not_estimable"
-    called = assign_phenotypes(call_marker(empty, None, "INS", nothing, PROTOCOL), PROTOCOL)
+    called = assign_phenotypes(call_marker(empty, "INS", nothing, PROTOCOL), PROTOCOL)
     assert len(called) == 0
     assert {"INS_own", "INS_probability", "INS_call", "INS_reason", "phenotype"} <= set(called)
 
