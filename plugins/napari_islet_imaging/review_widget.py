@@ -243,6 +243,9 @@ class ReviewWidget(Panel):
         if session is None or self._opening():
             return
         self.say("")
+        if action != "outlines" and self.view is not None and self.view.hidden():
+            self.say("The image of this run is hidden: show its layers, then go on.")
+            return
         try:
             if action in ("positive", "negative", "unsure"):
                 if session.call(action) is None:

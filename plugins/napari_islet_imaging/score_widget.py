@@ -131,7 +131,7 @@ class ScoreWidget(Panel):
             k: [id(x) for x in v] for k, v in self._groups.items()
         }
         self._groups = groups
-        if same:
+        if same and groups:
             return
         held = self.image_box.currentText()
         self.image_box.blockSignals(True)
@@ -155,7 +155,13 @@ class ScoreWidget(Panel):
         self.out_edit.setText(str(self._default_out(name, chosen)) if chosen else "")
         self.score_button.setEnabled(bool(chosen) and not self._running())
         if not chosen:
-            self.status.setText("Open a stained image first (File > Open, or a sample).")
+            stacks = [x for x in self.viewer.layers if x.ndim > 2]
+            self.status.setText(
+                f"'{stacks[0].name}' holds channels or planes in one layer. Open its file again "
+                "with the reader Islet imaging, or right-click the layer: Split Stack."
+                if stacks
+                else "Open a stained image first (File > Open, or a sample)."
+            )
 
     def _channel_names(self, image: str) -> list[str]:
         return list(dict.fromkeys(file_channel(x) for x in self._groups.get(image, [])))

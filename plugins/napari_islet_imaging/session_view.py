@@ -190,6 +190,11 @@ class SessionView:
             if layer.metadata.get(make.KEY, {}).get("session") is self.session
         ]
 
+    def hidden(self) -> bool:
+        """Whether all stains of the open image are hidden, as beside an image of another run."""
+        stains = [x for x in self._own_layers() if "channel" in make.tag_of(x)]
+        return bool(stains) and not any(x.visible for x in stains)
+
     def _placing(self, made: Any) -> Callable[[], None]:
         """Put a layer, or what one is made of, into the viewer."""
 

@@ -687,6 +687,34 @@ def test_one_review_panel_has_the_keys(review, viewer, run, qtbot):
     assert [e.who for e in Journal(run.corrections).edits()] == ["ben", "ben"]
 
 
+def test_a_stack_in_one_layer_is_told_how_to_split(viewer):
+    from napari_islet_imaging.score_widget import ScoreWidget
+
+    widget = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="score")
+    assert "Open a stained image" in widget.status.text()
+    viewer.add_image(np.zeros((3, 8, 8)), name="pages")
+    assert "'pages' holds channels or planes" in widget.status.text()
+    viewer.layers.selection.active = viewer.layers["pages"]
+    from napari.layers import _layer_actions
+
+    _layer_actions._split_stack(viewer.layers)
+    assert widget.image_box.currentText() == "layers of 8 x 8 px"
+    assert len(widget.channels._rows()) == 3
+
+
+def test_no_key_calls_a_cell_of_a_hidden_image(review, run):
+    stains = [x for x in review.viewer.layers if "channel" in x.metadata["islet_imaging"]]
+    for layer in stains:
+        layer.visible = False
+    review.act("positive")
+    assert "hidden" in review.message.text()
+    assert not Journal(run.corrections).edits()
+    stains[0].visible = True
+    review.act("positive")
+    assert len(Journal(run.corrections).edits()) == 1
+
+
 def test_a_folder_can_be_typed(viewer, qtbot, tmp_path):
     from napari_islet_imaging.batch_widget import BatchWidget
 
