@@ -98,7 +98,7 @@ def image_flags(session: ReviewSession) -> list[str]:
     if session.open is None:
         return []
     found = session.image_flags(session.open.name)
-    return ["⚑ " + "; ".join(found)] if found else []
+    return [f"⚑ {text}" for text in found]
 
 
 def cell(session: ReviewSession) -> str:
