@@ -257,6 +257,7 @@ class BatchWidget(Panel):
 
     def _loaded(self, session: ReviewSession, before: ReviewSession | None) -> None:
         self.session = session
+        self.connections.add(session.settings_changed, self._show_names)
         if before is not None:  # the same run, scored again while it was looked at
             hand_on(self.viewer, before, session)
             name = before.open.name if before.open is not None else ""
@@ -265,6 +266,20 @@ class BatchWidget(Panel):
         self.review_button.setEnabled(True)
         if self._shown is not None:  # the same image, with the calls that count
             self._final(self._shown)
+
+    def _show_names(self) -> None:
+        """Images by the names that a reviewer may know."""
+        session = self.session
+        for k in range(self.list.count() if session is not None else 0):
+            item = self.list.item(k)
+            name = str(item.data(_NAME_ROLE) or "")
+            if name in session.tables:
+                item.setText(session.shown_name(name))
+            else:
+                item.setHidden(session.blinded)  # what was not scored is not to be reviewed
+        self.list.sortItems()  # else their order tells what their names do not
+        if session is not None and session.blinded:
+            self.looked.setText("")
 
     # ------------------------------------------------------------ looking
 

@@ -173,6 +173,8 @@ class ScoreWidget(Panel):
         paths = tag.get("paths") or []
         stem = Path(name).name.split(".")[0].replace(" ", "_")
         folder = Path(paths[0]).parent if paths else Path.home() / "islet-imaging"
+        if tag.get("session") is not None:  # beside that run, not in it
+            folder = tag["session"].run.path.parent
         return folder / f"{stem}-scored"
 
     # ------------------------------------------------------------ choosing
@@ -208,7 +210,9 @@ class ScoreWidget(Panel):
         """Take these files as negative controls of the same staining run."""
         self.controls = paths
         names = ", ".join(p.name for p in paths)
-        self.controls_button.setText(names or "none (choose files…)")
+        short = names if len(names) <= 24 else f"{len(paths)} files" if len(paths) > 1 else "1 file"
+        self.controls_button.setText(short or "none (choose files…)")
+        self.controls_button.setToolTip(names)
 
     def current_protocol(self) -> Protocol:
         """The protocol that the form says.
@@ -231,6 +235,10 @@ class ScoreWidget(Panel):
                 "guessed, because every length depends on it."
             ) from None
         channels = self.channels.channels()
+        if sum(c.role == "dna" for c in channels) != 1:
+            raise IsletImagingError(
+                "Say which one channel is the stain of DNA: choose 'dna' for it in the column 'is'."
+            )
         if self.protocol is None:
             return Protocol(channels=channels, reading=Reading(pixel_size_um=size))
         reading = dataclasses.replace(self.protocol.reading, pixel_size_um=size)

@@ -147,7 +147,12 @@ class SessionView:
         in_turns = made is not None
         if made is None:
             made = list(make.run_layers(self.session))
-        self._steps = [self._hide_focus, *(self._placing(one) for one in made), self._drop_others]
+        self._steps = [
+            self._hide_focus,
+            *(self._placing(one) for one in made),
+            self._drop_others,
+            self._raise_outlines,
+        ]
         if self.layer("calls") is None:
             for layer in self.viewer.layers:  # two images would shine through each other
                 if make.tag_of(layer).get("session") not in (None, self.session):
@@ -217,6 +222,16 @@ class SessionView:
         for layer in self._own_layers():
             if layer.metadata[make.KEY].get("channel") not in there:
                 self.viewer.layers.remove(layer)
+
+    def _raise_outlines(self) -> None:
+        """Lay outlines over the stains, where layers of another order became those of the run."""
+        layers = self.viewer.layers
+        stains = [k for k, x in enumerate(layers) if "channel" in make.tag_of(x)]
+        for role in ("islets", "nuclei", "calls", "focus"):
+            layer = self.layer(role)
+            if layer is not None and stains and layers.index(layer) < stains[-1]:
+                layers.move(layers.index(layer), len(layers))
+                stains = [k for k, x in enumerate(layers) if "channel" in make.tag_of(x)]
 
     def _select_calls(self) -> None:
         self.viewer.layers.selection.active = self.layer("calls")

@@ -715,6 +715,26 @@ def test_no_key_calls_a_cell_of_a_hidden_image(review, run):
     assert len(Journal(run.corrections).edits()) == 1
 
 
+def test_outlines_lie_over_stains_that_came_later(review, viewer):
+    for name in ("calls", "islets"):
+        viewer.layers.move(viewer.layers.index(name), 0)
+    review.session.open_image(review.session.image_names[1])
+    names = [layer.name for layer in viewer.layers]
+    assert names.index("calls") > names.index("islets") > max(map(names.index, ("DAPI", "INS")))
+
+
+def test_one_channel_must_be_dna(viewer):
+    from napari_islet_imaging.score_widget import ScoreWidget
+
+    viewer.open_sample("islet-imaging", "synthetic_islet")
+    widget = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="score")
+    widget.channels.cellWidget(0, 1).setCurrentText("marker")
+    widget.score()
+    assert "stain of DNA" in widget.status.text()
+    assert widget.job is None
+
+
 def test_a_folder_can_be_typed(viewer, qtbot, tmp_path):
     from napari_islet_imaging.batch_widget import BatchWidget
 
@@ -777,3 +797,8 @@ def test_an_image_is_looked_at_while_its_folder_still_runs(viewer, half_a_run, q
     assert review.session is widget.session
     assert [layer.name for layer in viewer.layers] == names
     assert review.view.layer("calls") is not None
+    # a blinded reviewer finds no name in the list either
+    review.blinded_box.setChecked(True)
+    shown = [widget.list.item(k).text() for k in range(widget.list.count())]
+    assert set(shown) == {"image 1", "image 2"}
+    assert widget.looked.text() == ""
