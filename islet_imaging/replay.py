@@ -118,7 +118,7 @@ def _with_calls_before(corrected: pd.DataFrame, cells: pd.DataFrame) -> pd.DataF
     key = ["image", "cell"]
     before = cells[[*key, *calls]].rename(columns={c: f"{c}_before" for c in calls})
     held = corrected.drop(columns=[c for c in before.columns if c not in key], errors="ignore")
-    found = held.merge(before, on=key, how="left", validate="one_to_one")
+    found = held.merge(before, on=key, how="left", validate="many_to_one")
     named = [f"{c}_before" for c in calls]
     found[named] = found[named].fillna("")
     return found

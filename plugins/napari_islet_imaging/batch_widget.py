@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging import words
 from napari_islet_imaging.jobs import Job
-from napari_islet_imaging.layers import KEY, create, tag_of
+from napari_islet_imaging.layers import KEY, create, layers_of
 from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import (
     Legend,
@@ -241,18 +241,13 @@ class BatchWidget(Panel):
         )
         if scored:
             before = session_of(self.viewer, run.path)
-            instead = [
-                layer
-                for layer in self.viewer.layers
-                if before is not None and tag_of(layer).get("session") is before
-            ]
             load_session(
                 self.viewer,
                 result["run"],
                 lambda session: self._loaded(session, before),
                 self.status.setText,
                 show=False,
-                instead=instead,
+                instead=layers_of(self.viewer, before),
             )
 
     def _loaded(self, session: ReviewSession, before: ReviewSession | None) -> None:
@@ -270,7 +265,9 @@ class BatchWidget(Panel):
     def _show_names(self) -> None:
         """Images by the names that a reviewer may know."""
         session = self.session
-        for k in range(self.list.count() if session is not None else 0):
+        if session is None:
+            return
+        for k in range(self.list.count()):
             item = self.list.item(k)
             name = str(item.data(_NAME_ROLE) or "")
             if name in session.tables:
@@ -278,7 +275,7 @@ class BatchWidget(Panel):
             else:
                 item.setHidden(session.blinded)  # what was not scored is not to be reviewed
         self.list.sortItems()  # else their order tells what their names do not
-        if session is not None and session.blinded:
+        if session.blinded:
             self.looked.setText("")
 
     # ------------------------------------------------------------ looking

@@ -304,10 +304,12 @@ def find_session(viewer: napari.Viewer) -> ReviewSession | None:
     return None
 
 
+def layers_of(viewer: napari.Viewer, session: ReviewSession | None) -> list[Any]:
+    """A session's layers; none without a session."""
+    return [x for x in viewer.layers if session is not None and tag_of(x).get("session") is session]
+
+
 def session_layer(viewer: napari.Viewer, session: ReviewSession, role: str) -> Any:
     """A layer of the session by its role, None if it was removed."""
-    for layer in viewer.layers:
-        tag = layer.metadata.get(KEY, {})
-        if tag.get("session") is session and tag.get("role") == role:
-            return layer
-    return None
+    found = (x for x in layers_of(viewer, session) if tag_of(x).get("role") == role)
+    return next(found, None)

@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.channels_form import ChannelsForm
 from napari_islet_imaging.jobs import Job
-from napari_islet_imaging.layers import file_channel, show_scale_bar, tag_of
+from napari_islet_imaging.layers import file_channel, layers_of, show_scale_bar, tag_of
 from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import (
     Legend,
@@ -298,11 +298,7 @@ class ScoreWidget(Panel):
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
         scored = self._groups.get(self.image_box.currentText(), [])
-        before = [
-            layer
-            for layer in self.viewer.layers
-            if self.session is not None and tag_of(layer).get("session") is self.session
-        ]
+        before = layers_of(self.viewer, self.session)
         load_session(
             self.viewer,
             result["run"],

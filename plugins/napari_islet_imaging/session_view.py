@@ -144,6 +144,7 @@ class SessionView:
 
     def _on_image(self, name: str) -> None:
         made, self._prepared = self._prepared, None
+        first = self.layer("calls") is None
         in_turns = made is not None
         if made is None:
             made = list(make.run_layers(self.session))
@@ -153,7 +154,7 @@ class SessionView:
             self._drop_others,
             self._raise_outlines,
         ]
-        if self.layer("calls") is None:
+        if first:
             for layer in self.viewer.layers:  # two images would shine through each other
                 if make.tag_of(layer).get("session") not in (None, self.session):
                     layer.visible = False
@@ -164,7 +165,7 @@ class SessionView:
             ]
         self._steps.append(self._reset_view)
         if in_turns:
-            if self.layer("calls") is None:
+            if first:
                 # Python walks all its objects sooner or later, a fifth of a second beside napari:
                 # in a turn of its own it does not come on top of a layer that is added
                 self._steps.insert(0, gc.collect)
@@ -189,11 +190,7 @@ class SessionView:
                 then()
 
     def _own_layers(self) -> list[Any]:
-        return [
-            layer
-            for layer in self.viewer.layers
-            if layer.metadata.get(make.KEY, {}).get("session") is self.session
-        ]
+        return make.layers_of(self.viewer, self.session)
 
     def hidden(self) -> bool:
         """Whether all stains of the open image are hidden, as beside an image of another run."""

@@ -127,17 +127,13 @@ def cell(session: ReviewSession) -> str:
     flags = [FLAGS.get(f, f) for f in str(row["flags"]).split(";") if f]
     if flags:
         text += "<br>⚑ " + "; ".join(flags)
-    if 0 <= session.position < len(session.queue):
+    if 0 <= session.position < len(session.queue) and not session.by_chance:
         entry = session.queue[session.position]
         if session.open is not None and (entry.image, entry.cell) == (
             session.open.name,
             session.focus,
         ):
-            text += (
-                ""
-                if session.by_chance
-                else (f"<br>may change the answer by {entry.gain:.3f} points")
-            )
+            text += f"<br>may change the answer by {entry.gain:.3f} points"
     return text
 
 
