@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging import words
 from napari_islet_imaging.jobs import Job
-from napari_islet_imaging.layers import KEY, create, layers_of
+from napari_islet_imaging.layers import create, layers_of, tag_of
 from napari_islet_imaging.loading import load_session
 from napari_islet_imaging.parts import (
     Legend,
@@ -331,7 +331,7 @@ class BatchWidget(Panel):
                     layer.refresh()
 
     def _provisional_layers(self) -> list[Any]:
-        return [x for x in self.viewer.layers if x.metadata.get(KEY, {}).get("role") == ROLE]
+        return [x for x in self.viewer.layers if tag_of(x).get("role") == ROLE]
 
     def _forget_provisional(self) -> None:
         self._shown = None

@@ -115,7 +115,7 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
 
 def lock(layer: Any) -> None:
     """Lock a layer of raw pixels or of drawn calls, in versions of napari that can."""
-    tag = layer.metadata.get(KEY, {})
+    tag = tag_of(layer)
     raw = "channel" in tag or tag.get("role") in ("islets", "calls", "focus")
     if raw and hasattr(type(layer), "locked"):
         layer.locked = True
@@ -219,7 +219,7 @@ def add_layers(viewer: napari.Viewer, made: list[LayerData]) -> None:
 def renew(layer: Any, made: LayerData) -> None:
     """Show another image's data in a layer; what the user chose for the layer stays chosen."""
     data, options, _ = made
-    before = layer.metadata.get(KEY, {})
+    before = tag_of(layer)
     if type(layer).__name__ == "Labels":
         # its undo belongs to the image before: napari forgets it with this
         layer.editable = False
@@ -298,7 +298,7 @@ def camera_of(viewer: napari.Viewer) -> Any:
 def find_session(viewer: napari.Viewer) -> ReviewSession | None:
     """The session whose layers are in the viewer, the newest first."""
     for layer in reversed(viewer.layers):
-        session = layer.metadata.get(KEY, {}).get("session")
+        session = tag_of(layer).get("session")
         if session is not None:
             return session  # type: ignore[no-any-return]
     return None
