@@ -123,11 +123,15 @@ def run_peer(name: str, cases: Path, mode: str, out: Path, venvs: Path) -> None:
     )
 
 
-def run_ours(name: str, cases: Path, mode: str, out: Path, model: str) -> None:
+def run_ours(
+    name: str, cases: Path, mode: str, out: Path, model: str, min_confidence: float | None = None
+) -> None:
     """Segment a folder of cases with the shipped network or the classical method."""
     from islet_imaging import segment_nuclei
     from islet_imaging.network.inference import segment_nuclei_network
+    from islet_imaging.network.postprocess import PostprocessConfig
 
+    chosen = None if min_confidence is None else PostprocessConfig(min_confidence=min_confidence)
     out.mkdir(parents=True, exist_ok=True)
     seconds = {}
     for case in json.loads((cases / "cases.json").read_text()):
@@ -135,7 +139,9 @@ def run_ours(name: str, cases: Path, mode: str, out: Path, model: str) -> None:
         diameter = case["diameter_px"] if mode == "known" else None
         begun = time.perf_counter()
         if name == "network":
-            labels = segment_nuclei_network(dna, diameter_px=diameter, model=model)
+            labels = segment_nuclei_network(
+                dna, diameter_px=diameter, model=model, postprocess=chosen
+            )
         else:
             scale = {} if diameter is None else {
                 "pixel_size_um": 1.0, "nucleus_diameter_um": diameter,

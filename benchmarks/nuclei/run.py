@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--modes", default="known,auto")
     parser.add_argument("--model", default="islet-nuclei", help="name or folder of the network")
     parser.add_argument("--phantoms", type=int, default=4, help="phantoms of each preset")
+    parser.add_argument("--min-confidence", type=float, help="of a nucleus; else the network's own")
     parser.add_argument("--as", dest="label", help="name of the network's rows in the table")
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument(
@@ -67,7 +68,7 @@ def main() -> None:
                     if method in PEER_METHODS:
                         run_peer(method, folder, mode, out, args.venvs)
                     else:
-                        run_ours(method, folder, mode, out, args.model)
+                        run_ours(method, folder, mode, out, args.model, args.min_confidence)
                     found = [np.load(out / f"{i}.npy") for i in range(len(images))]
                     scores = summarise_matchings(
                         [match_case(c, f) for c, f in zip(images, found, strict=True)]

@@ -22,6 +22,9 @@ from scipy import ndimage as ndi
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
 
+IGNORED = -1
+"""Value of pixels in a training mask where a nucleus is neither right nor wrong."""
+
 
 def smooth_noise(shape: tuple[int, int], scale_px: float, rng: np.random.Generator) -> FloatArray:
     """Draw noise with structures of about `scale_px`, mean 0, standard deviation 1."""
@@ -47,8 +50,8 @@ def overlay(
 ) -> tuple[FloatArray, IntArray]:
     """Lay the nuclei of another crop over this one, as a thick section does.
 
-    Light adds where nuclei overlap; the upper nucleus gets the pixels.  A nucleus that keeps less
-    than half of its area loses its mask's claim altogether to the one above it.
+    Light adds where nuclei overlap; the upper nucleus gets the pixels.  What is left of a nucleus
+    that loses more than half of its area is `IGNORED`: neither nucleus nor background.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def overlay(
     covered = np.bincount(labels[upper], minlength=len(before))
     hidden = covered > 0.5 * before
     hidden[0] = False
-    out[hidden[labels]] = 0
+    out[hidden[labels]] = IGNORED
     out[upper] = other_labels[upper] + top
     return np.asarray(mixed, np.float32), np.asarray(out, np.int32)
 
@@ -204,7 +207,7 @@ def augment(
     Returns
     -------
     image, labels
-        The changed crop; labels change only where nuclei are laid over it.
+        The changed crop; labels change only where nuclei are laid over it (see `overlay`).
     """
     if other is not None:
         u = rng.random()
@@ -213,10 +216,11 @@ def augment(
         else:
             image = ghosts(image, other[0], rng)
     if labels.max() > 0:
+        nuclei = np.maximum(labels, 0)
         if rng.random() < 0.3:
-            image = per_nucleus_gain(image, labels, rng)
+            image = per_nucleus_gain(image, nuclei, rng)
         if rng.random() < 0.25:
-            image = chromatin(image, labels, rng)
+            image = chromatin(image, nuclei, rng)
     image = optics(image, rng)
     image = background(image, rng)
     image = grey_scale(image, rng)

@@ -26,15 +26,12 @@ from scipy import ndimage as ndi
 
 from islet_imaging.errors import ImageReadError
 
-from .augmentation import augment, smooth_noise
+from .augmentation import IGNORED, augment, smooth_noise
 from .normalise import compress, grey_limits
 from .targets import FloatArray, IntArray, make_targets
 
 WORKING_DIAMETER_PX = 16.0
 """Median nucleus diameter that the network is trained around, in px."""
-
-IGNORED = -1
-"""Value of pixels in a training mask where a nucleus is neither right nor wrong."""
 
 MIN_OBJECT_AREA_PX = 15
 """Objects below this area (native px) count in no loss and in no score."""
@@ -223,6 +220,10 @@ class CropSource:
         Range of the nucleus diameter relative to the working diameter.
     empty_share : float
         Share of crops with nothing but noise and background.
+    plain_share : float
+        Share of crops that show an image as it is, near the working diameter: without them the
+        network learns the augmentations' blur and noise, and loses the marks by which people
+        part nuclei that touch.
     """
 
     sources: dict[str, list[Sample]]
@@ -231,6 +232,7 @@ class CropSource:
     seed: int = 0
     scale_jitter: tuple[float, float] = (0.6, 1.7)
     empty_share: float = 0.02
+    plain_share: float = 0.0
 
     def __post_init__(self) -> None:
         self._names = [n for n in self.sources if self.sources[n] and self.shares.get(n, 0) > 0]
@@ -243,25 +245,28 @@ class CropSource:
         rng = np.random.default_rng((self.seed, number))
         if rng.random() < self.empty_share:
             image, labels = self._empty(rng)
-            ignore = np.zeros(labels.shape, np.bool_)
+        elif self.plain_share and rng.random() < self.plain_share:
+            image, labels = self._view(rng, plain=True)
         else:
-            image, ids = self._view(rng)
-            ignore, labels = ids == IGNORED, np.maximum(ids, 0)
+            image, labels = self._view(rng)
             other = self._view(rng) if rng.random() < 0.45 else None
-            if other is not None and (ignore.any() or (other[1] == IGNORED).any()):
+            if other is not None and ((labels == IGNORED).any() or (other[1] == IGNORED).any()):
                 # phantoms are dense as they are, and ignored pixels cannot be laid over
                 other = None
             image, labels = augment(image, labels, rng, other=other)
+        ignore, labels = labels == IGNORED, np.maximum(labels, 0)
         ignore = ignore | _small_objects(labels)
         labels = np.where(ignore, 0, labels).astype(np.int32)
         targets = make_targets(labels, ignore)
         return {"image": compress(np.clip(image, -0.1, 10.0))[None], **targets}
 
-    def _view(self, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+    def _view(
+        self, rng: np.random.Generator, *, plain: bool = False
+    ) -> tuple[FloatArray, IntArray]:
         name = self._names[int(rng.choice(len(self._names), p=self._share))]
         samples = self.sources[name]
         sample = samples[int(rng.choice(len(samples), p=self._weights[name]))]
-        low, high = np.log(self.scale_jitter)
+        low, high = np.log(self.scale_jitter) / (3 if plain else 1)
         # triangular in the logarithm: most crops near the working diameter, all sizes present
         target = WORKING_DIAMETER_PX * np.exp(rng.triangular(low, 0.0, high))
         level = min(

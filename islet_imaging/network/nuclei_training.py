@@ -56,6 +56,8 @@ class NucleiTrainingConfig:
         Side of a crop at working scale.
     scale_jitter : (float, float)
         Range of nucleus diameters relative to the working one.
+    plain_share : float
+        Share of crops that are not augmented; see ``data.CropSource``.
     widths : tuple of int
         Of the network.
     steps, batch_size, learning_rate, warmup, ema_decay, seed : see ``LoopConfig``
@@ -73,6 +75,7 @@ class NucleiTrainingConfig:
     folder: str | None = None
     crop_px: int = 128
     scale_jitter: tuple[float, float] = (0.6, 1.7)
+    plain_share: float = 0.0
     widths: tuple[int, ...] = (32, 64, 96, 128)
     steps: int = 4500
     batch_size: int = 16
@@ -221,6 +224,7 @@ def train_nuclei(
         size_px=config.crop_px,
         seed=config.seed,
         scale_jitter=config.scale_jitter,
+        plain_share=config.plain_share,
     )
     torch.manual_seed(config.seed)
     net = UNet(UNetConfig(1, N_FIELDS, config.widths))

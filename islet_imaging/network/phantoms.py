@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from islet_imaging.network.data import IGNORED, Sample, make_sample, median_diameter
+from islet_imaging.network.augmentation import IGNORED
+from islet_imaging.network.data import Sample, make_sample, median_diameter
 
 log = logging.getLogger(__name__)
 

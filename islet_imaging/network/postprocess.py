@@ -48,7 +48,7 @@ class PostprocessConfig:
     min_area : float
         Smallest nucleus, as a share of the area of a nucleus of the working diameter.
     min_confidence : float
-        Smallest mean foreground probability of a nucleus.
+        Smallest mean foreground probability of the pixels that a nucleus is drawn on.
     """
 
     foreground: float = 0.6
@@ -57,7 +57,7 @@ class PostprocessConfig:
     min_distance_px: int = 1
     min_votes: float = 0.6
     min_area: float = 0.06
-    min_confidence: float = 0.75
+    min_confidence: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,13 @@ def _drop_weak(
 
     n = len(peaks) + 1
     flat = labels.ravel()
-    covered = np.clip(sigmoid(fields[:4]).mean(axis=0), 0, 1).ravel()
-    area = np.bincount(flat, minlength=n)
-    weight = np.bincount(flat, weights=covered, minlength=n)
-    least = cfg.min_area * np.pi / 4 * (WORKING_DIAMETER_PX / 2) ** 2
-    keep = (weight >= least) & (weight >= cfg.min_confidence * area) & (area > 0)
+    p = sigmoid(fields[:4])
+    # only pixels that will be drawn: an edge through a 2x2 block says nothing about confidence
+    drawn = p > cfg.foreground
+    area = np.bincount(flat, weights=drawn.sum(axis=0).ravel(), minlength=n)
+    weight = np.bincount(flat, weights=np.where(drawn, p, 0).sum(axis=0).ravel(), minlength=n)
+    least = cfg.min_area * np.pi / 4 * WORKING_DIAMETER_PX**2
+    keep = (area >= least) & (weight >= cfg.min_confidence * area) & (area > 0)
     keep[0] = False
     new = np.cumsum(keep).astype(np.int32)
     new[~keep] = 0

@@ -99,3 +99,14 @@ def test_specks_are_not_nuclei():
     labels[20:22, 20:22] = 1
     labels[40:52, 40:52] = 2
     assert len(find_instances(ideal_fields(labels)).centres) == 1
+
+
+def test_a_small_nucleus_counts_as_a_large_one_does():
+    """Its edge cuts through most of its 2x2 blocks, which says nothing about confidence."""
+    labels = np.zeros((64, 64), np.int32)
+    y, x = np.indices(labels.shape)
+    labels[np.hypot(y - 15.3, x - 14.6) < 2.6] = 1
+    labels[np.hypot(y - 40, x - 40) < 9] = 2
+    fields = ideal_fields(labels)
+    found = draw_labels(fields, find_instances(fields), (0, 64), (0, 64), 1.0)
+    assert match_labels(labels, found).tp() == 2

@@ -15,8 +15,10 @@ from islet_imaging.network.architecture import (  # noqa: E402
     count_parameters,
     fold_batch_norm,
 )
-from islet_imaging.network.data import IGNORED, CropSource, make_sample  # noqa: E402
+from islet_imaging.network.augmentation import IGNORED, augment, overlay  # noqa: E402
+from islet_imaging.network.data import CropSource, make_sample  # noqa: E402
 from islet_imaging.network.losses import nuclei_loss  # noqa: E402
+from islet_imaging.network.normalise import compress  # noqa: E402
 from islet_imaging.network.nuclei_training import NucleiTrainingConfig  # noqa: E402
 from islet_imaging.network.targets import make_targets  # noqa: E402
 from islet_imaging.network.training import LoopConfig, averaged_weights, one_cycle, train  # noqa: E402
@@ -62,6 +64,32 @@ def test_nuclei_are_brighter_than_what_is_around():
         if inside.any() and not inside.all():
             better += crop["image"][0][inside].mean() > crop["image"][0][~inside].mean()
     assert better >= 18
+
+
+def test_plain_crops_show_the_image_as_it_is():
+    plain = source(empty_share=0.0, plain_share=1.0)
+    limits = plain.sources["cultures"][0].levels[0][0]
+    for i in range(10):
+        crop = plain.crop(i)
+        # linear interpolation invents no grey value, and nuclei stay near the working diameter
+        assert crop["image"].max() <= compress(limits.max()) + 1e-6
+        assert crop["image"].min() >= compress(np.float32(-0.1)) - 1e-6
+    assert not np.array_equal(plain.crop(0)["image"], source(empty_share=0.0).crop(0)["image"])
+
+
+def test_what_is_left_of_a_covered_nucleus_is_neither_right_nor_wrong():
+    labels = np.zeros((32, 32), np.int32)
+    labels[4:16, 4:16], labels[20:30, 20:30] = 1, 2
+    upper = np.zeros_like(labels)
+    upper[4:16, 7:20] = 1
+    grey = np.where(labels > 0, 1.0, 0.1).astype(np.float32)
+    rng = np.random.default_rng(0)
+    _, mixed = overlay(grey, labels, np.where(upper > 0, 1.0, 0.1).astype(np.float32), upper, rng)
+    assert (mixed[4:16, 4:7] == IGNORED).all()
+    assert (mixed[upper > 0] == 3).all()
+    assert (mixed[20:30, 20:30] == 2).all()
+    _, changed = augment(grey, mixed, rng)
+    assert np.array_equal(changed, mixed)
 
 
 def test_ignored_pixels_have_no_weight():
