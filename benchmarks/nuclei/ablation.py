@@ -65,8 +65,8 @@ def main() -> None:
     find = inference.find_instances
     variants: dict[str, tuple[Callable[..., Instances], PostprocessConfig, float | None]] = {
         "as shipped": (find, shipped, 1.0),
-        "offsets not followed": (find, replace(shipped, follow=0), 1.0),
-        "offsets followed 3 times": (find, replace(shipped, follow=3), 1.0),
+        "offsets followed once more": (find, replace(shipped, follow=1), 1.0),
+        "offsets followed 3 times more": (find, replace(shipped, follow=3), 1.0),
         "votes not smoothed": (find, replace(shipped, smooth_px=0.3), 1.0),
         "any confidence": (find, replace(shipped, min_confidence=0.0), 1.0),
         "any size": (find, replace(shipped, min_area=0.0), 1.0),

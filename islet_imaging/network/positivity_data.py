@@ -162,6 +162,9 @@ class StainCropSource:
         A user's own images; `preferred_share` of the crops come from them.
     preferred_share : float
         Share of crops from `preferred`.
+    plain_share : float
+        Share of crops that are turned, flipped and zoomed, but not varied: they come as a whole
+        image comes when cells are called.
     """
 
     samples: Sequence[StainedSample]
@@ -169,6 +172,7 @@ class StainCropSource:
     seed: int = 0
     preferred: Sequence[StainedSample] = ()
     preferred_share: float = 0.0
+    plain_share: float = 0.0
 
     def __post_init__(self) -> None:
         self._chance = _by_cells(self.samples)
@@ -182,8 +186,10 @@ class StainCropSource:
         else:
             sample = self.samples[int(rng.choice(len(self.samples), p=self._chance))]
         dna, marker, nuclei = _view(sample, self.size_px, rng)
-        dna, marker, factor = vary(dna, marker, rng)
-        own = sample.own * np.float32(factor)
+        own = sample.own
+        if not self.plain_share or rng.random() >= self.plain_share:
+            dna, marker, factor = vary(dna, marker, rng)
+            own = own * np.float32(factor)
         nuclei = _jitter(nuclei, rng)
         half = nuclei[::2, ::2]
         count = np.bincount(np.maximum(half, 0).ravel(), minlength=len(own) + 1)

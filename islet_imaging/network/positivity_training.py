@@ -36,15 +36,20 @@ class PositivityTrainingConfig:
         The runs after those, which validate.
     crop_px : int
         Side of a crop at working scale.
+    plain_share : float
+        Share of crops that are not varied, see ``StainCropSource``.
     widths : tuple of int
         Of the network.
     steps, batch_size, learning_rate, warmup, ema_decay, seed : see ``LoopConfig``
     workers, threads, precision, validate_every : see ``LoopConfig``
+    start_from : str, optional
+        Checkpoint whose weights the training starts with.
     """
 
     runs: int = 500
     validation_runs: int = 20
     crop_px: int = 160
+    plain_share: float = 0.0
     widths: tuple[int, ...] = (24, 48, 64, 96)
     steps: int = 8000
     batch_size: int = 16
@@ -56,6 +61,7 @@ class PositivityTrainingConfig:
     threads: int = 2
     precision: str = "float32"
     validate_every: int = 1000
+    start_from: str | None = None
 
     @classmethod
     def from_yaml(cls, path: Path) -> PositivityTrainingConfig:
@@ -101,12 +107,15 @@ def train_positivity(
     net = UNet(UNetConfig(3, N_FIELDS, config.widths))
     return train(
         net,
-        StainCropSource(samples, size_px=config.crop_px, seed=config.seed),
+        StainCropSource(
+            samples, size_px=config.crop_px, seed=config.seed, plain_share=config.plain_share
+        ),
         positivity_loss,
         LoopConfig.of(config),
         out_dir,
         validate=lambda averaged: judge(averaged, held_out),
         about={"network": "positivity", "config": asdict(config), "images": len(samples)},
+        start_from=Path(config.start_from) if config.start_from else None,
         progress=progress,
         cancelled=cancelled,
     )

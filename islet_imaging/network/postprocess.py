@@ -136,9 +136,8 @@ def _follow(fields: FloatArray, inside: NDArray[np.int64], times: int) -> FloatA
     x = (inside % width).astype(np.float32)
     at = inside
     for i in range(times + 1):
-        weight = np.float32(1.0)
-        y = np.clip(y + weight * dy[at], 0, height - 1)
-        x = np.clip(x + weight * dx[at], 0, width - 1)
+        y = np.clip(y + dy[at], 0, height - 1)
+        x = np.clip(x + dx[at], 0, width - 1)
         if i < times:
             at = np.rint(y).astype(np.int64) * width + np.rint(x).astype(np.int64)
     return np.stack([y, x])

@@ -2,8 +2,10 @@
 
 The idea: the right scale explains itself: at the right zoom the network finds nuclei whose median
 diameter is the working diameter.  A few windows of the image are looked at over a ladder of
-zooms; the zoom at which the network finds the most foreground that it is sure of and that is
-consistent with the working diameter starts a short fixed-point iteration.
+zooms.  Every zoom votes for the diameter found at it, the more the surer the network is there and
+the nearer that diameter is to the working diameter.  Real nuclei have the same diameter at several
+zooms, while blotches of grain or of tissue grow with the zoom, so votes add up where nuclei are
+real.  The diameter with the most votes starts a short fixed-point iteration.
 
 It fails on images without nuclei (the answer is then the working diameter, meaning a zoom of 1)
 and where nuclei of two very different sizes are about equally many.
@@ -42,6 +44,15 @@ CROWD = 0.18
 
 ENOUGH = 200
 """More nuclei than this do not speak louder."""
+
+TOLERANCE = 0.8
+"""How far, in octaves, the diameter found may be off the one a zoom was made for."""
+
+AGREEMENT = 0.4
+"""How near, in octaves, the diameters found at two zooms speak for each other (a Gaussian)."""
+
+USUAL_PX, USUAL_OCTAVES = 20.0, 1.5
+"""Diameters that objectives of 10x to 63x give nuclei, as a broad Gaussian in octaves."""
 
 RANGE_PX = (3.0, 300.0)
 """Estimates stay within these diameters."""
@@ -99,20 +110,13 @@ def estimate_diameter(
     limits = limits or grey_limits(read, shape)
     ladder = [d for d in LADDER if d < min(shape)] or [LADDER[0]]
     tried = [(d, *_look(read, shape, engine, limits, d, MAX_WINDOWS // 2)) for d in ladder]
-    best, evidence = WORKING_DIAMETER_PX, 0.0
-    for diameter, found, strength, n in tried:
-        if not np.isfinite(found):
-            continue
-        # how far off the working diameter the network's own answer is, in octaves
-        off = abs(np.log2(found / diameter))
-        # seen from far enough, an islet looks like one large nucleus: many small ones weigh more,
-        # up to a number
-        score = strength * float(np.exp(-((off / 0.6) ** 2))) * min(n, ENOUGH) ** CROWD
-        if score > evidence:
-            best, evidence = diameter, score
-    if evidence == 0:
+    votes = [(np.log2(f), _weight(d, f, strength, n)) for d, f, strength, n in tried if n]
+    if not votes:
         return WORKING_DIAMETER_PX
-    diameter = best
+    octaves, weights = np.array(votes).T
+    near = np.exp(-0.5 * ((octaves[:, None] - octaves) / AGREEMENT) ** 2)
+    agreed = weights * near[int(np.argmax(near @ weights))]
+    diameter = float(2 ** (agreed @ octaves / agreed.sum()))
     for _ in range(3):
         found, _, _ = _look(read, shape, engine, limits, diameter, MAX_WINDOWS)
         if not np.isfinite(found):
@@ -122,6 +126,16 @@ def estimate_diameter(
         if abs(np.log2(step)) < 0.08:
             break
     return float(np.clip(BIAS * diameter, *RANGE_PX))
+
+
+def _weight(diameter: float, found: float, strength: float, n: int) -> float:
+    """How much one zoom, made for nuclei of `diameter`, speaks for the diameter found at it."""
+    off = abs(np.log2(found / diameter))
+    # seen from far enough, an islet looks like one large nucleus: many small ones weigh more,
+    # up to a number
+    unusual = np.log2(found / USUAL_PX) / USUAL_OCTAVES
+    trust = float(np.exp(-((off / TOLERANCE) ** 2) - 0.5 * unusual**2))
+    return strength * trust * min(n, ENOUGH) ** CROWD
 
 
 def _look(

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import ndimage as ndi
 
 from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
 from islet_imaging.network.evaluation import match_labels
@@ -108,6 +109,24 @@ def test_scale_is_estimated_from_the_image(diameter):
     dna, truth = picture((360, 360), diameter)
     assert estimate_nucleus_diameter_px(dna) == pytest.approx(diameter, rel=0.3)
     assert match_labels(truth, segment_nuclei_network(dna)).f1() > 0.9
+
+
+def test_large_grey_fibres_are_not_taken_for_nuclei():
+    """As in muscle: few bright nuclei on smooth fibres many times their size."""
+    found = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:400, :400]
+        light = np.full(y.shape, 100.0)
+        for _ in range(6):
+            (cy, cx), (a, b) = rng.uniform(0, 400, 2), rng.uniform(45, 80, 2)
+            light[((y - cy) / a) ** 2 + ((x - cx) / b) ** 2 < 1] = rng.uniform(280, 340)
+        for _ in range(10):
+            cy, cx = rng.uniform(20, 380, 2)
+            light[np.hypot(y - cy, x - cx) < 12 * rng.uniform(0.85, 1.15)] = rng.uniform(700, 1000)
+        dna = rng.poisson(ndi.gaussian_filter(light, 1.2)).astype(np.uint16)
+        found.append(estimate_nucleus_diameter_px(dna))
+    assert found == pytest.approx([24.0] * 4, rel=0.3)
 
 
 @pytest.mark.parametrize("value", [0, 7, np.nan])

@@ -22,6 +22,7 @@ from islet_imaging.network.positivity_training import (  # noqa: E402
     PositivityTrainingConfig,
     train_positivity,
 )
+from islet_imaging.network.stain import curve  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,18 @@ def test_crops_are_functions_of_seed_and_number(run):
         n = int((crop["weight"] > 0).sum())
         assert crop["cell"].max() <= n
         assert all(np.isfinite(v).all() for v in crop.values())
+
+
+def test_plain_crops_show_the_image_as_it_is(run):
+    """Own light of a plain crop is the sample's: nothing was multiplied or bent."""
+    samples = [s for i in run[2][:1] for s in image_samples(i)][:1]
+    truth = curve(samples[0].own[np.isfinite(samples[0].own)])
+    plain = StainCropSource(samples, size_px=96, seed=1, plain_share=1.0)
+    varied = StainCropSource(samples, size_px=96, seed=1)
+    for k in range(5):
+        crop = plain.crop(k)
+        assert np.isin(crop["own"][crop["own_known"] > 0], truth).all()
+        assert not np.array_equal(crop["image"], varied.crop(k)["image"])
 
 
 def test_own_light_is_scaled_with_its_picture():
