@@ -51,7 +51,7 @@ TOLERANCE = 0.8
 AGREEMENT = 0.4
 """How near, in octaves, the diameters found at two zooms speak for each other (a Gaussian)."""
 
-USUAL_PX, USUAL_OCTAVES = 20.0, 1.5
+USUAL_PX, USUAL_OCTAVES = 20.0, 1.75
 """Diameters that objectives of 10x to 63x give nuclei, as a broad Gaussian in octaves."""
 
 RANGE_PX = (3.0, 300.0)
