@@ -51,7 +51,7 @@ class PostprocessConfig:
         Smallest mean foreground probability of the pixels that a nucleus is drawn on.
     """
 
-    foreground: float = 0.6
+    foreground: float = 0.55
     follow: int = 0
     smooth_px: float = 1.0
     min_distance_px: int = 1
