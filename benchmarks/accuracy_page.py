@@ -62,7 +62,7 @@ def positivity() -> str:
         "by one, by their own levels and by what the network sees in them. The network and the "
         "numbers that join it with levels were fitted on other seeds; which of its answers are "
         "joined was chosen with three of the presets in view (`easy_confocal`, `ffpe20x`, "
-        "`cryo10um_widefield`), before the last training.\n\n"
+        "`cryo10um_widefield`), before the last two trainings.\n\n"
         f"{invariance()}{nuclear()}{taught()}"
     )
 
