@@ -30,6 +30,9 @@ FloatArray = NDArray[np.float32]
 MAX_CELLS = 320
 """Cells of a crop that count at most; more than a crop can hold."""
 
+STICKY_SHARE = 0.25
+"""Share of varied crops in which every cell holds antibody that says nothing of expression."""
+
 BORDER_PX = 12
 MIN_NUCLEUS_PX = 5
 
@@ -188,6 +191,8 @@ class StainCropSource:
         dna, marker, nuclei = _view(sample, self.size_px, rng)
         own = sample.own
         if not self.plain_share or rng.random() >= self.plain_share:
+            if rng.random() < STICKY_SHARE:
+                marker = marker + sticky_light(nuclei, rng)
             dna, marker, factor = vary(dna, marker, rng)
             own = own * np.float32(factor)
         nuclei = _jitter(nuclei, rng)
@@ -322,6 +327,32 @@ def vary(
     marker = np.asarray(gain * marker + shift, np.float32)
     dna = np.asarray(np.exp(rng.normal(0, 0.25)) * dna + rng.normal(0, 0.02), np.float32)
     return dna, marker, gain * factor
+
+
+def sticky_light(nuclei: NDArray[np.int64], rng: np.random.Generator) -> FloatArray:
+    """Light of antibody that sticks to cells whether they express the marker or not.
+
+    Parameters
+    ----------
+    nuclei : (Y, X) int
+        Nuclei; 0 is background.
+    rng : numpy.random.Generator
+        Source of all chance.
+
+    Returns
+    -------
+    (Y, X) float32
+        To be added to the marker; no cell's own light.
+    """
+    if not nuclei.any():
+        return np.zeros(nuclei.shape, np.float32)
+    away, nearest = ndi.distance_transform_edt(nuclei == 0, return_indices=True)
+    owner = np.maximum(nuclei[tuple(nearest)], -1) + 1
+    level = np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
+    amount = level * np.exp(rng.uniform(0.1, 0.7) * rng.standard_normal(int(owner.max()) + 1))
+    body = amount[owner] * (away <= rng.uniform(2.5, 8.0))
+    body[nuclei != 0] *= rng.uniform(0.2, 1.2)
+    return np.asarray(ndi.gaussian_filter(body, float(rng.uniform(0.6, 1.5))), np.float32)
 
 
 def _jitter(nuclei: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

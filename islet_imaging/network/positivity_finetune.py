@@ -172,6 +172,7 @@ def finetune_positivity(
             seed=seed,
             preferred=[s for s in samples if s is not None],
             preferred_share=0.4,
+            plain_share=0.5,
         ),
         positivity_loss,
         LoopConfig(

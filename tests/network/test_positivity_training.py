@@ -13,6 +13,7 @@ from islet_imaging.network.positivity_data import (  # noqa: E402
     StainCropSource,
     image_samples,
     make_stained_sample,
+    sticky_light,
     vary,
 )
 from islet_imaging.network.positivity_evaluation import answers, judge  # noqa: E402
@@ -74,6 +75,18 @@ def test_plain_crops_show_the_image_as_it_is(run):
         crop = plain.crop(k)
         assert np.isin(crop["own"][crop["own_known"] > 0], truth).all()
         assert not np.array_equal(crop["image"], varied.crop(k)["image"])
+
+
+def test_sticky_light_lies_on_cells_alone():
+    nuclei = np.zeros((60, 80), np.int64)
+    nuclei[25:35, 10:20], nuclei[25:35, 50:60] = 1, -1
+    for seed in range(8):
+        light = sticky_light(nuclei, np.random.default_rng(seed))
+        assert light.min() >= 0
+        assert light[28:32, 12:18].min() > 0
+        assert light[28:32, 52:58].min() > 0
+        assert light[:4].max() == 0
+        assert light[:, 34:36].max() == 0
 
 
 def test_own_light_is_scaled_with_its_picture():
