@@ -135,7 +135,7 @@ def _weight(diameter: float, found: float, strength: float, n: int) -> float:
     # up to a number
     unusual = np.log2(found / USUAL_PX) / USUAL_OCTAVES
     trust = float(np.exp(-((off / TOLERANCE) ** 2) - 0.5 * unusual**2))
-    return strength * trust * min(n, ENOUGH) ** CROWD
+    return float(strength * trust * min(n, ENOUGH) ** CROWD)
 
 
 def _look(
