@@ -335,7 +335,7 @@ def sticky_light(nuclei: NDArray[np.int64], rng: np.random.Generator) -> FloatAr
     Parameters
     ----------
     nuclei : (Y, X) int
-        Nuclei; 0 is background.
+        Nuclei; 0 is background, -1 nuclei that count for nothing.
     rng : numpy.random.Generator
         Source of all chance.
 
@@ -347,7 +347,7 @@ def sticky_light(nuclei: NDArray[np.int64], rng: np.random.Generator) -> FloatAr
     if not nuclei.any():
         return np.zeros(nuclei.shape, np.float32)
     away, nearest = ndi.distance_transform_edt(nuclei == 0, return_indices=True)
-    owner = np.maximum(nuclei[tuple(nearest)], -1) + 1
+    owner = nuclei[tuple(nearest)] + 1
     level = np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
     amount = level * np.exp(rng.uniform(0.1, 0.7) * rng.standard_normal(int(owner.max()) + 1))
     body = amount[owner] * (away <= rng.uniform(2.5, 8.0))

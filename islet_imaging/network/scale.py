@@ -130,11 +130,11 @@ def estimate_diameter(
 
 def _weight(diameter: float, found: float, strength: float, n: int) -> float:
     """How much one zoom, made for nuclei of `diameter`, speaks for the diameter found at it."""
-    off = abs(np.log2(found / diameter))
+    off = np.log2(found / diameter) / TOLERANCE
+    unusual = np.log2(found / USUAL_PX) / USUAL_OCTAVES
+    trust = np.exp(-(off**2) - 0.5 * unusual**2)
     # seen from far enough, an islet looks like one large nucleus: many small ones weigh more,
     # up to a number
-    unusual = np.log2(found / USUAL_PX) / USUAL_OCTAVES
-    trust = float(np.exp(-((off / TOLERANCE) ** 2) - 0.5 * unusual**2))
     return float(strength * trust * min(n, ENOUGH) ** CROWD)
 
 

@@ -71,7 +71,7 @@ def test_plain_crops_show_the_image_as_it_is():
     limits = plain.sources["cultures"][0].levels[0][0]
     for i in range(10):
         crop = plain.crop(i)
-        # linear interpolation invents no grey value, and nuclei stay near the working diameter
+        # linear interpolation invents no grey value
         assert crop["image"].max() <= compress(limits.max()) + 1e-6
         assert crop["image"].min() >= compress(np.float32(-0.1)) - 1e-6
     assert not np.array_equal(plain.crop(0)["image"], source(empty_share=0.0).crop(0)["image"])
