@@ -35,7 +35,9 @@ def load(name: str) -> ModuleType:
         raise
 
 
-@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="numpy 1 prints otherwise")
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="numpy 1 prints otherwise"
+)
 @pytest.mark.parametrize("name", [*modules("islet_imaging"), *modules("napari_islet_imaging")])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # what an example writes stays out of the checkout
