@@ -11,7 +11,9 @@ from islet_imaging.cli.app import app, say
 def doctor() -> None:
     """Check this installation: versions, models, extras, devices.
 
-    Says what to do about what is missing. Exit status 1: something that scoring needs is missing.
+    Says what to do about what is missing.
+
+    Exit status 1: something that scoring needs is missing.
     """
     from islet_imaging.doctor import check_installation
 

@@ -16,7 +16,9 @@ def inspect(
 ) -> None:
     """Print what is understood of images before they are scored.
 
-    Shape, channels, pixel size, and where each was found. Exit status 1: a file cannot be read; it is named with the reason.
+    Shape, channels, pixel size, and where each was found.
+
+    Exit status 1: a file cannot be read; it is named with the reason.
     """
     from islet_imaging.drafting import inspect_path
     from islet_imaging.errors import IsletImagingError

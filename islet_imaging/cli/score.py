@@ -44,7 +44,9 @@ def score(
 ) -> None:
     """Score a folder: % positive per islet, batch and condition.
 
-    Writes a run folder of tables, label images and a report. Exit status 0: all images scored; 1: some failed, they are named; 2: wrong use.
+    Writes a run folder of tables, label images and a report.
+
+    Exit status 0: all images scored; 1: some failed, they are named; 2: wrong use.
     """
     import dataclasses
     from contextlib import ExitStack

@@ -50,7 +50,8 @@ def train(
 ) -> None:
     """Train or fine-tune a network.
 
-    The same command goes on after a stop. Fine-tuning prints scores on what was held out, before and after; nothing is replaced.
+    The same command goes on after a stop. Fine-tuning prints scores on what was
+    held out, before and after; nothing is replaced.
     Needs the train extra: pip install 'islet-imaging[train]'.
     """
     from islet_imaging.network.curves import plot_curves

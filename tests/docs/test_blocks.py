@@ -52,7 +52,7 @@ NOT_RUN = {
 }
 
 #: page -> packages beyond the plain installation that its blocks use
-NEEDS: dict[str, tuple[str, ...]] = {}
+NEEDS = {"docs/cookbook/run_tables.md": ("anndata", "seaborn")}
 
 
 @dataclass(frozen=True)
