@@ -369,7 +369,7 @@ def test_huge_islets_are_measured_on_a_thinned_copy(monkeypatch: pytest.MonkeyPa
 def test_tiles_of_nuclei_in_both_directions(stack: np.ndarray) -> None:
     whole = segment_nuclei(stack[0], pixel_size_um=SIZE_UM, method="classical")
     for tile in (75, 130, 400):
-        parts = segment_nuclei(stack[0], pixel_size_um=SIZE_UM, method="classical", tile_px=tile)
+        parts = segment_nuclei(stack[0], pixel_size_um=SIZE_UM, method="classical", tile=tile)
         assert np.array_equal(whole, parts)
 
 
