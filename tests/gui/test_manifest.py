@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def test_every_command_exists(manifest):
 def test_no_key_of_ours_is_napari_s():
     pytest.importorskip("napari")
     from napari.utils.shortcuts import default_shortcuts
-    from napari_islet_imaging.review_widget import KEYS
+    from napari_islet_imaging.widgets.review import KEYS
 
     taken = {str(k).upper() for keys in default_shortcuts.values() for k in keys}
     assert not taken & {k.upper() for k in KEYS.values()}
@@ -39,7 +40,7 @@ def test_no_key_of_ours_is_napari_s():
 
 def test_the_plugin_never_depends_on_a_qt_binding():
     source = MANIFEST.parent
-    for path in source.glob("*.py"):
+    for path in source.rglob("*.py"):
         text = path.read_text("utf-8")
         assert "PyQt" not in text, path
         assert "PySide" not in text, path
@@ -57,3 +58,32 @@ def test_the_core_imports_neither_napari_nor_qt():
                 assert words[1].split(".")[0] not in ("napari", "qtpy", "napari_islet_imaging"), (
                     path
                 )
+
+
+#: a room may use those before it; files and session know nothing of Qt
+ROOMS = ("session", "files", "viewer", "widgets")
+
+
+def test_rooms_use_only_rooms_below_them_and_never_in_a_circle():
+    uses: dict[str, set[str]] = {}
+    for path in MANIFEST.parent.rglob("*.py"):
+        module = ".".join(path.relative_to(MANIFEST.parent).with_suffix("").parts)
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                start, _, rest = node.module.partition(".")
+                if start == "napari_islet_imaging":
+                    found |= {f"{rest}.{a.name}" if rest in ROOMS else rest for a in node.names}
+                assert not (start == "qtpy" and module.split(".")[0] in ROOMS[:2]), module
+        uses[module] = found - {""}
+    for module, found in uses.items():
+        if module.split(".")[0] not in ROOMS:
+            continue  # the package's own door
+        for other in found:
+            here, there = (ROOMS.index(m.split(".")[0]) for m in (module, other))
+            assert there <= here, f"{module} uses {other}"
+    left = dict(uses)
+    while left:  # whatever uses nothing that is left is no part of a circle
+        free = {m for m, found in left.items() if not found & set(left) - {m}}
+        assert free, f"a circle among {sorted(left)}"
+        left = {m: found for m, found in left.items() if m not in free}
