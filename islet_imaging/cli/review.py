@@ -25,7 +25,7 @@ def review(
 
     Every edit is kept as it is made.
     """
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
     opened = Run.open(run)
     try:

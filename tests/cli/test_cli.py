@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from stainings import staining, write
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from islet_imaging.cli import app
+from tests.stainings import staining, write
 
 VERBS = (
     *("demo", "inspect", "init", "score", "review", "summarize"),

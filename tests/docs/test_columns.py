@@ -12,8 +12,8 @@ import pytest
 
 from islet_imaging import Run, resummarise
 from islet_imaging.phantom import write_experiment
-from islet_imaging.corrections import Edit, Journal
-from islet_imaging.validation import draw_validation_sheet
+from islet_imaging.review.journal import Edit, Journal
+from islet_imaging.run.validation_sheet import draw_validation_sheet
 
 PAGE = Path(__file__).parents[2] / "docs" / "columns.md"
 #: phantoms and runs of these tests have these
