@@ -104,8 +104,7 @@ def fit_run(
     dict
         ``{batch: {marker: Threshold}}``.
     """
-    from islet_imaging.positivity import Threshold
-    from islet_imaging.score import fit_stains
+    from islet_imaging.positivity import Threshold, fit_stains
 
     scored = [r for r in rows if r.status == "scored"]
     shared = [r for r in scored if r.role == "negative_control" and not r.batch]
@@ -151,8 +150,8 @@ def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledR
     import pandas as pd
 
     from islet_imaging.corrections import Journal
+    from islet_imaging.positivity import call_image
     from islet_imaging.replay import apply_corrections
-    from islet_imaging.score import call_image
 
     thresholds = fit_run(run, rows, protocol)
     parts = [

@@ -253,10 +253,9 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     from islet_imaging.cells import grow_cells
     from islet_imaging.correct import correct_image
     from islet_imaging.measure import measure_cells, measure_halo_px
-    from islet_imaging.positivity import image_threshold
+    from islet_imaging.positivity import call_image, image_threshold
     from islet_imaging.quality import flag_cells
     from islet_imaging.saturation import saturated_fractions
-    from islet_imaging.score import call_image
 
     protocol, size = session.protocol, open_image.pixel_size_um
     if size is None:
