@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from islet_imaging.statistics.counting import ESTIMATED
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -87,12 +89,45 @@ def with_before(summary: Summary, raw: Summary | None, called: CalledRun) -> Sum
         return summary
     people = called.corrected["corrected_by"].fillna("").astype(str)
     by = ", ".join(f"{k} {n}" for k, n in people[people != ""].value_counts().items())
-    said = {
-        (row["condition"], row["marker"]): f"{100 * row['fraction']:.1f} % before corrections"
-        + (f" (cells of the run changed by {by})" if by else "")
-        for row in raw.conditions.to_dict("records")
-    }
+    said = {}
+    for row in raw.conditions.to_dict("records"):
+        was = f"{100 * row['fraction']:.1f} %" if row["status"] == ESTIMATED else "not estimable"
+        changed = f" (cells of the run changed by {by})" if by else ""
+        said[row["condition"], row["marker"]] = f"{was} before corrections{changed}"
     return _noted(summary, said)
+
+
+def with_reasons(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) -> Summary:
+    """The summary with a note of the batches in which no threshold could be estimated, and why.
+
+    Parameters
+    ----------
+    summary : Summary
+        Of the run.
+    called : CalledRun
+        Its thresholds.
+    rows : sequence of ImageRow
+        Its images.
+    """
+    samples = [r for r in rows if r.status == "scored" and r.role == "sample"]
+    said: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for condition, batch in dict.fromkeys((r.condition, r.batch) for r in samples):
+        for marker, threshold in called.thresholds[batch].items():
+            if not threshold.estimable:
+                reasons = said.setdefault((condition, marker), {})
+                reasons.setdefault(threshold.reason, []).append(batch)
+    clauses = {
+        key: "; ".join(
+            f"no threshold{_in_batches(batches)}: {reason}" for reason, batches in reasons.items()
+        )
+        for key, reasons in said.items()
+    }
+    return _noted(summary, clauses)
+
+
+def _in_batches(batches: Sequence[str]) -> str:
+    named = [b for b in batches if b]
+    return f" in batch {', '.join(named)}" if named else ""
 
 
 def _noted(summary: Summary, said: dict[tuple[str, str], str]) -> Summary:

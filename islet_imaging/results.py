@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONDITIONS = "condition marker n_batches n_islets n_cells fraction ci_low ci_high interval note"
+CONDITIONS = (
+    "condition marker status n_batches n_islets n_cells n_unsure n_excluded "
+    "fraction fraction_low fraction_high ci_low ci_high interval note"
+)
 BATCHES = (
     "condition batch marker n_islets n_cells n_positive n_unsure "
     "fraction fraction_low fraction_high"
@@ -340,7 +343,7 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     ``provenance.json`` comes last: a folder that has it is a run whose other files are there.
     """
     from islet_imaging.folder_checks import check_rows
-    from islet_imaging.notes import with_before, with_corrected, with_fragile
+    from islet_imaging.notes import with_before, with_corrected, with_fragile, with_reasons
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
     from islet_imaging.validation import corrected_table
@@ -350,6 +353,7 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     summary, raw_summary = _summaries(called, rows)
     corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
+        summary = with_reasons(summary, called, rows)
         summary = with_fragile(summary, called, rows)
         summary = with_before(summary, raw_summary, called)
         summary = with_corrected(summary, corrected)

@@ -196,6 +196,9 @@ class Threshold:
         The measured column that ``feature`` is derived from by spill-over correction; "" if none.
     per_image : bool
         Whether images are not comparable, so that intensities are read again from each.
+    share : float or None
+        Share of positive cells that calls are made at; None of a staining run, whose images each
+        have their own.
 
     Examples
     --------
@@ -217,6 +220,7 @@ class Threshold:
     used: CellsUsed = CellsUsed()
     measured: str = ""
     per_image: bool = False
+    share: float | None = None
 
     @property
     def value(self) -> float | None:
@@ -256,7 +260,7 @@ class Threshold:
         network: ArrayLike | None = None,
         logit: ArrayLike = 0.0,
     ) -> Floats:
-        """Probability of being positive.
+        """Evidence of being positive: the probability as if half of all cells were.
 
         Parameters
         ----------

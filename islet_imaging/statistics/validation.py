@@ -256,7 +256,9 @@ def _row(
 ) -> dict[str, object]:
     raw = Interval(row["fraction"], row["ci_low"], row["ci_high"], _units(row))
     found: Corrected | None = None
-    if rates is not None:
+    if row["status"] != ESTIMATED:
+        refusal = str(row["note"])
+    elif rates is not None:
         try:
             found = correct_interval(raw, rates, level=level)
         except NotEstimableError as error:
