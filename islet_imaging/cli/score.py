@@ -81,13 +81,19 @@ def score(
 
 def tell_result(run: Run) -> None:
     """Print the headline, what failed and where the report is."""
+    from islet_imaging.statistics.counting import ESTIMATED
+
     notes: dict[str, list[str]] = {}
     rows = run.summary.to_dict("records")
     for row in rows:
         name = " ".join(n for n in (row["condition"], row["marker"]) if n)
         where = f"{row['condition']}: " if row["condition"] else ""
-        if math.isnan(row["fraction"]):
-            say(f"{where}{row['marker']} not estimable. {row['note']}")
+        if row["status"] != ESTIMATED:
+            bounds = ""
+            if not math.isnan(row["fraction_low"]):
+                low, high = 100 * row["fraction_low"], 100 * row["fraction_high"]
+                bounds = f" (between {low:.0f} and {high:.0f} %)"
+            say(f"{where}{row['marker']} not estimable{bounds}. {row['note']}")
             continue
         interval = ""
         if not math.isnan(row["ci_low"]):

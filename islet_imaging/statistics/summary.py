@@ -385,7 +385,9 @@ def _why_open(batches: pd.DataFrame, known: int) -> str:
     """Why there is no fraction, in words."""
     n, unsure = int(batches["n_cells"].sum()), int(batches["n_unsure"].sum())
     low, high = (100 * batches[f"fraction_{k}"].mean() for k in ("low", "high"))
-    text = f"not estimable: {unsure} of {n} cells are unsure, anything from {low:.0f} to {high:.0f} %"
+    text = (
+        f"not estimable: {unsure} of {n} cells are unsure, anything from {low:.0f} to {high:.0f} %"
+    )
     if known:
         text += f"; only {known} of {len(batches)} batches have a fraction"
     return text

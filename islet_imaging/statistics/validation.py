@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
-from islet_imaging.statistics.counting import read_calls
+from islet_imaging.statistics.counting import ESTIMATED, read_calls
 from islet_imaging.statistics.intervals import Interval
 from islet_imaging.statistics.misclassification import (
     Corrected,
