@@ -44,6 +44,8 @@ class Cut:
         ``few_controls``: a value is there, from fewer control cells or images than asked for.
     reason : str
         In words, what the status rests on.
+    suspects : tuple of str
+        Control images that hold positive cells, so that nothing can be told from them.
     """
 
     value: float | None
@@ -51,6 +53,7 @@ class Cut:
     high: float | None = None
     status: Status = "ok"
     reason: str = ""
+    suspects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -301,6 +304,7 @@ class Threshold:
         """Plain values, as a run stores them in its protocol."""
         out = {"version": VERSION, **dataclasses.asdict(self)}
         out["model"]["weights"] = list(self.model.weights)
+        out["cut"]["suspects"] = list(self.cut.suspects)
         return out
 
     @classmethod
@@ -377,6 +381,8 @@ def _made(kind: type[Part], data: Any, where: str) -> Part:
     given = dict(data)
     if "weights" in given:
         given["weights"] = tuple(float(v) for v in given["weights"])
+    if "suspects" in given:
+        given["suspects"] = tuple(str(v) for v in given["suspects"])
     try:
         return kind(**given)
     except TypeError as error:
