@@ -25,9 +25,27 @@ FORMAT = "islet-imaging/1"
 
 Role = Literal["dna", "marker", "autofluorescence", "ignore"]
 Compartment = Literal["cytoplasm", "nucleus"]
-CallMethod = Literal[
-    "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
-]
+#: methods that need intensities only
+CutMethod = Literal["control", "control_mixture", "mixture", "otsu", "manual"]
+#: methods that a staining run is fitted with
+FitMethod = Literal["network", "levels", CutMethod]
+#: and what a protocol may say: "auto" leaves the choice to `Protocol.method`
+CallMethod = Literal["auto", FitMethod]
+
+
+#: what an image of the sheet is, but for a control or a single stain of one channel
+ROLES = ("sample", "negative_control", "positive_control")
+
+
+def negative_for(role: str, marker: str) -> bool:
+    """Whether an image of that role is a negative control of a marker.
+
+    Examples
+    --------
+    >>> negative_for("negative_control", "INS"), negative_for("negative_control:GCG", "INS")
+    (True, False)
+    """
+    return role in ("negative_control", f"negative_control:{marker}")
 
 
 def _check(condition: bool, message: str) -> None:
@@ -218,6 +236,8 @@ class Quality:
     specks_per_mm2: float = 1600.0
     #: light of one dye in another's channel, as a share, above which bleed-through is suspected
     bleed_through: float = 0.1
+    #: what becomes of an image with a blocking flag; "keep" counts it all the same
+    blocked: Literal["leave_out", "keep"] = "leave_out"
 
 
 @dataclass(frozen=True)
@@ -300,7 +320,7 @@ class Protocol:
         self.channel(marker)
         return self.positivity.get(marker, Positivity())
 
-    def method(self, marker: str) -> CallMethod:
+    def method(self, marker: str) -> FitMethod:
         """Method that ``marker`` is called by, with "auto" resolved."""
         stated = self.calling(marker).method
         if stated != "auto":
