@@ -374,9 +374,11 @@ def score_image(
     Examples
     --------
     >>> from islet_imaging import Channel, Protocol, phantom, score_image
-    >>> made = phantom("easy_confocal", seed=1, shape=(256, 256), channels=("DAPI", "INS"))
+    >>> stain = {"shape": (256, 256), "channels": ("DAPI", "INS")}
+    >>> image = phantom("easy_confocal", seed=1, **stain).image
+    >>> control = phantom("easy_confocal", seed=2, control="secondary_only", **stain).image
     >>> protocol = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
-    >>> scored = score_image(made.image, protocol)
+    >>> scored = score_image(image, protocol, controls=[control])
     >>> sorted(set(scored.cells["INS_call"]) - {"unsure"})
     ['negative', 'positive']
     """
