@@ -6,6 +6,7 @@ It fails softly: anything odd gives None, and the file is then judged when it is
 
 from __future__ import annotations
 
+import re
 import stat
 import struct
 from dataclasses import dataclass
@@ -31,13 +32,24 @@ class Header:
     more_pages: bool
 
     @property
-    def one_grey_plane(self) -> bool:
-        """Whether the file can hold no more than one channel's plane (grey, or tinted colour)."""
-        return (
-            not self.more_pages
-            and (self.samples - self.extra in (1, 3))
-            and "channels=" not in self.description[:400].replace("channels=1\n", "")
-        )
+    def channels(self) -> int:
+        """How many channels the file can hold by its first page; 0 where that is not stated.
+
+        A picture of three colours counts as one: instruments tint the picture of a channel.
+        """
+        samples = self.samples - self.extra
+        if "<OME" in self.description[:2000]:
+            found = re.search(r'\bSizeC="(\d+)"', self.description)
+            per_page = re.search(r'\bSamplesPerPixel="(\d+)"', self.description)
+            n = int(found[1]) if found else 1
+            return max(1, n // int(per_page[1])) if per_page and int(per_page[1]) else n
+        if self.description.startswith("ImageJ="):
+            found = re.search(r"^channels=(\d+)", self.description, re.MULTILINE)
+            slices = re.search(r"^slices=(\d+)", self.description, re.MULTILINE)
+            return int(found[1]) if found else 1 if slices or not self.more_pages else 0
+        if samples not in (1, 3):
+            return samples
+        return 0 if self.more_pages else 1
 
 
 def read_header(path: Path) -> Header | None:

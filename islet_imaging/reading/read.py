@@ -25,9 +25,11 @@ from islet_imaging.reading import formats, raster
 from islet_imaging.reading.companions import said_beside
 from islet_imaging.reading.guard import MAX_READ_GIB, check_file, guarded
 from islet_imaging.reading.members import split_scene
-from islet_imaging.reading.multifile import join, siblings, split_name
+from islet_imaging.reading.multifile import join, part_of, siblings
 from islet_imaging.reading.names import split_token, squash
+from islet_imaging.reading.naming import find_pattern
 from islet_imaging.reading.source import FileChannel, Source, no_scene
+from islet_imaging.reading.zarr_image import is_zarr, open_zarr
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _POSITION = re.compile(r"^(?:channel|ch|c)[ _\-]?([1-9]\d?)$", re.IGNORECASE)
@@ -131,6 +133,8 @@ def open_source(path: Path, *, max_gib: float = MAX_READ_GIB) -> Source:
     """
     with guarded(path):
         path, scene = split_scene(path)
+        if path.is_dir() and (path.suffix.lower() == ".zarr" or is_zarr(path)):
+            return open_zarr(path, max_gib=max_gib)
         check_file(path)
         with path.open("rb") as file:
             head = file.read(512)
@@ -144,7 +148,9 @@ def open_source(path: Path, *, max_gib: float = MAX_READ_GIB) -> Source:
         for magic, (kind, plugin) in formats.MAGIC.items():
             if head.startswith(magic):
                 return formats.open_vendor(path, kind, plugin, max_gib=max_gib, scene=scene)
-    raise ImageReadError(f"{path}: {_what(head)}; images are TIFF, PNG, JPEG, CZI, LIF or ND2")
+    raise ImageReadError(
+        f"{path}: {_what(head)}; images are TIFF, PNG, JPEG, CZI, LIF, ND2 or OME-Zarr"
+    )
 
 
 def _with_companion(source: Source, path: Path) -> Source:
@@ -193,7 +199,7 @@ def _paths(path: str | Path | Sequence[str | Path], pattern: str | None) -> tupl
 
 def _open_all(paths: tuple[Path, ...], pattern: str | None, max_gib: float) -> Source:
     sources = [open_source(p, max_gib=max_gib) for p in paths]
-    if len(sources) > 1 or split_name(paths[0].name, pattern):
+    if len(sources) > 1 or part_of(paths[0], pattern):
         return join(sources, pattern)
     return sources[0]
 
@@ -208,10 +214,12 @@ def default_name(paths: Sequence[Path], pattern: str | None = None) -> str:
     >>> default_name([Path("x/a.tif")])
     'a.tif'
     """
-    stems = [p.stem for p in paths]
-    split = split_name(paths[0].name, pattern)
-    if split is None and len(paths) > 1:
-        split = split_token(stems[0], stems)
+    part = part_of(paths[0], pattern)
+    if part is None and len(paths) > 1:
+        part = part_of(paths[0], find_pattern(paths))
+    if part is not None:
+        return part[0].image
+    split = split_token(paths[0].stem, [p.stem for p in paths]) if len(paths) > 1 else None
     return split[0] if split else paths[0].name
 
 

@@ -103,7 +103,8 @@ def test_sets_must_match(tmp_path: Path) -> None:
     a, b = grey(tmp_path / "a_d0.tif", 1), grey(tmp_path / "a_d1.tif", 2, (9, 9))
     with pytest.raises(ImageReadError, match=r"a_d1.tif.*must match"):
         read_image([a, b])
-    tifffile.imwrite(b, np.zeros((7, 8, 3), np.uint8), photometric="rgb")
+    mixed = RNG.integers(0, 255, (7, 8, 3)).astype(np.uint8)
+    tifffile.imwrite(b, mixed, photometric="rgb")
     with pytest.raises(ImageReadError, match=r"holds 3 colours.*grey"):
         read_image([a, b])
     same = tmp_path / "sub"
