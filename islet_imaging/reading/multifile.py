@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
-from islet_imaging.image import Region
 from islet_imaging.reading.names import split_token
 from islet_imaging.reading.naming import Part, compile_pattern, find_pattern, split_path
 from islet_imaging.reading.source import FileChannel, PlaneReader, Source

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
-from islet_imaging.image import Region
 
 COLOURS = ("red", "green", "blue")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from islet_imaging.image import Region
+from islet_imaging._types import Region
 from islet_imaging.reading.guard import guarded
 from islet_imaging.reading.pages import read_plane
 
