@@ -55,7 +55,15 @@ def _check(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel: the name it has in tables, what it is for, and how files call it."""
+    """One channel: the name it has in tables, what it is for, and how files call it.
+
+    Examples
+    --------
+    >>> Channel("INS", source="red").role
+    'marker'
+    >>> Channel("NKX6.1", compartment="nucleus").compartment
+    'nucleus'
+    """
 
     name: str
     role: Role = "marker"
@@ -83,9 +91,13 @@ class Reading:
     projection: Literal["none", "max", "mean", "plane"] = "none"
     #: the plane, counted from 0, for ``projection: plane``
     plane: int | None = None
-    #: regular expression on the file name with groups ``image`` and ``channel``, for one file
-    #: per channel
+    #: regular expression for one file per channel or plane, on the file's name, or on its path
+    #: in the folder where it holds a slash; groups ``channel``, ``plane`` and, for what identifies
+    #: the image, ``image``, ``well``, ``field``, ``time``, ``rest``
     file_pattern: str | None = None
+    #: patterns with ``*`` and ``?`` on path, file or folder name: what to score, what to leave out
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         size = self.pixel_size_um

@@ -48,7 +48,9 @@ def score(
         ),
     ] = False,
 ) -> None:
-    """Score a folder: % positive per islet, image, batch and condition, with a report.
+    """Score a folder: % positive per islet, batch and condition.
+
+    Writes a run folder of tables, label images and a report.
 
     Exit status 0: all images scored; 1: some failed or were left out, they are named; 2: wrong
     use; 3: all images scored, but a share is not estimable, or there is no marker to call.

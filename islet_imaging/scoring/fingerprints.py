@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from islet_imaging.reading.members import files_of
+
 if TYPE_CHECKING:
     from islet_imaging.experiment.sample_sheet import SampleSheet
 
@@ -46,13 +48,24 @@ def hash_inputs(sheet: SampleSheet, folder: Path, out: Path) -> dict[str, dict[s
         for path in sample.paths:
             name = path.relative_to(folder).as_posix()
             try:
-                stat = path.stat()
-                facts = {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+                # an image may be one of several in a file, or come from several files
+                files = files_of(path)
+                stats = [f.stat() for f in files]
+                facts: dict[str, Any] = {
+                    "bytes": sum(s.st_size for s in stats),
+                    "modified_ns": max(s.st_mtime_ns for s in stats),
+                }
+                if len(files) > 1:
+                    facts["files"] = [f.name for f in files]
                 before = known.get(name, {})
                 if {k: before.get(k) for k in facts} == facts:
                     found[name] = before
                 else:
-                    found[name] = {**facts, "sha256": hash_file(path)}
+                    hashes = [hash_file(f) for f in files]
+                    found[name] = {
+                        **facts,
+                        "sha256": hashes[0] if len(files) == 1 else digest(hashes),
+                    }
             except OSError as error:
                 # the same fault is met, and named, when the image is read
                 found[name] = {"error": str(error)}
