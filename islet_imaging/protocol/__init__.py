@@ -1,0 +1,41 @@
+"""The protocol: everything that changes a number, and how it is read from and written to YAML."""
+
+from islet_imaging.protocol.model import (
+    FORMAT,
+    Acquisition,
+    CallMethod,
+    Cells,
+    Channel,
+    Compartment,
+    Correction,
+    CutMethod,
+    FitMethod,
+    Islets,
+    Nuclei,
+    Positivity,
+    Protocol,
+    Quality,
+    Reading,
+    Role,
+    Statistics,
+)
+
+__all__ = [
+    "FORMAT",
+    "Acquisition",
+    "CallMethod",
+    "Cells",
+    "Channel",
+    "Compartment",
+    "Correction",
+    "CutMethod",
+    "FitMethod",
+    "Islets",
+    "Nuclei",
+    "Positivity",
+    "Protocol",
+    "Quality",
+    "Reading",
+    "Role",
+    "Statistics",
+]
