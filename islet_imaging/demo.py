@@ -40,10 +40,6 @@ def make_demo(
     Returns
     -------
     DemoResult
-
-    Examples
-    --------
-    ``make_demo("demo").run.summary``
     """
     folder = Path(folder)
     images = folder / "images"

@@ -42,7 +42,9 @@ def score(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps, for the networks.")] = "auto",
 ) -> None:
-    """Score a folder: % positive per islet, image, batch and condition, with a report.
+    """Score a folder: % positive per islet, batch and condition.
+
+    Writes a run folder of tables, label images and a report.
 
     Exit status 0: all images scored; 1: some failed, they are named; 2: wrong use.
     """

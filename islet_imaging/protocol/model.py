@@ -47,7 +47,15 @@ def _within(where: str, value: float | None, low: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel: the name it has in tables, what it is for, and how files call it."""
+    """One channel: the name it has in tables, what it is for, and how files call it.
+
+    Examples
+    --------
+    >>> Channel("INS", source="red").role
+    'marker'
+    >>> Channel("NKX6.1", compartment="nucleus").compartment
+    'nucleus'
+    """
 
     name: str
     role: Role = "marker"

@@ -59,7 +59,16 @@ def draw_validation_sheet(
 
     Examples
     --------
-    ``draw_validation_sheet("run", "INS", n=500)``
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from islet_imaging import score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
+    ...                          controls=False, shape=(160, 160))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
+    >>> draw_validation_sheet(run, "INS", n=10).name
+    'validation.csv'
     """
     from islet_imaging.run.called import raw_cells, rows_of
     from islet_imaging.statistics import draw_validation

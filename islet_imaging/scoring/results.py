@@ -140,7 +140,16 @@ def resummarise(run: Run | str | Path) -> Run:
 
     Examples
     --------
-    ``resummarise("run").summary``
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from islet_imaging import resummarise, score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
+    ...                          controls=False, shape=(160, 160))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
+    >>> resummarise(run).summary["marker"].tolist()
+    ['INS', 'GCG']
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     return write_run(opened.path, opened.protocol, opened.provenance)
