@@ -230,6 +230,7 @@ def _plan(
     # what comes after measuring does not make an image be measured again
     for later in ("positivity", "statistics", "fitted"):
         plain.pop(later)
+    plain["quality"].pop("blocked")
     hashes = {s.image: [inputs_of(inputs, p) for p in s.paths] for s in sheet.samples}
     field_hash = hash_file(Path(calibration)) if calibration else None
     models = model_hashes(protocol.models)
