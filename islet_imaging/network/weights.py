@@ -4,7 +4,8 @@ The idea: a network is a folder in BioImage.IO form.  ``weights.onnx`` runs ever
 ``weights.safetensors`` holds the same numbers for torch; neither can carry code.  The sha256 of
 both must stand in ``bioimageio.yaml`` and is checked on every load, and what is run are the very
 bytes that were checked, so a damaged or exchanged file is an error and never a wrong count.
-The description's own sha256 thereby stands for the whole network (`Model.package_sha256`).  Shipped folders are found beside the package in a checkout
+The description's own sha256 thereby stands for the whole network (`Model.package_sha256`).
+Shipped folders are found beside the package in a checkout
 (``models/``) and inside it in a wheel, fine-tuned ones in the user's own folder (`user_folder`).
 
 It fails with `ModelError`, which names the file, when something is missing or was changed.

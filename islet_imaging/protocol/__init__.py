@@ -2,6 +2,7 @@
 
 from islet_imaging.protocol.model import (
     FORMAT,
+    ROLES,
     Acquisition,
     CallMethod,
     Cells,
@@ -18,10 +19,12 @@ from islet_imaging.protocol.model import (
     Reading,
     Role,
     Statistics,
+    negative_for,
 )
 
 __all__ = [
     "FORMAT",
+    "ROLES",
     "Acquisition",
     "CallMethod",
     "Cells",
@@ -38,4 +41,5 @@ __all__ = [
     "Reading",
     "Role",
     "Statistics",
+    "negative_for",
 ]

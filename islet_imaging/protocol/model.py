@@ -320,8 +320,8 @@ class Protocol:
     #: thresholds a run fitted, ``{batch: {marker: {...}}}``; used instead of fitting again, for the
     #: images they were fitted on only
     fitted: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    #: what each batch's thresholds were fitted on, ``{batch: sha256}``
-    fitted_from: Mapping[str, str] = field(default_factory=dict)
+    #: what each was fitted on, images and settings, ``{batch: {marker: sha256}}``
+    fitted_from: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     format: str = FORMAT
 
     def __post_init__(self) -> None:

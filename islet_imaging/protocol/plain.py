@@ -99,7 +99,7 @@ def _careful_loader() -> Any:
             try:
                 if self.depth > MAX_DEPTH:
                     raise yaml.composer.ComposerError(
-                        None, None, f"nested deeper than {MAX_DEPTH}", self.peek_event().start_mark
+                        None, None, f"nested deeper than {MAX_DEPTH}", None
                     )
                 return super().compose_node(parent, index)
             finally:
