@@ -5,8 +5,8 @@ the disk before the next cell is shown; nothing is ever rewritten, an undo is a 
 edit names the cell by where it lies *and* by its label, so that it finds its cell again when the
 images have been scored anew with other labels (`islet_imaging.review.replay`), holds what was
 there before, so that raw values are never lost, and carries the hashes of the pixels and of the
-nucleus it speaks of (`islet_imaging.review.subject`), so that it is never laid over another picture.
-A line states its format; those of format 1, of version 0.1.0, have no hashes and are read too.
+nucleus it speaks of (`islet_imaging.review.subject`), so that it lies over no other picture.
+A line states its format; format 1, of version 0.1.0, has no hashes and is still read.
 It fails, before anything is shown as made, when an edit cannot be put on the disk.
 """
 

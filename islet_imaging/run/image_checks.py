@@ -167,6 +167,23 @@ def raw_cells(run: Run) -> pd.DataFrame:
     return call_run(run.path, checked_rows(run), run.protocol, corrections=False).raw
 
 
+def current_cells(run: Run) -> pd.DataFrame:
+    """The cells of a run with every correction that its journal holds by now.
+
+    Parameters
+    ----------
+    run : Run
+        A run folder.
+
+    Returns
+    -------
+    DataFrame
+    """
+    if not run.corrections_pending:
+        return run.cells
+    return call_run(run.path, checked_rows(run), run.protocol).corrected
+
+
 def _single(row: ImageRow) -> bool:
     return row.role.startswith("single_stain") or row.extra.get("control_kind") == "unstained"
 

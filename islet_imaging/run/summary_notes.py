@@ -36,6 +36,8 @@ def with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) 
 
     of = {r.image: r for r in rows}
     cells = called.raw[~called.raw["excluded"].astype(bool)]
+    if cells.empty:
+        return summary
     samples = cells[cells["image"].map(lambda i: of[i].role == "sample")]
     keys = ("condition", "batch", "staining")
     where = [samples["image"].map(lambda i, k=k: getattr(of[i], k)) for k in keys]
@@ -177,6 +179,48 @@ def with_left_out(
         )  # fmt: skip
         table = pd.concat([table, more], ignore_index=True) if len(table) else more
     return table
+
+
+def with_empty(
+    conditions: pd.DataFrame, rows: Sequence[ImageRow], markers: Sequence[str]
+) -> pd.DataFrame:
+    """Conditions with rows of those whose images were scored and hold no nucleus.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    rows : sequence of ImageRow
+        Images of the run.
+    markers : sequence of str
+        Markers of the protocol.
+
+    Returns
+    -------
+    DataFrame
+        A copy; every condition of the sheet's samples has a row for every marker.
+    """
+    import pandas as pd
+
+    known = set(zip(conditions["condition"], conditions["marker"], strict=True))
+    counts = {c: 0 for c in conditions.columns if str(c).startswith("n_")}
+    more = [
+        {
+            "condition": condition,
+            "marker": marker,
+            "status": NO_CELLS,
+            **counts,
+            "interval": "none",
+            "note": "no cell could be counted: no nucleus was found",
+        }
+        for condition in dict.fromkeys(r.condition for r in rows if r.role == "sample")
+        for marker in markers
+        if (condition, marker) not in known
+    ]
+    if not more:
+        return conditions.copy()
+    added = pd.DataFrame(more, columns=list(conditions.columns))
+    return pd.concat([conditions, added], ignore_index=True) if len(conditions) else added
 
 
 def _left_out(images: Sequence[ImageRow]) -> str:

@@ -99,6 +99,7 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
         with_before,
         with_controls,
         with_corrected,
+        with_empty,
         with_fragile,
         with_left_out,
         with_reasons,
@@ -130,6 +131,7 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
     conditions = with_left_out(
         empty_table(CONDITIONS) if summary is None else summary.conditions, rows, protocol.markers
     )
+    conditions = with_empty(conditions, rows, protocol.markers)
     tables = {
         "conditions": with_told(with_controls(conditions, rows), told),
         "batches": empty_table(BATCHES) if summary is None else summary.batches,
