@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run.folder import Run, write_table
+from islet_imaging.run.folder import Run, plain_text, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,9 @@ def read_sheet(path: Path) -> pd.DataFrame:
     if missing:
         raise IsletImagingError(f"{path}: the column {missing[0]!r} is missing")
     for column in COLUMNS:
-        table[column] = table[column].str.strip() if column in table else ""
+        if column not in table:
+            table[column] = ""
+        table[column] = [plain_text(str(v).strip()) for v in table[column]]
     for column in ("cell", "y_px", "x_px"):
         numbers = pd.to_numeric(table[column], errors="coerce")
         bad = table.index[numbers.isna() & ((table[column] != "") | (column == "cell"))]

@@ -50,7 +50,7 @@ def load_image(run: Run, name: str, raw: pd.DataFrame, edits: Sequence[Edit]) ->
     labels = np.ascontiguousarray(run.labels(name, "nuclei"), np.int32)
     own = [e for e in edits if e.image == name]
     if any(e.action == "shape" for e in own):
-        replay = Replay(raw, labels)
+        replay = Replay(raw, labels, pixels=run.pixels.get(name, ()))
         for edit in own:
             replay.apply(edit)
         labels = replay.labels if replay.labels is not None else labels
