@@ -25,6 +25,7 @@ from islet_imaging.positivity.cut import (
     slope_at_crossing,
     trimmed_quantile,
 )
+from islet_imaging.positivity.evenness import level_column
 from islet_imaging.positivity.levels import (
     StainLevels,
     counted,
@@ -102,6 +103,8 @@ def fit_marker(
             return dataclasses.replace(nothing, method="network")
         return nothing
     cells = pd.concat(filled, ignore_index=True)
+    if how.feature is None and protocol.channel(marker).compartment == "cytoplasm":
+        column = level_column(cells, marker)
     method = protocol.method(marker)
     if method == "network" and f"{marker}_network_own" not in cells.columns:
         if how.method == "network":
