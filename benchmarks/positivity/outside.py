@@ -20,8 +20,8 @@ import pandas as pd
 from finetune import STAINS
 from run import markdown
 
-from islet_imaging.network.positivity_data import StainedSample, make_stained_sample
-from islet_imaging.network.positivity_evaluation import judge
+from islet_imaging.network.training.positivity_data import StainedSample, make_stained_sample
+from islet_imaging.network.training.positivity_evaluation import judge
 from islet_imaging.network.weights import load_model
 from islet_imaging.phantom import phantom
 

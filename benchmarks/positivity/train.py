@@ -22,7 +22,7 @@ from islet_imaging.positivity.scores import auc, ece
 if TYPE_CHECKING:
     import pandas as pd
 
-    from islet_imaging.network.positivity_phantoms import StainedImage
+    from islet_imaging.network.training.positivity_phantoms import StainedImage
 
 #: runs are learned from if the own level separates their cells this well
 ANSWERABLE = 0.95
@@ -33,9 +33,9 @@ def image_table(image: StainedImage) -> pd.DataFrame:
     """Measured cells of one image with what is true of them."""
     import pandas as pd
 
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.measure import measure_cells
+    from islet_imaging.measurement.measure import measure_cells
     from islet_imaging.network.positivity import answer_columns, ask_network
+    from islet_imaging.segmentation.cells import grow_cells
 
     size = image.pixel_size_um
     channels = dict(zip(("DAPI", *MARKERS), image.channels, strict=True))
@@ -67,7 +67,7 @@ def run_table(run: int, cache: Path) -> pd.DataFrame:
     """All cells of one staining run, kept in the cache."""
     import pandas as pd
 
-    from islet_imaging.network.positivity_phantoms import staining_run
+    from islet_imaging.network.training.positivity_phantoms import staining_run
 
     path = cache / f"cells_{run}.parquet"
     if not path.exists():

@@ -313,7 +313,7 @@ class CellsWidget(Panel):
         """Write the run's protocol with this threshold as a manual one, to score with."""
         import dataclasses
 
-        from islet_imaging.run import write_text
+        from islet_imaging.run.folder import write_text
 
         session, seen = self.session, self.seen
         if session is None or seen is None or seen.threshold is None or self._cut is None:

@@ -51,7 +51,7 @@ def load_session(
         # what comes next is imported here, where it holds up nobody
         import napari_islet_imaging.review_widget  # noqa: F401
         from islet_imaging.errors import IsletImagingError
-        from islet_imaging.run import Run
+        from islet_imaging.run.folder import Run
         from napari_islet_imaging.session import ReviewSession
 
         session = ReviewSession(Run.open(path))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from islet_imaging.corrections import Edit, Journal, effective
-from islet_imaging.masks import decode_mask
-from islet_imaging.replay import Replay, set_call, set_excluded
-from islet_imaging.results import raw_cells
+from islet_imaging.arrays.text_masks import decode_mask
+from islet_imaging.review.journal import Edit, Journal, effective
+from islet_imaging.review.replay import Replay, set_call, set_excluded
+from islet_imaging.run.called import raw_cells
 from napari_islet_imaging.agreement import Agreement
 from napari_islet_imaging.colours import SELECTED
 from napari_islet_imaging.opened import OpenImage, load_image
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
 Region = tuple[slice, slice]
 
@@ -205,7 +205,7 @@ class ReviewSession:
         self.settings_changed.emit()
 
     def _drawn(self) -> pd.DataFrame:
-        from islet_imaging.validation import FILE, read_sheet
+        from islet_imaging.run.validation_sheet import FILE, read_sheet
 
         sheet = read_sheet(self.run.path / FILE)
         return sheet[sheet["image"].isin(list(self.tables))]
@@ -216,7 +216,7 @@ class ReviewSession:
 
     def draw_by_chance(self, n: int) -> None:
         """Draw cells for validation into the run's ``validation.csv``."""
-        from islet_imaging.validation import draw_validation_sheet
+        from islet_imaging.run.validation_sheet import draw_validation_sheet
 
         draw_validation_sheet(self.run, self.marker, n=n)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from islet_imaging.corrections import effective
+from islet_imaging.review.journal import effective
 
 if TYPE_CHECKING:
-    from islet_imaging.corrections import Edit
+    from islet_imaging.review.journal import Edit
     from napari_islet_imaging.provisional import Provisional
     from napari_islet_imaging.session import ReviewSession
 
@@ -158,7 +158,7 @@ def compared(session: ReviewSession) -> str:
     """Every pair of reviewers of the run, compared."""
     from itertools import combinations
 
-    from islet_imaging.reviews import reviewer_agreement
+    from islet_imaging.review.reviewers import reviewer_agreement
 
     people = sorted({e.who for e in effective(session.edits)})
     if len(people) < 2:

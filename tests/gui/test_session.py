@@ -19,9 +19,9 @@ from napari_islet_imaging.staining import thresholds
 from napari_islet_imaging.tally import tally
 from napari_islet_imaging.what_if import ThresholdView
 
-from islet_imaging.corrections import Journal, JournalError
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run import Run
+from islet_imaging.review.journal import Journal, JournalError
+from islet_imaging.run.folder import Run
 
 
 def test_a_call_is_in_the_journal_before_it_is_in_the_table(session, monkeypatch):
@@ -172,8 +172,8 @@ def _split_by_erasing(session):
 
 
 def test_erasing_a_line_splits_and_measures_as_the_whole_image_would(session):
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.measure import measure_cells
+    from islet_imaging.measurement.measure import measure_cells
+    from islet_imaging.segmentation.cells import grow_cells
 
     session.open_image(session.image_names[0])
     cell = _split_by_erasing(session)
@@ -323,7 +323,7 @@ def test_at_its_own_value_the_threshold_gives_the_run_s_calls(session):
 _REVIEW = """
 import sys
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run import Run
+from islet_imaging.run.folder import Run
 from napari_islet_imaging.session import ReviewSession
 session = ReviewSession(Run.open(sys.argv[1]), reviewer="ana")
 calls = ["positive", "negative", "unsure"]

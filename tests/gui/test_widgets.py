@@ -14,8 +14,8 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from islet_imaging.corrections import Journal
-from islet_imaging.run import Run
+from islet_imaging.review.journal import Journal
+from islet_imaging.run.folder import Run
 
 pytestmark = [
     pytest.mark.gui,
@@ -323,7 +323,7 @@ def test_a_stroke_in_which_the_hand_rests_is_one_edit(review, viewer, run, qtbot
 
 
 def test_a_disk_that_is_full_is_said_and_nothing_changes(review, monkeypatch):
-    from islet_imaging.corrections import JournalError
+    from islet_imaging.review.journal import JournalError
 
     def full(self, edit):
         raise JournalError("no space left")
@@ -351,7 +351,7 @@ def test_blinding_hides_every_name(review, viewer, run):
 def test_cells_drawn_by_chance_are_called_without_seeing_the_call(
     review, viewer, run, qtbot, monkeypatch
 ):
-    from islet_imaging.validation import FILE, read_sheet
+    from islet_imaging.run.validation_sheet import FILE, read_sheet
 
     widget = review
     monkeypatch.setattr(
@@ -541,7 +541,7 @@ def test_a_missing_pixel_size_is_asked_for_not_guessed(viewer):
 def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, qtbot, tmp_path):
     from napari_islet_imaging.score_widget import ScoreWidget
 
-    from islet_imaging.batch import score_folder
+    from islet_imaging.scoring.folder import score_folder
 
     scored = viewer.open_sample("islet-imaging", "synthetic_islet")
     widget = ScoreWidget(viewer)
@@ -630,8 +630,8 @@ def test_scoring_can_be_cancelled(viewer, qtbot, tmp_path):
 @pytest.fixture
 def half_a_run(run, tmp_path):
     """A folder of two images of which one is measured."""
-    from islet_imaging.batch import score_folder
     from islet_imaging.errors import Cancelled
+    from islet_imaging.scoring.folder import score_folder
 
     folder, out, told = run.source, tmp_path / "half", []
     with pytest.raises(Cancelled):
@@ -649,8 +649,8 @@ def test_provisional_calls_are_the_run_s_own_when_all_is_measured(half_a_run):
     from napari_islet_imaging import words
     from napari_islet_imaging.provisional import provisional_calls
 
-    from islet_imaging.batch import score_folder
     from islet_imaging.errors import IsletImagingError
+    from islet_imaging.scoring.folder import score_folder
 
     folder, out, (first,) = half_a_run
     found = provisional_calls(folder, out, first, [first])
