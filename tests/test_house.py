@@ -22,7 +22,7 @@ LIBRARY = (
     "phantom", "network.training", "__init__", "demo", "doctor", "cli", "__main__",
 )  # fmt: skip
 #: of the plugin, likewise; all of the library lies below
-PLUGIN = ("files", "session", "viewer", "widgets", "__init__")
+PLUGIN = ("session", "files", "viewer", "widgets", "__init__")
 
 
 def modules(package: Path) -> dict[str, Path]:

@@ -122,9 +122,9 @@ def wait(until: Callable[[], bool], seconds: float = 600.0) -> None:
 def measure(folder: Path, edge: int, run_edge: int) -> list[str]:
     """Rows of the table."""
     import napari
-    from napari_islet_imaging.batch_widget import BatchWidget
-    from napari_islet_imaging.review_widget import ReviewWidget
-    from napari_islet_imaging.score_widget import ScoreWidget
+    from napari_islet_imaging.widgets.batch import BatchWidget
+    from napari_islet_imaging.widgets.review import ReviewWidget
+    from napari_islet_imaging.widgets.score import ScoreWidget
 
     n_cells = 2500 * edge**2 // 2048**2
     # in a process of its own: what it imports would weigh on the window's collections of garbage

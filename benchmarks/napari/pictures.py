@@ -39,10 +39,10 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
     """Take all pictures."""
     import napari
     from napari_islet_imaging import open_review
-    from napari_islet_imaging.cells_widget import CellsWidget
-    from napari_islet_imaging.score_widget import ScoreWidget
-    from napari_islet_imaging.session import ReviewSession
-    from napari_islet_imaging.teach_widget import TeachWidget
+    from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.widgets.cells import CellsWidget
+    from napari_islet_imaging.widgets.score import ScoreWidget
+    from napari_islet_imaging.widgets.teach import TeachWidget
     from PIL import Image
     from qtpy.QtWidgets import QApplication
 
@@ -70,7 +70,7 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
     viewer.window.remove_dock_widget(review)
     cells = CellsWidget(viewer, session)
     viewer.window.add_dock_widget(cells, name="Understand the calls", area="right")
-    session.set_focus(session.queue[2].cell)
+    session.set_focus(session.queue.cells[2].cell)
     session.view.centre_on_focus()
     picture("napari-understand")
     viewer.window.remove_dock_widget(cells)
@@ -85,7 +85,7 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
         viewer.window.remove_dock_widget(teach)
     score = ScoreWidget(viewer)
     viewer.window.add_dock_widget(score, name="Score an image", area="right")
-    from napari_islet_imaging import words
+    from napari_islet_imaging.viewer import words
 
     score.status.setText(words.headline(session))
     session.set_focus(0)

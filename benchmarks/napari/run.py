@@ -122,7 +122,7 @@ def measure(run: Path, keys: int) -> list[list[str]]:
     """Rows of the table."""
     import napari
     from napari_islet_imaging import open_review
-    from napari_islet_imaging.histogram import Histogram
+    from napari_islet_imaging.viewer.histogram import Histogram
     from qtpy.QtCore import QPointF, Qt
     from qtpy.QtTest import QTest
     from qtpy.QtWidgets import QApplication, QWidget
@@ -149,14 +149,14 @@ def measure(run: Path, keys: int) -> list[list[str]]:
     pressed, edit = Clock(), Clock()
     order = (Qt.Key.Key_J, Qt.Key.Key_K, Qt.Key.Key_U)
     for k in range(keys):
-        before = widget.session.position
+        before = widget.session.queue.position
 
         def press(key: Qt.Key = order[k % 3]) -> None:
             QTest.keyClick(canvas, key)
             settle()
 
         pressed.time(press)
-        if widget.session.position == before and before + 1 < len(widget.session.queue):
+        if widget.session.queue.position == before and before + 1 < len(widget.session.queue.cells):
             raise RuntimeError("the key did not reach the plugin")
     for _ in range(20):
         edit.time(lambda: (widget.session.call("positive"), widget.session.step()))
@@ -185,7 +185,7 @@ def measure(run: Path, keys: int) -> list[list[str]]:
             settle()
 
         moved.time(move)
-    from napari_islet_imaging.cells_widget import CellsWidget
+    from napari_islet_imaging.widgets.cells import CellsWidget
 
     cells = CellsWidget(viewer, widget.session)
     viewer.window.add_dock_widget(cells, name="cells", area="right", tabify=True)

@@ -75,8 +75,7 @@ def make_run(
     import tifffile
 
     from islet_imaging.measurement.measure import measure_cells
-    from islet_imaging.positivity import fit_threshold
-    from islet_imaging.positivity.staining_run import call_image
+    from islet_imaging.positivity import call_image, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
     from islet_imaging.quality import flag_cells
     from islet_imaging.run.folder import write_labels, write_parquet, write_table, write_text

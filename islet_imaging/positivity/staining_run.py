@@ -1,8 +1,8 @@
-"""The staining run: images that were stained together share their thresholds.
+"""One staining run: every marker fitted over all its images, every cell of an image called.
 
-The idea: `fit_stains` looks at all measured cells of a staining run, controls included, and gives a
-threshold per marker; `call_image` then calls the cells of one image by them.
-It fails where images of different stainings are given as one run: no threshold holds for both.
+The idea: what a stain's intensities mean belongs to the images that were stained together, controls
+included; `fit_stains` looks at all of them, `call_image` then calls the cells of one.
+It fails where images that were not stained together are taken for one run.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from islet_imaging.protocol import Protocol
+from islet_imaging.positivity.calling import call_marker
+from islet_imaging.positivity.fitting import fit_marker
+from islet_imaging.positivity.phenotype import assign_phenotypes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from islet_imaging.positivity import Threshold
+    from islet_imaging.positivity.threshold import Threshold
+    from islet_imaging.protocol import Protocol
 
 
 def fit_stains(
@@ -39,8 +42,6 @@ def fit_stains(
     dict of str to Threshold
         One per marker; a threshold may be "not estimable".
     """
-    from islet_imaging.positivity import fit_marker
-
     return {m: fit_marker(samples, controls, m, protocol) for m in protocol.markers}
 
 
@@ -65,8 +66,6 @@ def call_image(
     DataFrame
         ``cells`` with ``<marker>_own``, ``_probability``, ``_call``, ``_reason`` and ``phenotype``.
     """
-    from islet_imaging.positivity import assign_phenotypes, call_marker
-
     called = cells
     for marker in protocol.markers:
         called = call_marker(called, marker, thresholds[marker], protocol)

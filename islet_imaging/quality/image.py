@@ -103,7 +103,7 @@ def check_image(
         *_optics(numbers, protocol, metadata),
         *_identity(numbers, protocol, metadata),
         *_shared_light(numbers, protocol),
-        *_cells(cells, protocol, numbers),
+        *_cells(cells, protocol),
         *_domain(out_of_domain),
     ]
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
@@ -357,7 +357,7 @@ def _shared_light(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
                 )
 
 
-def _cells(cells: pd.DataFrame | None, protocol: Protocol, numbers: ImageNumbers) -> Iterator[Flag]:
+def _cells(cells: pd.DataFrame | None, protocol: Protocol) -> Iterator[Flag]:
     if cells is None:
         return
     limits = protocol.quality

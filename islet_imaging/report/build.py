@@ -9,9 +9,7 @@ It fails where a section grows a computation of its own: numbers belong in the r
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -33,6 +31,7 @@ from islet_imaging.report.words import (
     plural,
     table,
 )
+from islet_imaging.run.folder import write_text
 
 
 def build_report(data: ReportData) -> str:
@@ -87,15 +86,7 @@ def write_report(path: str | Path, results: ReportData) -> Path:
         The file.
     """
     path = Path(path)
-    text = build_report(results)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    write_text(path, build_report(results))
     return path
 
 

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from islet_imaging._types import Region, Work
 from islet_imaging.errors import Cancelled
 from islet_imaging.image import IsletImage
-from islet_imaging.positivity.staining_run import call_image, fit_stains
 from islet_imaging.protocol import Protocol
 from islet_imaging.scoring.measured import CancelCheck, MeasuredImage, Progress, ScoredImage
 
@@ -381,6 +380,8 @@ def score_image(
     >>> "INS_call" in scored.cells.columns
     True
     """
+    from islet_imaging.positivity import call_image, fit_stains
+
     if not isinstance(image, IsletImage):
         raise TypeError("score_image takes an IsletImage; wrap arrays with IsletImage.from_array")
     steps = 1 + len(controls)

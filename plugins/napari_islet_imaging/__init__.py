@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import napari
 
     from islet_imaging.run.folder import Run
-    from napari_islet_imaging.review_widget import ReviewWidget
+    from napari_islet_imaging.widgets.review import ReviewWidget
 
 __all__ = ["open_review"]
 
@@ -47,9 +47,9 @@ def open_review(
         The docked widget.
     """
     from islet_imaging.errors import IsletImagingError
-    from napari_islet_imaging.parts import REVIEW_NAME
-    from napari_islet_imaging.review_widget import ReviewWidget
-    from napari_islet_imaging.session import ReviewSession
+    from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.widgets.docking import REVIEW_NAME
+    from napari_islet_imaging.widgets.review import ReviewWidget
 
     session = ReviewSession(run, reviewer=reviewer, blinded=blinded)
     if image is not None and image not in session.tables:

@@ -39,7 +39,7 @@ def run(make_run, tmp_path):
 @pytest.fixture
 def session(run):
     pytest.importorskip("psygnal", reason="the plugin needs napari: pip install '.[all]'")
-    from napari_islet_imaging.session import ReviewSession
+    from napari_islet_imaging.session.review import ReviewSession
 
     return ReviewSession(run, reviewer="ana")
 
@@ -80,3 +80,15 @@ def viewer(display, request):
     opened = make(show=True)
     opened.window.resize(1300, 850)
     return opened
+
+
+@pytest.fixture
+def review(viewer, run):
+    """A review of the small run, docked in the window."""
+    from napari_islet_imaging import open_review
+
+    from tests.gui.driving import settle
+
+    widget = open_review(viewer, run, reviewer="ana")
+    settle(0.2)
+    return widget

@@ -30,7 +30,7 @@ def test_every_command_exists(manifest):
 def test_no_key_of_ours_is_napari_s():
     pytest.importorskip("napari")
     from napari.utils.shortcuts import default_shortcuts
-    from napari_islet_imaging.review_widget import KEYS
+    from napari_islet_imaging.widgets.review import KEYS
 
     taken = {str(k).upper() for keys in default_shortcuts.values() for k in keys}
     assert not taken & {k.upper() for k in KEYS.values()}
@@ -39,7 +39,7 @@ def test_no_key_of_ours_is_napari_s():
 
 def test_the_plugin_never_depends_on_a_qt_binding():
     source = MANIFEST.parent
-    for path in source.glob("*.py"):
+    for path in source.rglob("*.py"):
         text = path.read_text("utf-8")
         assert "PyQt" not in text, path
         assert "PySide" not in text, path
@@ -57,3 +57,9 @@ def test_the_core_imports_neither_napari_nor_qt():
                 assert words[1].split(".")[0] not in ("napari", "qtpy", "napari_islet_imaging"), (
                     path
                 )
+
+
+def test_files_and_session_know_nothing_of_qt():
+    for room in ("files", "session"):
+        for path in (MANIFEST.parent / room).rglob("*.py"):
+            assert "qtpy" not in path.read_text("utf-8"), path

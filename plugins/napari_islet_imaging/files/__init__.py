@@ -1,0 +1,1 @@
+"""Files into napari and out of it: stained images, run folders, sample data, nuclei."""

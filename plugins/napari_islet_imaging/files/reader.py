@@ -1,0 +1,52 @@
+"""Readers: stained images as named, coloured, scaled layers, and run folders.
+
+The idea: `islet_imaging.read_image` and `Run.open` do the reading; here their results become
+layers.  A file that is no stained image is left to other readers.
+It fails, with the library's own message, for a file whose channels or axes cannot be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from islet_imaging.reading.multifile import SUFFIXES
+
+LayerData = tuple[Any, dict[str, Any], str]
+#: pictures for the eye (png, jpg) are left to napari's own reader
+_ENDINGS = tuple(e for e in SUFFIXES if e not in (".png", ".jpg", ".jpeg"))
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:
+    """The reader for a path, or None (npe2's rule)."""
+    paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
+    if len(paths) == 1 and paths[0].is_dir():
+        return read_run if (paths[0] / "provenance.json").is_file() else None
+    if all(p.suffix.lower() in _ENDINGS for p in paths):
+        return read_stained
+    return None
+
+
+def read_stained(path: str | Sequence[str]) -> list[LayerData]:
+    """A stained image; several files are its channels."""
+    from islet_imaging.reading import read_image
+    from napari_islet_imaging.session.layer_data import channel_layers
+
+    image = read_image(path)
+    return channel_layers(image)
+
+
+def read_run(path: str | Sequence[str]) -> list[LayerData]:
+    """A run folder: the image most worth a look, ready for review."""
+    from islet_imaging.run.folder import Run
+    from napari_islet_imaging.session.drawing import draw_calls
+    from napari_islet_imaging.session.layer_data import run_layers
+    from napari_islet_imaging.session.review import ReviewSession
+
+    folder = path if isinstance(path, str | Path) else path[0]
+    session = ReviewSession(Run.open(folder))
+    names = session.image_names
+    if names:
+        draw_calls(session, session.open_image(names[0]))
+    return run_layers(session)

@@ -1,0 +1,120 @@
+"""What people did to a run: the journal, and the cells tables as scored and as corrected.
+
+The idea: an edit is written to the journal first and applied to the table after; an undo is one
+more entry, and the cell (or, where outlines changed, its image) is brought to what the journal says
+then.
+It fails, loudly and without applying anything, when the journal cannot be written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from islet_imaging.review.journal import Edit, Journal, effective
+from islet_imaging.review.replay import Replay, set_call, set_excluded
+from islet_imaging.run.called import raw_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from islet_imaging.run.folder import Run
+
+
+class EditHistory:
+    """The corrections of one run.
+
+    Parameters
+    ----------
+    run : Run
+        The run folder.
+
+    Attributes
+    ----------
+    raw : dict of str to DataFrame
+        Cells of each image as scored.
+    tables : dict of str to DataFrame
+        The same with the edits that hold.
+    edits : list of Edit
+        All there ever were, undone ones and undos included.
+    unmatched : list of Edit
+        Those that found no nucleus at their place.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.journal = Journal(run.corrections)
+        self.raw: dict[str, pd.DataFrame] = {
+            str(k): t.reset_index(drop=True) for k, t in raw_cells(run).groupby("image")
+        }
+        self.edits = self.journal.edits()
+        self.unmatched: list[Edit] = []
+        self.tables: dict[str, pd.DataFrame] = {}
+        by_image: dict[str, list[Edit]] = {}
+        for edit in effective(self.edits):
+            by_image.setdefault(edit.image, []).append(edit)
+        for name, table in self.raw.items():
+            self.tables[name] = self._replayed(name, by_image.get(name, []), table)
+
+    def effective(self, *, who: str | None = None, image: str | None = None) -> list[Edit]:
+        """Edits that hold, of one person or of one image."""
+        return [e for e in effective(self.edits, who=who) if image in (None, e.image)]
+
+    def last_of(self, who: str) -> Edit | None:
+        """The last edit of a person that holds: what an undo takes back."""
+        own = self.effective(who=who)
+        return own[-1] if own else None
+
+    def call(self, image: str, position: int, edit: Edit) -> Edit:
+        """Keep the call of the cell in a row of an image's table, and apply it."""
+        kept = self._keep(edit)
+        set_call(self.tables[image], position, edit.marker, str(edit.after), edit.who)
+        return kept
+
+    def exclude(self, image: str, position: int, edit: Edit) -> Edit:
+        """Keep that a cell is taken out, or back in, and apply it."""
+        kept = self._keep(edit)
+        set_excluded(self.tables[image], position, bool(edit.after), edit.who)
+        return kept
+
+    def reshape(self, edit: Edit) -> Edit:
+        """Keep a change of outlines, and put its measurements into the table."""
+        kept = self._keep(edit)
+        replay = Replay(self.tables[edit.image])
+        if not replay.apply(edit):
+            self.unmatched.append(edit)
+        self.tables[edit.image] = replay.cells
+        return kept
+
+    def take_back(self, edit: Edit, who: str) -> None:
+        """Keep that an edit is undone, and bring its cells to what holds then."""
+        self._keep(Edit(who, edit.image, "undo", undoes=edit.id))
+        held = self.effective(image=edit.image)
+        table, raw = self.tables[edit.image], self.raw[edit.image]
+        rows = np.flatnonzero(table["cell"].to_numpy() == edit.cell)
+        own = raw[raw["cell"] == edit.cell]
+        shapes = edit.action == "shape" or any(e.action == "shape" for e in held)
+        if shapes or len(rows) != 1 or len(own) != 1:
+            self.tables[edit.image] = self._replayed(edit.image, held, raw)
+            return
+        replay = Replay(own, tolerance_px=float("inf"))
+        for one in held:
+            if one.cell == edit.cell:
+                replay.apply(one)
+        names = ["excluded", "flags", "corrected_by"]
+        if edit.marker:
+            names += [f"{edit.marker}_{n}" for n in ("call", "probability", "reason")]
+        for name in names:
+            if name in table:
+                table.loc[rows[0], name] = replay.cells[name].iloc[0]
+
+    def _keep(self, edit: Edit) -> Edit:
+        kept = self.journal.append(edit)
+        self.edits.append(kept)
+        return kept
+
+    def _replayed(self, image: str, edits: list[Edit], table: pd.DataFrame) -> pd.DataFrame:
+        replay = Replay(table)
+        self.unmatched = [e for e in self.unmatched if e.image != image]
+        self.unmatched += [e for e in edits if not replay.apply(e)]
+        return replay.cells

@@ -1,0 +1,341 @@
+"""Outlines changed with napari's brushes: what changed, and its measurements.
+
+The idea: napari paints into the session's label image; comparing it with the label image of the
+last kept edit tells which nuclei changed, whatever tool was used.  A nucleus that fell apart
+becomes several, specks are dropped, and only what changed is measured again, in a crop wide enough
+that the numbers are those of the whole image.
+It fails to see a change that was painted and painted back in one stroke: there is none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from islet_imaging.arrays.text_masks import encode_mask
+from napari_islet_imaging.session.outlines import Region, grown_box
+from napari_islet_imaging.session.staining import thresholds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from napari_islet_imaging.session.opened import OpenImage
+    from napari_islet_imaging.session.review import ReviewSession
+
+#: pieces smaller than this share of the protocol's smallest nucleus are specks, not nuclei
+_SPECK = 0.5
+
+
+def commit_painting(session: ReviewSession) -> list[int]:
+    """Keep what was painted since the last edit; returns the labels that changed.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        With an open image whose ``labels`` were painted into.
+    """
+    open_image = session.open
+    if open_image is None:
+        return []
+    changed = open_image.labels != open_image.committed
+    rows = np.flatnonzero(changed.any(axis=1))
+    if not len(rows):
+        return []
+    band = slice(int(rows[0]), int(rows[-1]) + 1)
+    columns = np.flatnonzero(changed[band].any(axis=0))
+    painted = (band, slice(int(columns[0]), int(columns[-1]) + 1))
+    mask = changed[painted]
+    old = {int(v) for v in np.unique(open_image.committed[painted][mask])} - {0}
+    new = {int(v) for v in np.unique(open_image.labels[painted][mask])} - {0}
+    region = _region_of(session, old | new, painted)
+    # a nucleus that only grew was there before as well
+    old |= {c for c in new if (open_image.committed[region] == c).any()}
+    new |= _tidy(session, region, old | new)
+    new = {c for c in old | new if (open_image.labels[region] == c).any()}
+    before = [
+        shape_record(open_image.committed, c, region, plain_row(session.row(c)))
+        for c in sorted(old)
+    ]
+    rows_after = remeasure(session, sorted(new), region)
+    after = [shape_record(open_image.labels, c, region, rows_after.get(c)) for c in sorted(new)]
+    open_image.committed[region] = open_image.labels[region]
+    if not before and not after:
+        return []  # only specks
+    first = (after or before)[0]
+    row = first["row"] or {}
+    anchor = (int(first["cell"]), float(row.get("y_px", 0.0)), float(row.get("x_px", 0.0)))
+    session.reshape(before, after, anchor, region)
+    return sorted(old | new)
+
+
+def merge_cells(session: ReviewSession, cells: list[int]) -> list[int]:
+    """Make one nucleus of several; the first one's label stays. Gaps between them are closed."""
+    open_image = session.open
+    cells = [c for c in cells if session.row(c) is not None]
+    if open_image is None or len(cells) < 2:
+        return []
+    from scipy.ndimage import binary_closing
+    from scipy.ndimage import label as components
+
+    from islet_imaging.errors import IsletImagingError
+
+    region = _region_of(session, set(cells), None)
+    part = open_image.labels[region]
+    together = np.isin(part, cells)
+    closed = binary_closing(np.pad(together, 4), iterations=3)[4:-4, 4:-4]
+    merged = (closed & (part == 0)) | together
+    if components(merged, structure=np.ones((3, 3)))[1] > 1:
+        raise IsletImagingError("These nuclei do not touch: paint the gap between them instead.")
+    part[merged] = cells[0]
+    return commit_painting(session)
+
+
+def split_cell(session: ReviewSession, cell: int) -> list[int]:
+    """Cut a nucleus in two at its waist (watershed of the distance from its edge)."""
+    open_image = session.open
+    if open_image is None or session.row(cell) is None:
+        return []
+    from scipy.ndimage import distance_transform_edt
+    from skimage.segmentation import watershed
+
+    region = _region_of(session, {cell}, None)
+    part = open_image.labels[region]
+    mask = part == cell
+    distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    seeds = _two_seeds(distance, mask)
+    if seeds is None:
+        return []
+    markers = np.zeros(mask.shape, np.int32)
+    markers[seeds[0]], markers[seeds[1]] = 1, 2
+    halves = watershed(-distance, markers, mask=mask)
+    part[halves == 2] = free_label(session)
+    return commit_painting(session)
+
+
+def delete_cells(session: ReviewSession, cells: list[int]) -> list[int]:
+    """Paint nuclei out."""
+    if session.open is None or not cells:
+        return []
+    region = _region_of(session, set(cells), None)
+    part = session.open.labels[region]
+    part[np.isin(part, cells)] = 0
+    return commit_painting(session)
+
+
+def free_label(session: ReviewSession) -> int:
+    """A label that no nucleus of the open image has or had."""
+    assert session.open is not None
+    return max(int(session.open.labels.max(initial=0)), int(session.table["cell"].max())) + 1
+
+
+def _two_seeds(
+    distance: NDArray[np.float64], mask: NDArray[np.bool_]
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The middles of the two lobes: the ends of the long axis, moved to where they are thickest."""
+    ys, xs = np.nonzero(mask)
+    if len(ys) < 16:
+        return None
+    points = np.column_stack([ys, xs]).astype(float)
+    centred = points - points.mean(axis=0)
+    axis = np.linalg.svd(centred, full_matrices=False)[2][0]
+    along = centred @ axis
+    found = []
+    for side in (along < 0, along > 0):
+        weight = np.where(side, distance[ys, xs] * np.abs(along), -1)
+        best = int(np.argmax(weight))
+        found.append((int(ys[best]), int(xs[best])))
+    return (found[0], found[1]) if found[0] != found[1] else None
+
+
+def _region_of(session: ReviewSession, cells: set[int], painted: Region | None) -> Region:
+    """A box that holds the cells whole, before and after."""
+    open_image = session.open
+    assert open_image is not None
+    shape = open_image.labels.shape
+    boxes = [b for b in (painted, session.region_of(sorted(cells))) if b is not None]
+    region = grown_box(boxes, shape, 2)
+    while True:  # a painted nucleus may be of any size: grow until none touches the box's edge
+        inside = {
+            int(v)
+            for array in (open_image.labels, open_image.committed)
+            for v in _frame(array[region])
+        }
+        grown = grown_box([region], shape, 16)
+        if not inside & cells or grown == region:
+            return region
+        region = grown
+
+
+def _frame(array: NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.unique(np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]]))
+
+
+def _tidy(session: ReviewSession, region: Region, cells: set[int]) -> set[int]:
+    """Give the pieces of a nucleus that fell apart labels of their own; drop specks."""
+    from scipy.ndimage import label as components
+
+    open_image = session.open
+    assert open_image is not None
+    size = open_image.pixel_size_um
+    smallest = _SPECK * session.protocol.nuclei.min_area_um2 / size**2 if size else 8.0
+    part = open_image.labels[region]
+    fresh: set[int] = set()
+    for cell in cells:
+        pieces, count = components(part == cell, structure=np.ones((3, 3)))
+        areas = np.bincount(pieces.ravel(), minlength=count + 1)
+        areas[0] = 0
+        largest = int(np.argmax(areas))
+        for piece in range(1, count + 1):
+            if areas[piece] < smallest:
+                part[pieces == piece] = 0
+            elif piece != largest:
+                fresh.add(free_label(session))
+                part[pieces == piece] = max(fresh)
+    return fresh
+
+
+def plain_row(row: pd.Series[Any] | None) -> dict[str, Any] | None:
+    """A row of a table as plain values that JSON can hold; NaN becomes None."""
+    if row is None:
+        return None
+    plain: dict[str, Any] = {}
+    for name, value in row.items():
+        item = value.item() if isinstance(value, np.generic) else value
+        plain[str(name)] = None if isinstance(item, float) and not np.isfinite(item) else item
+    return plain
+
+
+def remeasure(
+    session: ReviewSession, cells: list[int], region: Region
+) -> dict[int, dict[str, Any]]:
+    """Rows of the cells table for nuclei whose outlines changed.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        With the new outlines in the open image's ``labels``.
+    cells : list of int
+        What to measure.
+    region : (slice, slice)
+        Holds them whole.
+
+    Returns
+    -------
+    dict of int to dict
+        A row per cell; a call that a person made of a cell stays.
+    """
+    if not cells or session.open is None:
+        return {}
+    table = measure_region(session, session.open, region)
+    table = table[table["cell"].isin(cells)]
+    rows: dict[int, dict[str, Any]] = {}
+    for position in range(len(table)):
+        row = plain_row(table.iloc[position]) or {}
+        cell = int(row["cell"])
+        held = session.row(cell)
+        for marker in session.protocol.markers:
+            if held is not None and str(held[f"{marker}_reason"]).startswith("called by "):
+                for name in ("probability", "call", "reason"):
+                    row[f"{marker}_{name}"] = plain_row(held)[f"{marker}_{name}"]  # type: ignore[index]
+        rows[cell] = row
+    return rows
+
+
+def measure_region(session: ReviewSession, open_image: OpenImage, region: Region) -> pd.DataFrame:
+    """Measure and call all cells whose nuclei lie in a region, as in the whole image."""
+    from islet_imaging.correction.image import correct_image
+    from islet_imaging.measurement.measure import measure_cells, measure_halo_px
+    from islet_imaging.measurement.saturation import saturated_fractions
+    from islet_imaging.positivity import image_threshold
+    from islet_imaging.positivity.staining_run import call_image
+    from islet_imaging.quality import flag_cells
+    from islet_imaging.segmentation.cells import grow_cells
+
+    protocol, size = session.protocol, open_image.pixel_size_um
+    if size is None:
+        raise RuntimeError("a scored image has a pixel size")
+    shape = open_image.labels.shape
+    wide = grown_box([region], shape, measure_halo_px(size))
+    used = [c.name for c in protocol.channels if c.role != "ignore"]
+    raw = {name: np.asarray(open_image.image.channel(name, wide)) for name in used}
+    flat = {name: field[wide] for name, field in session.run.flat_fields().items()}
+    channels, _ = correct_image(
+        raw, protocol.correction, pixel_size_um=size, flat_fields=flat or None
+    )
+    nuclei = open_image.labels[wide]
+    grown = grow_cells(
+        nuclei, ring_um=protocol.cells.ring_um, gap_um=protocol.cells.gap_um, pixel_size_um=size
+    )
+    table = measure_cells(
+        nuclei,
+        grown,
+        channels,
+        dna=protocol.dna,
+        pixel_size_um=size,
+        islets=open_image.islets[wide],
+        compartments={c.name: c.compartment for c in protocol.channels},
+        origin_px=(wide[0].start, wide[1].start),
+        image_shape_px=shape,
+    )
+    table = _with_answers(table, session, open_image, wide)
+    scales = open_image.full_scales(protocol.markers)
+    table = saturated_fractions(table, grown, raw.__getitem__, scales)
+    table.insert(0, "image", open_image.name)
+    table["flags"], table["excluded"] = flag_cells(table, protocol)
+    whole = session.raw[open_image.name]
+    cuts = {
+        marker: image_threshold(whole, cut, spillover=protocol.calling(marker).spillover)
+        for marker, cut in thresholds(session).items()
+    }
+    return call_image(table, cuts, protocol)
+
+
+def _with_answers(
+    table: pd.DataFrame, session: ReviewSession, open_image: OpenImage, wide: Region
+) -> pd.DataFrame:
+    """The rows with what the positivity network says of them, where the protocol asks it."""
+    from islet_imaging.correction.prepared import PreparedCorrection
+    from islet_imaging.network.engine import shared_engine
+    from islet_imaging.network.positivity import answer_columns, ask_network_lazy
+
+    protocol, size, labels = session.protocol, open_image.pixel_size_um, open_image.labels
+    if not protocol.asked or size is None or not len(table):
+        return table
+    prepared = PreparedCorrection(
+        open_image.image.channel,
+        [c.name for c in protocol.channels if c.role != "ignore"],
+        labels.shape,
+        protocol.correction,
+        pixel_size_um=size,
+        flat_fields=session.run.flat_fields(),
+    )
+
+    def plane(name: str) -> Callable[[slice, slice], NDArray[Any]]:
+        return lambda rows, columns: prepared.channel(name, (rows, columns))
+
+    for model, markers in protocol.asked.items():
+        said = ask_network_lazy(
+            plane(protocol.dna),
+            {m: plane(m) for m in markers},
+            lambda rows, columns: labels[rows, columns],
+            labels.shape,
+            int(table["cell"].max()),
+            pixel_size_um=size,
+            engine=shared_engine(model),
+            region=wide,
+        )
+        table = table.assign(**answer_columns(table["cell"].to_numpy(), said))
+    return table
+
+
+def shape_record(
+    labels: NDArray[np.int32], cell: int, region: Region, row: dict[str, Any] | None
+) -> dict[str, Any]:
+    """One entry of a shape edit's ``before`` or ``after``."""
+    mask = labels[region] == cell
+    origin = (region[0].start or 0, region[1].start or 0)
+    return {"cell": cell, "mask": encode_mask(mask, origin=origin), "row": row}

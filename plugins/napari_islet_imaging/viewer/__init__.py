@@ -1,0 +1,1 @@
+"""The viewer's side: layers, text, the histogram, and work beside the window."""

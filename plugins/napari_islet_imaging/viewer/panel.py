@@ -1,0 +1,121 @@
+"""The dock widget that all panels are: a scrolling column that shares its place with the others.
+
+The idea: a panel is a tab beside our other panels, as wide as its contents need, and lets go of all
+that it is connected to when napari takes it away.
+It fails to notice a dock that is closed without being handed back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import QDockWidget, QScrollArea, QVBoxLayout, QWidget
+
+from napari_islet_imaging.viewer.connections import Connections
+from napari_islet_imaging.viewer.layers import find_session
+from napari_islet_imaging.viewer.session_view import SessionView, view_of
+from napari_islet_imaging.viewer.turns import TURN_MS
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_islet_imaging.session.review import ReviewSession
+
+
+class Panel(QWidget):
+    """A dock widget with a scrolling column, and connections that end with it."""
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.connections = Connections()
+        # a plain object's method: it outlives the widget for as long as Qt needs it
+        self.destroyed.connect(self.connections.clear)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer.addWidget(self._scroll)
+        inside = QWidget()
+        self.column = QVBoxLayout(inside)
+        self.column.setContentsMargins(8, 8, 8, 8)
+        self.column.setSpacing(6)
+        self._scroll.setWidget(inside)
+        self.setMinimumWidth(360)
+        self._docked: QTimer | None = QTimer(self)  # its child: it does not outlive the widget
+        self._docked.setSingleShot(True)
+        self._docked.timeout.connect(self._share_tabs)
+
+    def showEvent(self, event: Any) -> None:
+        """Join the other panels, once napari has put this one into its dock."""
+        super().showEvent(event)
+        if self._docked is not None:
+            self._docked.start(TURN_MS)
+        elif isinstance(dock := self.parentWidget(), QDockWidget):
+            dock.raise_()  # closed and asked for again from the menu
+
+    def _share_tabs(self) -> None:
+        """Become a tab beside our other panels: stacked, each would be too low to work with."""
+        self._docked = None
+        mine = self.parentWidget()
+        for other in self.viewer.window.dock_widgets.values():
+            dock = other.parentWidget() if isinstance(other, Panel) else None
+            if dock in (None, mine) or not (
+                isinstance(dock, QDockWidget) and isinstance(mine, QDockWidget)
+            ):
+                continue
+            window = mine.parentWidget()
+            same = window.dockWidgetArea(dock) == window.dockWidgetArea(mine)
+            if same and not dock.isFloating() and mine not in window.tabifiedDockWidgets(dock):
+                window.tabifyDockWidget(dock, mine)
+                mine.show()
+                mine.raise_()
+            return
+
+    def event(self, event: Any) -> bool:
+        """Let go of everything when napari takes the widget out of its dock."""
+        # closing a dock hands the widget back without a parent; nothing else tells it
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.connections.clear()
+        return bool(super().event(event))
+
+    def closeEvent(self, event: Any) -> None:
+        """Let go of the viewer and the session."""
+        self.connections.clear()
+        super().closeEvent(event)
+
+
+class SessionPanel(Panel):
+    """A panel that follows a review: the one it is given, or the first that is in the viewer."""
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__(viewer)
+        self.session: ReviewSession | None = None
+        self.view: SessionView | None = None
+
+    def follow(self, session: ReviewSession | None = None) -> bool:
+        """Attach a session, or else wait for one; False where there is none yet."""
+        found = session or find_session(self.viewer)
+        if found is not None:
+            self.attach(found)
+        else:
+            self.connections.add(self.viewer.layers.events.inserted, self._look_for_session)
+        return found is not None
+
+    def attach(self, session: ReviewSession) -> None:
+        """Follow this session."""
+        self.session = session
+        self.view = view_of(self.viewer, session)
+
+    def say(self, text: str) -> None:
+        """Show a message."""
+        raise NotImplementedError
+
+    def _look_for_session(self, *_: object) -> None:
+        if self.session is None:
+            found = find_session(self.viewer)
+            if found is not None:
+                self.attach(found)

@@ -1,0 +1,165 @@
+"""Calls of an image while the rest of its folder is still being measured.
+
+The idea: a threshold belongs to a whole staining run, and is fitted when all its images are in;
+until then the same functions fit it to those that are, so an image can be looked at with calls at
+once, together with the number of images they rest on.  Nothing of it is written anywhere.
+It fails to be the answer: with every further image the threshold moves, and the calls with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_islet_imaging.session.layer_data import (
+    KEY,
+    call_colours,
+    channel_layers,
+    outline_options,
+    placement,
+)
+from napari_islet_imaging.session.opened import OpenImage
+from napari_islet_imaging.session.outlines import categories_of
+from napari_islet_imaging.session.tally import Tally, tally
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from islet_imaging.positivity import Threshold
+
+ROLE = "provisional"
+_CONTROL = "negative_control"
+#: roles of images that a threshold is fitted to
+_FITTED = ("sample", "positive_control", _CONTROL)
+
+
+@dataclass(frozen=True, eq=False)
+class Provisional:
+    """One image with calls that rest on a part of its staining run.
+
+    Parameters
+    ----------
+    opened : OpenImage
+        Pixels and nuclei.
+    table : DataFrame
+        Its cells, called.
+    thresholds : dict of str to Threshold
+        What the calls rest on, per marker.
+    n_images, n_all : int
+        Images of the staining run that are measured, and all there will be.
+    """
+
+    opened: OpenImage
+    table: pd.DataFrame
+    thresholds: dict[str, Threshold]
+    n_images: int
+    n_all: int
+
+    def tally(self, marker: str) -> Tally:
+        """Counts of one marker's calls."""
+        return tally(self.table, marker)
+
+
+def provisional_calls(
+    folder: Path,
+    out: Path,
+    image: str,
+    measured: Collection[str],
+    *,
+    protocol: dict[str, Any] | None = None,
+    samples: str | None = None,
+) -> Provisional:
+    """Call the cells of an image of a folder that is being scored.
+
+    Parameters
+    ----------
+    folder, out : Path
+        The images, and the run folder that is being written.
+    image : str
+        The image's name.
+    measured : collection of str
+        Images that are measured by now.
+    protocol : dict, optional
+        The run's; by default the one that is drafted from the channel names.
+    samples : str, optional
+        The run's sample sheet.
+
+    Returns
+    -------
+    Provisional
+
+    Raises
+    ------
+    IsletImagingError
+        If the image could not be measured.
+    """
+    import pandas as pd
+
+    from islet_imaging.errors import IsletImagingError
+    from islet_imaging.experiment.drafting import protocol_of_folder
+    from islet_imaging.experiment.sample_sheet import read_samples, samples_without_sheet
+    from islet_imaging.positivity.staining_run import call_image
+    from islet_imaging.protocol import Protocol
+    from islet_imaging.reading import read_image
+    from islet_imaging.run.called import ImageRow, fit_run
+    from islet_imaging.run.folder import read_labels, work_table
+
+    used = protocol_of_folder(folder) if protocol is None else Protocol.from_dict(protocol)
+    sheet = read_samples(samples, folder, used) if samples else samples_without_sheet(folder, used)
+    named = {s.image: s for s in sheet.samples}
+    if image not in named or not work_table(out, image, "cells").is_file():
+        raise IsletImagingError(f"{image} could not be measured; why is said when the run is done.")
+    batch = named[image].batch
+    # as in scoring: negative controls that name no batch serve every batch
+    mates = [
+        s
+        for s in sheet.samples
+        if (s.batch == batch and s.role in _FITTED) or (s.role == _CONTROL and not s.batch)
+    ]
+    rows = [
+        ImageRow(s.image, s.condition, s.batch, s.role, "scored", "", (), {}, {})
+        for s in mates
+        if s.image in measured and work_table(out, s.image, "cells").is_file()
+    ]
+    thresholds = fit_run(out, rows, used)[batch]
+    cells = pd.read_parquet(work_table(out, image, "cells"))
+    paths = list(named[image].paths)
+    pixels = read_image(paths if len(paths) > 1 else paths[0], protocol=used, name=image)
+    labels = read_labels(out, image, "nuclei")
+    opened = OpenImage(
+        image,
+        pixels,
+        pixels.pixel_size_um,
+        labels,
+        labels,
+        read_labels(out, image, "islets"),
+        np.zeros(labels.shape, np.uint8),
+    )
+    return Provisional(
+        opened, call_image(cells, thresholds, used), thresholds, len(rows), len(mates)
+    )
+
+
+def draw(found: Provisional, marker: str) -> None:
+    """Draw the outlines of one marker's calls."""
+    calls = found.table[f"{marker}_call"].to_numpy()
+    excluded = found.table["excluded"].to_numpy(bool)
+    found.opened.draw(found.table, categories_of(calls, excluded))
+
+
+def provisional_layers(found: Provisional) -> list[Any]:
+    """Layers of a provisional image: its channels, and the outlines that were drawn."""
+    made = channel_layers(found.opened.image)
+    for _, options, _ in made:
+        options["metadata"][KEY]["role"] = ROLE
+    options = {
+        "name": "provisional calls",
+        **outline_options(call_colours()),
+        "metadata": {KEY: {"image": found.opened.name, "role": ROLE}},
+        **placement(found.opened.pixel_size_um),
+    }
+    return [*made, (found.opened.outlines, options, "image")]

@@ -1,0 +1,389 @@
+"""Batch: score a folder, and look at what is finished while the rest goes on.
+
+The idea: the library's folder runner works in a process of its own; each image that is done is
+listed as it comes and can be looked at with provisional calls, and once the run is written any of
+them opens for review.
+It fails to keep corrections of an image before its staining run is complete: the threshold is
+fitted on all images of the run, so until then its calls move.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+)
+
+from islet_imaging.errors import IsletImagingError
+from napari_islet_imaging.viewer import words
+from napari_islet_imaging.viewer.jobs import Job
+from napari_islet_imaging.viewer.layers import create, layers_of, tag_of
+from napari_islet_imaging.viewer.loading import load_session
+from napari_islet_imaging.viewer.panel import Panel
+from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
+from napari_islet_imaging.viewer.provisional import (
+    ROLE,
+    draw,
+    provisional_calls,
+    provisional_layers,
+)
+from napari_islet_imaging.viewer.session_view import view_of
+from napari_islet_imaging.viewer.turns import in_thread, in_turns
+from napari_islet_imaging.widgets.docking import dock_review, session_of, switch_session
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.viewer.provisional import Provisional
+
+#: where a list item keeps the image's name
+_NAME_ROLE = Qt.ItemDataRole.UserRole
+
+
+class BatchWidget(Panel):
+    """Score a folder of images."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.job: Job | None = None
+        self.session: ReviewSession | None = None
+        self._parameters: dict[str, Any] = {}
+        self._measured: list[str] = []
+        self._shown: Provisional | None = None
+        self._looking = False
+        self._build()
+        self.connections.later(self.stop_now)
+
+    def _build(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.folder_edit = self._path_row(form, "Images", folder=True)
+        self.folder_edit.textChanged.connect(self._folder_named)
+        self.out_edit = self._path_row(form, "Results in", folder=True)
+        self.samples_edit = self._path_row(form, "Sample sheet", folder=False)
+        self.samples_edit.setPlaceholderText("none: one unnamed batch")
+        self.protocol_edit = self._path_row(form, "Protocol", folder=False)
+        self.protocol_edit.setPlaceholderText("none: drafted from the channel names")
+        self.workers_box = QSpinBox()
+        self.workers_box.setRange(0, 64)
+        self.workers_box.setSpecialValueText("as many as cores")
+        form.addRow("Workers", self.workers_box)
+        self.column.addLayout(form)
+        row = QHBoxLayout()
+        self.score_button = QPushButton("Score the folder")
+        self.score_button.clicked.connect(self.score)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setEnabled(False)
+        self.cancel_button.clicked.connect(self.cancel)
+        row.addWidget(self.score_button)
+        row.addWidget(self.cancel_button)
+        self.column.addLayout(row)
+        self.progress = QProgressBar()
+        self.progress.setVisible(False)
+        self.column.addWidget(self.progress)
+        self.status = wrapped(name="status")
+        self.column.addWidget(self.status)
+        self.list = QListWidget()
+        self.list.itemDoubleClicked.connect(self._open_item)
+        self.column.addWidget(self.list)
+        self.legend = Legend()
+        self.legend.setVisible(False)
+        self.marker_box = chooser()
+        self.marker_box.setVisible(False)
+        self.marker_box.activated.connect(self._show_marker)
+        self.column.addWidget(self.marker_box)
+        self.column.addWidget(self.legend)
+        self.looked = wrapped(name="looked")
+        self.column.addWidget(self.looked)
+        self.open_button = QPushButton("Look at this image")
+        self.open_button.clicked.connect(lambda *_: self._open_item(self.list.currentItem()))
+        self.review_button = QPushButton("Review the run")
+        self.review_button.setEnabled(False)
+        self.review_button.clicked.connect(self.review)
+        row = QHBoxLayout()
+        row.addWidget(self.open_button)
+        row.addWidget(self.review_button)
+        self.column.addLayout(row)
+
+    def _path_row(self, form: QFormLayout, text: str, *, folder: bool) -> QLineEdit:
+        edit = QLineEdit()
+        button = QPushButton("…")
+        button.setMaximumWidth(28)
+        button.setAccessibleName(f"Choose: {text}")
+
+        def choose() -> None:
+            if folder:
+                path = QFileDialog.getExistingDirectory(self, text)
+            else:
+                path, _ = QFileDialog.getOpenFileName(self, text)
+            if path:
+                edit.setText(path)
+                edit.setModified(True)
+
+        button.clicked.connect(choose)
+        row = QHBoxLayout()
+        row.addWidget(edit)
+        row.addWidget(button)
+        form.addRow(text, row)
+        return edit
+
+    def _folder_named(self, text: str) -> None:
+        folder = Path(text).expanduser()
+        if not text.strip() or not folder.is_dir():
+            return
+        if not self.out_edit.isModified():  # a path that is being typed is many folders in turn
+            name = f"{folder.resolve().name or 'images'}-scored"
+            self.out_edit.setText(str(folder.parent / name))
+        for edit, name in (
+            (self.samples_edit, "samples.csv"),
+            (self.protocol_edit, "protocol.yaml"),
+        ):
+            if not edit.text() and (folder / name).is_file():
+                edit.setText(str(folder / name))
+
+    # ------------------------------------------------------------ scoring
+
+    def score(self, *_: object) -> None:
+        """Start the run; returns at once."""
+        from islet_imaging.protocol import Protocol
+
+        if self.job is not None and self.job.running:
+            return
+        try:
+            protocol = self.protocol_edit.text()
+            parameters = {
+                "folder": self.folder_edit.text(),
+                "out": self.out_edit.text(),
+                "samples": self.samples_edit.text() or None,
+                "protocol": Protocol.load(protocol).to_dict() if protocol else None,
+                "workers": self.workers_box.value() or None,
+            }
+            if not parameters["folder"] or not parameters["out"]:
+                raise IsletImagingError("Choose a folder of images, and one for the results.")
+        except IsletImagingError as error:
+            self.status.setText(str(error))
+            return
+        self.list.clear()
+        self._measured.clear()
+        self._forget_provisional()
+        self.session = None
+        self._parameters = parameters
+        self.review_button.setEnabled(False)
+        self.job = Job("score_folder", parameters, self)
+        self.job.progress.connect(self._progress)
+        self.job.succeeded.connect(self._done)
+        self.job.failed.connect(self.status.setText)
+        self.job.cancelled.connect(
+            lambda: self.status.setText("Stopped. What is finished is kept: score again to go on.")
+        )
+        self.job.ended.connect(self._ended)
+        self.progress.setRange(0, 0)
+        self.progress.setVisible(True)
+        self.score_button.setEnabled(False)
+        self.cancel_button.setEnabled(True)
+        self.status.setText("Scoring…")
+
+    def cancel(self, *_: object) -> None:
+        """Stop the run; what is finished is kept."""
+        if self.job is not None:
+            self.status.setText("Stopping after the image at hand…")
+            self.job.cancel()
+
+    def stop_now(self) -> None:
+        """End the work at once, as when the widget closes."""
+        if self.job is not None:
+            self.job.stop_now()
+
+    def _progress(self, done: int, total: int, what: str) -> None:
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        self.status.setText(f"{done} of {total} images measured")
+        if what:  # the first message only says how many there are
+            self._measured.append(what)
+            item = QListWidgetItem(what)
+            item.setData(_NAME_ROLE, what)
+            self.list.addItem(item)
+
+    def _ended(self) -> None:
+        self.progress.setVisible(False)
+        self.score_button.setEnabled(True)
+        self.cancel_button.setEnabled(False)
+
+    def _done(self, result: dict[str, Any]) -> None:
+        from islet_imaging.run.folder import Run
+
+        self._parameters = {}  # nothing is provisional any more
+        run = Run.open(result["run"])
+        images = run.images
+        self.list.clear()
+        for row in images.itertuples():
+            note = "" if row.status == "scored" else f"  ({row.status}: {row.message})"
+            item = QListWidgetItem(f"{row.image}{note}")
+            item.setData(_NAME_ROLE, row.image if row.status == "scored" else "")
+            self.list.addItem(item)
+        scored = int((images["status"] == "scored").sum())
+        self.status.setText(
+            f"{scored} of {len(images)} images scored. Report: {run.path}/report.html"
+        )
+        if scored:
+            before = session_of(self.viewer, run.path)
+            load_session(
+                self.viewer,
+                result["run"],
+                lambda session: self._loaded(session, before),
+                self.status.setText,
+                show=False,
+                instead=layers_of(self.viewer, before),
+            )
+
+    def _loaded(self, session: ReviewSession, before: ReviewSession | None) -> None:
+        self.session = session
+        self.connections.add(session.settings_changed, self._show_names)
+        if before is not None:  # the same run, scored again while it was looked at
+            switch_session(self.viewer, before, session)
+            name = before.open.name if before.open is not None else ""
+            if self._shown is None and name in session.tables:
+                view_of(self.viewer, session).open(name, lambda: None, self.looked.setText)
+        self.review_button.setEnabled(True)
+        if self._shown is not None:  # the same image, with the calls that count
+            self._final(self._shown)
+
+    def _show_names(self) -> None:
+        """Images by the names that a reviewer may know."""
+        session = self.session
+        if session is None:
+            return
+        for k in range(self.list.count()):
+            item = self.list.item(k)
+            name = str(item.data(_NAME_ROLE) or "")
+            if name in session.tables:
+                item.setText(session.shown_name(name))
+            else:
+                item.setHidden(session.blinded)  # what was not scored is not to be reviewed
+        self.list.sortItems()  # else their order tells what their names do not
+        if session.blinded:
+            self.looked.setText("")
+
+    # ------------------------------------------------------------ looking
+
+    def _open_item(self, item: QListWidgetItem | None) -> None:
+        name = "" if item is None else str(item.data(_NAME_ROLE) or "")
+        if not name:
+            return
+        if self.session is None:
+            self.look(name)
+        else:
+            view_of(self.viewer, self.session).open(name, lambda: None, self.looked.setText)
+
+    def look(self, image: str) -> None:
+        """Show an image of the running run with provisional calls; returns at once."""
+        parameters = self._parameters
+        if not parameters or self._looking:
+            return
+        self._looking = True
+        self.looked.setText(f"Calling {image} by what is measured so far…")
+
+        def failed(message: str) -> None:
+            self._looking = False
+            self.looked.setText(message)
+
+        measured = tuple(self._measured)
+        in_thread(
+            lambda: read_provisional(parameters, image, measured), self._show_provisional, failed
+        )
+
+    def _show_provisional(self, found: tuple[Provisional, list[Any]]) -> None:
+        self._looking = False
+        if self.session is not None:
+            return  # the run was completed meanwhile
+        self._forget_provisional()
+        self._shown, layers = found
+        self.marker_box.addItems(list(self._shown.thresholds))
+        self.marker_box.setVisible(len(self._shown.thresholds) > 1)
+        self.legend.setVisible(True)
+        self.looked.setText(words.provisional(self._shown))
+        for other in self.viewer.layers:  # two images would shine through each other
+            other.visible = False
+        in_turns(
+            [
+                *(lambda layer=layer: self.viewer.add_layer(layer) for layer in layers),
+                self.viewer.reset_view,
+            ]
+        )
+
+    def _show_marker(self, index: int) -> None:
+        if self._shown is not None:
+            draw(self._shown, self.marker_box.itemText(index))
+            for layer in self._provisional_layers():
+                if layer.data is self._shown.opened.outlines:
+                    layer.refresh()
+
+    def _provisional_layers(self) -> list[Any]:
+        return [x for x in self.viewer.layers if tag_of(x).get("role") == ROLE]
+
+    def _forget_provisional(self) -> None:
+        self._shown = None
+        self.marker_box.clear()
+        self.marker_box.setVisible(False)
+        self.legend.setVisible(False)
+        self.looked.setText("")
+        for layer in self._provisional_layers():
+            self.viewer.layers.remove(layer)
+
+    def _final(self, before: Provisional) -> None:
+        """Put the image as it is in the run in the place of the provisional one."""
+        session = self.session
+        name = before.opened.name
+        if session is None or name not in session.tables:
+            return
+        self._forget_provisional()
+        view_of(self.viewer, session).open(
+            name, lambda: self._say_final(before, session), self.looked.setText
+        )
+
+    def _say_final(self, before: Provisional, session: ReviewSession) -> None:
+        self.legend.setVisible(True)
+        self.looked.setText(words.final(before, session))
+
+    def review(self, *_: object) -> None:
+        """Open the review widget on what was scored."""
+        if self.session is not None:
+            dock_review(self.viewer, self.session)
+
+
+def read_provisional(
+    parameters: dict[str, Any], image: str, measured: tuple[str, ...]
+) -> tuple[Provisional, list[Any]]:
+    """Call an image of a running run and make its layers; any thread may do it.
+
+    Parameters
+    ----------
+    parameters : dict
+        Of the job.
+    image : str
+        The image's name.
+    measured : tuple of str
+        Images that are measured by now.
+    """
+    found = provisional_calls(
+        Path(parameters["folder"]),
+        Path(parameters["out"]),
+        image,
+        measured,
+        protocol=parameters["protocol"],
+        samples=parameters["samples"],
+    )
+    draw(found, next(iter(found.thresholds)))
+    return found, [create(one) for one in provisional_layers(found)]

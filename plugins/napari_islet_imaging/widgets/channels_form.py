@@ -1,0 +1,110 @@
+"""The form that says what each channel is.
+
+The idea: a row per channel with its role, its name in the tables and where it is expressed, filled
+in from what the library knows of stains; the form becomes a `Protocol`, or is filled from one.
+It fails to know a stain it has never heard of: that row is a cytoplasmic marker until changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QHeaderView, QTableWidget, QTableWidgetItem
+
+from islet_imaging.protocol import Channel
+from napari_islet_imaging.viewer.parts import chooser
+
+if TYPE_CHECKING:
+    from islet_imaging.protocol import Protocol
+
+ROLES = ("dna", "marker", "autofluorescence", "ignore")
+WHERE = ("cytoplasm", "nucleus")
+_FILE, _ROLE, _NAME, _WHERE = range(4)
+
+
+class ChannelsForm(QTableWidget):
+    """One row per channel of the chosen image."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 4)
+        self.setHorizontalHeaderLabels(["channel", "is", "called", "lies in"])
+        self.verticalHeader().setVisible(False)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        header.setSectionResizeMode(_FILE, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        for column in (_ROLE, _WHERE):
+            self.setColumnWidth(column, 112)
+        self.setMinimumHeight(130)
+
+    def set_channels(self, names: list[str]) -> None:
+        """A row per channel, filled in from what is known of stains; rows of its name stay."""
+        from islet_imaging.reading.names import known_stain
+
+        held = {row[0]: row for row in self._rows()}
+        rows: list[tuple[str, str, str, str]] = []
+        for name in names:
+            if name in held:
+                rows.append(held[name])
+                continue
+            called, role, where = known_stain(name) or (name, "marker", "cytoplasm")
+            if role == "dna" and any(r[1] == "dna" for r in rows):
+                role = "ignore"
+            if called in [r[2] for r in rows]:
+                called = name
+            rows.append((name, role, called, where))
+        self._fill(rows)
+
+    def set_protocol(self, protocol: Protocol) -> list[str]:
+        """Take roles and names from a protocol; returns its channels that the image lacks."""
+        rows = self._rows()
+        known = {(c.source or c.name).casefold(): c for c in protocol.channels}
+        known |= {c.name.casefold(): c for c in protocol.channels}
+        found: set[str] = set()
+        filled = []
+        for name, _, called, where in rows:
+            channel = known.get(name.casefold()) or known.get(called.casefold())
+            if channel is None:
+                filled.append((name, "ignore", called, where))
+                continue
+            found.add(channel.name)
+            filled.append((name, channel.role, channel.name, channel.compartment))
+        self._fill(filled)
+        return [c.name for c in protocol.channels if c.name not in found and c.role != "ignore"]
+
+    def channels(self) -> tuple[Channel, ...]:
+        """The rows as channels of a protocol; ignored ones are left out."""
+        return tuple(
+            Channel(called, role, where, None if called == name else name)  # type: ignore[arg-type]
+            for name, role, called, where in self._rows()
+            if role != "ignore"
+        )
+
+    def _fill(self, rows: list[tuple[str, str, str, str]]) -> None:
+        self.setRowCount(len(rows))
+        for k, (name, role, called, where) in enumerate(rows):
+            item = QTableWidgetItem(name)
+            item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
+            self.setItem(k, _FILE, item)
+            self.setCellWidget(k, _ROLE, _choice(ROLES, role))
+            self.setItem(k, _NAME, QTableWidgetItem(called))
+            self.setCellWidget(k, _WHERE, _choice(WHERE, where))
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (
+                self.item(k, _FILE).text(),
+                self.cellWidget(k, _ROLE).currentText(),
+                self.item(k, _NAME).text().strip(),
+                self.cellWidget(k, _WHERE).currentText(),
+            )
+            for k in range(self.rowCount())
+        ]
+
+
+def _choice(options: tuple[str, ...], chosen: str) -> QComboBox:
+    box = chooser()
+    box.addItems(list(options))
+    box.setCurrentText(chosen)
+    return box

@@ -1,0 +1,204 @@
+"""Painting, merging, splitting and deleting nuclei with napari's own tools.
+
+The idea: the nuclei layer is the session's label image; while editing it is shown and may be
+painted, and a moment after each stroke the difference goes into the journal and is measured.
+It fails to keep a stroke that has not ended: there is nothing to keep yet.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QGridLayout, QGroupBox, QPushButton, QVBoxLayout
+
+from islet_imaging.errors import IsletImagingError
+from napari_islet_imaging.session import reshape
+from napari_islet_imaging.viewer.parts import wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.viewer.panel import SessionPanel
+
+ALSO_UNDO = "Control-Z"
+#: after the last change of the label image, ms
+_SETTLE_MS = 120
+
+
+class EditTools(QGroupBox):
+    """The part of the review widget that changes outlines."""
+
+    def __init__(self, panel: SessionPanel, *, undo: Callable[[], None]) -> None:
+        super().__init__("Outlines")
+        self.panel = panel
+        self._undo = undo
+        self.chosen: list[int] = []
+        layout = QVBoxLayout(self)
+        self.paint_button = QPushButton("Paint nuclei")
+        self.paint_button.setCheckable(True)
+        self.paint_button.setToolTip(
+            "Shows the nuclei layer with napari's brush, fill and eraser. "
+            "M takes a new label; erase a line through a nucleus to split it."
+        )
+        self.paint_button.toggled.connect(self._paint)
+        layout.addWidget(self.paint_button)
+        grid = QGridLayout()
+        self.merge_button = self._button("Merge", self.merge, grid, 0)
+        self.split_button = self._button("Split", self.split, grid, 1)
+        self.delete_button = self._button("Delete", self.delete, grid, 2)
+        layout.addLayout(grid)
+        self.hint = wrapped("Shift-click nuclei to choose them; else the cell in focus is taken.")
+        layout.addWidget(self.hint)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_SETTLE_MS)
+        self._timer.timeout.connect(self._settled)
+        self._watched: Any = None
+
+    def _button(
+        self, text: str, action: Callable[[], None], grid: QGridLayout, column: int
+    ) -> QPushButton:
+        button = QPushButton(text)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.clicked.connect(lambda *_: action())
+        grid.addWidget(button, 0, column)
+        return button
+
+    def attach(self, session: ReviewSession) -> None:
+        """Follow a session."""
+        self.panel.connections.add(session.image_opened, self._new_image)
+
+    def _new_image(self, *_: object) -> None:
+        self.chosen.clear()
+        self._say_chosen()
+        self.finish()
+
+    # ------------------------------------------------------------ painting
+
+    def _paint(self, on: bool) -> None:
+        view, session = self.panel.view, self.panel.session
+        nuclei = view.layer("nuclei") if view is not None else None
+        if nuclei is None or session is None:
+            return
+        if on:
+            nuclei.visible = True
+            nuclei.refresh()
+            if self._watched is not nuclei:
+                self._watched = nuclei
+                for signal in (
+                    nuclei.events.paint,
+                    nuclei.events.labels_update,
+                    nuclei.events.set_data,
+                ):
+                    self.panel.connections.add(signal, self._settle)
+                # napari's own undo knows of the stroke, not of the new label of what it cut off
+                nuclei.bind_key(ALSO_UNDO, lambda _: self._undo(), overwrite=True)
+                self.panel.connections.later(
+                    lambda: nuclei.bind_key(ALSO_UNDO, None, overwrite=True)
+                )
+            nuclei.selected_label = session.focus or reshape.free_label(session)
+            nuclei.mode = "paint"
+            self.panel.viewer.layers.selection.active = nuclei
+        else:
+            self.commit()
+            nuclei.mode = "pan_zoom"
+            nuclei.visible = False
+            calls = view.layer("calls") if view is not None else None
+            if calls is not None:
+                self.panel.viewer.layers.selection.active = calls
+        self.paint_button.setText("Done painting" if on else "Paint nuclei")
+
+    def _settle(self, *_: object) -> None:
+        self._timer.start()
+
+    def _settled(self) -> None:
+        if QApplication.mouseButtons() == Qt.MouseButton.NoButton:
+            self.commit()
+        else:
+            self._timer.start()  # the hand rests within a stroke
+
+    def finish(self) -> None:
+        """Keep what was painted, and put the brush away."""
+        if self.paint_button.isChecked():
+            self.paint_button.setChecked(False)
+
+    def commit(self) -> None:
+        """Keep what was painted."""
+        session = self.panel.session
+        if session is None:
+            return
+        self._timer.stop()
+        self._do(lambda: reshape.commit_painting(session))
+
+    # ------------------------------------------------------------ whole nuclei
+
+    def toggle(self, cell: int) -> None:
+        """Choose a nucleus, or let it go."""
+        if cell in self.chosen:
+            self.chosen.remove(cell)
+        elif cell:
+            self.chosen.append(cell)
+        self._say_chosen()
+
+    def _say_chosen(self) -> None:
+        if self.chosen:
+            self.hint.setText("chosen: " + ", ".join(str(c) for c in self.chosen))
+        else:
+            self.hint.setText("Shift-click nuclei to choose them; else the cell in focus is taken.")
+        if self.panel.view is not None:
+            self.panel.view.outlines.mark(self.chosen)
+
+    def _cells(self) -> list[int]:
+        session = self.panel.session
+        if session is None:
+            return []
+        return list(self.chosen) or ([session.focus] if session.focus else [])
+
+    def merge(self) -> None:
+        """One nucleus of the chosen ones."""
+        session, cells = self.panel.session, self._cells()
+        if session is None or len(cells) < 2:
+            self.panel.say("Shift-click the pieces of the nucleus first, then merge.")
+            return
+        self._do(lambda: reshape.merge_cells(session, cells))
+
+    def split(self) -> None:
+        """Two nuclei of each chosen one."""
+        session = self.panel.session
+        if session is None:
+            return
+        for cell in self._cells():
+            self._do(partial(reshape.split_cell, session, cell))
+
+    def delete(self) -> None:
+        """Paint the chosen nuclei out."""
+        session, cells = self.panel.session, self._cells()
+        if session is not None:
+            self._do(lambda: reshape.delete_cells(session, cells))
+
+    def _do(self, action: Callable[[], list[int]]) -> None:
+        session = self.panel.session
+        if session is None or session.open is None:
+            return
+        try:
+            changed = action()
+        except IsletImagingError as error:
+            # it could not be kept, so it must not be seen either
+            session.open.labels[...] = session.open.committed
+            if self.panel.view is not None:
+                self.panel.view.outlines.redraw()
+            self.panel.say(str(error))
+            return
+        if not changed:
+            return
+        self.chosen.clear()
+        self._say_chosen()
+        there = [c for c in changed if session.row(c) is not None]
+        self.panel.say(f"Outlines of {len(changed)} nuclei changed; {len(there)} measured again.")
+        view = self.panel.view
+        nuclei = view.layer("nuclei") if view is not None else None
+        if nuclei is not None and nuclei.visible:
+            nuclei.refresh()

@@ -1,0 +1,406 @@
+"""Review: go through the cells that matter most, one key each, nothing lost.
+
+The idea: the widget shows the queue, hands keys and buttons to the session, and shows what the
+session says; the session writes every edit to the journal before anything changes on the screen.
+It fails to take a key while a text field has the focus: there, letters are letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QInputDialog,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QShortcut,
+    QVBoxLayout,
+)
+
+from islet_imaging.errors import IsletImagingError
+from napari_islet_imaging.viewer import words
+from napari_islet_imaging.viewer.loading import load_session
+from napari_islet_imaging.viewer.panel import SessionPanel
+from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
+from napari_islet_imaging.viewer.picking import pick_with_clicks
+from napari_islet_imaging.widgets.edit_tools import EditTools
+from napari_islet_imaging.widgets.hand_over import HandOver
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_islet_imaging.session.review import ReviewSession
+
+#: what fingers do by themselves
+ALSO_UNDO = "Ctrl+Z"
+#: action -> key; none of them is a key of napari's
+KEYS = {
+    "positive": "J",
+    "negative": "K",
+    "unsure": "U",
+    "exclude": "Q",
+    "undo": "W",
+    "next": "N",
+    "previous": "G",
+    "outlines": "H",
+}
+
+
+class ReviewWidget(SessionPanel):
+    """The review queue of a run.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The window; napari gives it by this name.
+    session : ReviewSession, optional
+        The session; by default the one whose layers are in the viewer.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
+        super().__init__(napari_viewer)
+        self._build()
+        self._bind_keys()
+        pick_with_clicks(self.viewer, self.connections, lambda: self.session, self._picked)
+        self.follow(session)
+        self.refresh()
+
+    # ------------------------------------------------------------ building
+
+    def _build(self) -> None:
+        self.open_button = QPushButton("Open a run folder…")
+        self.open_button.clicked.connect(self._choose_run)
+        self.column.addWidget(self.open_button)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.image_box = chooser()
+        self.image_box.activated.connect(self._choose_image)
+        self.marker_box = chooser()
+        self.marker_box.activated.connect(self._choose_marker)
+        self.reviewer_edit = QLineEdit()
+        self.reviewer_edit.editingFinished.connect(self._name_reviewer)
+        self.blinded_box = QCheckBox("Blinded: hide file and condition, shuffle")
+        self.blinded_box.toggled.connect(self._blind)
+        form.addRow("Image", self.image_box)
+        form.addRow("Marker", self.marker_box)
+        form.addRow("Reviewer", self.reviewer_edit)
+        self.column.addLayout(form)
+        self.column.addWidget(self.blinded_box)
+        self.column.addWidget(Legend())
+        self.headline = wrapped(name="headline")
+        self.column.addWidget(self.headline)
+
+        queue = QGroupBox("Queue")
+        inside = QVBoxLayout(queue)
+        self.queue_box = chooser()
+        self.queue_box.addItems(["unsure and flagged cells", "cells drawn by chance"])
+        self.queue_box.setToolTip(
+            "Labels of cells that chance drew tell how often calls are wrong: the tables then show "
+            "the fraction corrected for that beside the raw one"
+        )
+        self.queue_box.activated.connect(self._choose_queue)
+        inside.addWidget(self.queue_box)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(True)
+        inside.addWidget(self.progress)
+        self.cell_label = wrapped(name="cell", least_height=76)
+        inside.addWidget(self.cell_label)
+        inside.addLayout(self._buttons())
+        self.agreement_label = wrapped(name="agreement")
+        inside.addWidget(self.agreement_label)
+        self.column.addWidget(queue)
+        self.message = wrapped(name="message")
+        self.column.addWidget(self.message)
+
+        self.tools = EditTools(self, undo=self._caller("undo"))
+        self.column.addWidget(self.tools)
+        self.hand_over = HandOver(self)
+        self.column.addWidget(self.hand_over)
+        self.column.addStretch()
+
+    def _buttons(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setSpacing(4)
+        places = {
+            "positive": ("Positive", 0, 0),
+            "negative": ("Negative", 0, 1),
+            "unsure": ("Unsure", 0, 2),
+            "exclude": ("Exclude", 1, 0),
+            "undo": ("Undo", 1, 1),
+            "next": ("Skip", 1, 2),
+            "previous": ("Back", 2, 0),
+            "outlines": ("Lines on/off", 2, 1),
+        }
+        self.buttons: dict[str, QPushButton] = {}
+        for action, (text, row, column) in places.items():
+            button = QPushButton(f"{text}  [{KEYS[action]}]")
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            button.clicked.connect(self._caller(action))
+            grid.addWidget(button, row, column)
+            self.buttons[action] = button
+        return grid
+
+    def _caller(self, action: str) -> Callable[..., None]:
+        return lambda *_: self.act(action)
+
+    def _bind_keys(self) -> None:
+        """The same keys on the image and on this widget."""
+        for action, key in [*KEYS.items(), ("undo", ALSO_UNDO)]:
+            shortcut = QShortcut(QKeySequence(key), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(self._caller(action))
+            on_image = key.replace("+", "-")
+            on_key = self._viewer_caller(action)
+            self.viewer.bind_key(on_image, on_key, overwrite=True)
+            self.connections.later(self._unbinder(on_image, on_key))
+
+    def _viewer_caller(self, action: str) -> Callable[[object], None]:
+        return lambda _viewer: self.act(action)
+
+    def _unbinder(self, key: str, bound: Callable[[object], None]) -> Callable[[], object]:
+        viewer = self.viewer
+
+        def unbind() -> None:
+            if any(one is bound for one in viewer.keymap.values()):  # else another panel has it
+                viewer.bind_key(key, None, overwrite=True)
+
+        return unbind
+
+    # ------------------------------------------------------------ the session
+
+    def attach(self, session: ReviewSession) -> None:
+        """Review this session."""
+        super().attach(session)
+        for signal in (session.image_opened, session.cells_changed, session.settings_changed):
+            self.connections.add(signal, self._refresh_later)
+        self.connections.add(session.focus_changed, self._show_cell)
+        self.tools.attach(session)
+        self.open_button.setVisible(False)
+        self.refresh()
+
+    def start(self, image: str | None = None) -> None:
+        """Show an image, or the first cell of the queue."""
+        session, view = self.session, self.view
+        if session is None or view is None:
+            return
+        if image is None and view.opening:  # the queue begins when that image is there
+            QTimer.singleShot(100, self.start)
+            return
+        if image is not None:
+            session.open_image(image)
+        elif session.open is None and session.image_names:
+            session.open_image(session.image_names[0])
+        view.show()
+        if image is None and not session.focus:
+            self.act("next")
+        self.refresh()
+
+    def _choose_run(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A run folder")
+        if folder:
+            self.open_run(Path(folder))
+
+    def open_run(self, folder: Path) -> None:
+        """Open a run folder and start at the first cell of its queue; returns at once."""
+
+        def opened(session: ReviewSession) -> None:
+            self.attach(session)
+            self.say("")
+            self.start()
+
+        self.say(f"Opening {folder}…")
+        load_session(self.viewer, folder, opened, self.say)
+
+    # ------------------------------------------------------------ actions
+
+    def act(self, action: str) -> None:
+        """Do what a key or a button asks for."""
+        session = self.session
+        if session is None or self._opening():
+            return
+        self.say("")
+        if action != "outlines" and self.view is not None and self.view.hidden():
+            self.say("The image of this run is hidden: show its layers, then go on.")
+            return
+        try:
+            if action in ("positive", "negative", "unsure"):
+                if session.call(action) is None:
+                    self.say("No cell in focus: press N for the next one, or click a cell.")
+                else:
+                    self._next()
+            elif action == "exclude":
+                edit = session.exclude()
+                if edit is not None and edit.after:
+                    self._next()
+            elif action == "undo":
+                self.tools.commit()  # a stroke of a moment ago is an edit as well
+                last = session.last_edit()
+                if last is None:
+                    self.say(words.of_undo(None))
+                else:
+                    self._with_image(last.image, self._undo)
+            elif action == "next":
+                self._next()
+            elif action == "previous":
+                self._step(-1)
+            elif action == "outlines":
+                calls = self.view.layer("calls") if self.view else None
+                if calls is not None:
+                    calls.visible = not calls.visible
+        except IsletImagingError as error:
+            self.say(str(error))
+
+    def _next(self) -> None:
+        if not self._step(1):
+            self.say(words.of_end(self.session))
+
+    def _step(self, by: int) -> bool:
+        """Go along the queue; False at its ends."""
+        assert self.session is not None
+        entry = self.session.ahead(by)
+        if entry is None:
+            return False
+        self._with_image(entry.image, lambda: self._arrive(by))
+        return True
+
+    def _arrive(self, by: int) -> None:
+        if self.session is not None:
+            self.session.step(by)
+            self._centre()
+
+    def _undo(self) -> None:
+        if self.session is not None:
+            try:
+                self.say(words.of_undo(self.session.undo()))
+            except IsletImagingError as error:
+                self.say(str(error))
+            self._centre()
+
+    def _opening(self) -> bool:
+        return self.view is not None and bool(self.view.opening)
+
+    def _with_image(self, name: str, then: Callable[[], object]) -> None:
+        """Do something with an image open: now if it is, else when it has been opened."""
+        session, view = self.session, self.view
+        if session is None or view is None or view.opening:
+            return
+        if session.open is not None and session.open.name == name:
+            then()
+            return
+        self.tools.finish()  # what was painted belongs to the image before
+        self.say(f"Opening {session.shown_name(name)}…")
+
+        def opened() -> None:
+            self.say("")
+            then()
+
+        view.open(name, opened, self.say)
+
+    def _centre(self) -> None:
+        if self.view is not None:
+            self.view.centre_on_focus()
+
+    def _picked(self, cell: int, shift: bool) -> None:
+        if self.session is None:
+            return
+        if shift:
+            self.tools.toggle(cell)
+        elif cell:  # a click beside the cells, as to give the image the keys, keeps the focus
+            self.session.set_focus(cell)
+
+    def _choose_image(self, index: int) -> None:
+        if self.session is not None:
+            self._with_image(self.session.image_names[index], self.refresh)
+
+    def _choose_marker(self, index: int) -> None:
+        if self.session is not None:
+            self.session.set_marker(self.marker_box.itemText(index))
+
+    def _choose_queue(self, index: int) -> None:
+        session = self.session
+        if session is None:
+            return
+        try:
+            if index == 1 and not session.n_drawn():
+                text = (
+                    f"How many cells should chance pick, for you to call them for {session.marker}?"
+                )
+                n, agreed = QInputDialog.getInt(self, "Cells drawn by chance", text, 500, 20, 5000)
+                if not agreed:
+                    self.queue_box.setCurrentIndex(0)
+                    return
+                session.draw_by_chance(n)
+            session.set_by_chance(index == 1)
+            calls = self.view.layer("calls") if self.view else None
+            if calls is not None:  # its colours would tell what the tool thinks; H shows them
+                calls.visible = index == 0
+        except (IsletImagingError, OSError) as error:
+            self.queue_box.setCurrentIndex(0)
+            self.say(str(error))
+            return
+        self.act("next")
+
+    def _name_reviewer(self) -> None:
+        if self.session is not None and self.reviewer_edit.text() != self.session.reviewer:
+            self.session.set_reviewer(self.reviewer_edit.text())
+
+    def _blind(self, blinded: bool) -> None:
+        if self.session is not None and blinded != self.session.blinded:
+            self.session.set_blinded(blinded)
+
+    # ------------------------------------------------------------ showing
+
+    def say(self, text: str) -> None:
+        """Show a message to the reviewer."""
+        self.message.setText(text)
+
+    def _refresh_later(self, *_: object) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the state of the session."""
+        session = self.session
+        boxes = (self.image_box, self.marker_box, self.blinded_box, self.queue_box)
+        for widget in (*boxes, *self.buttons.values()):
+            widget.setEnabled(session is not None)
+        if session is None:
+            self.headline.setText("Open a run folder, or score an image first.")
+            return
+        names = [session.shown_name(n) for n in session.image_names]
+        if [self.image_box.itemText(i) for i in range(self.image_box.count())] != names:
+            self.image_box.clear()
+            self.image_box.addItems(names)
+        if session.open is not None:
+            self.image_box.setCurrentText(session.shown_name(session.open.name))
+        if self.marker_box.count() != len(session.protocol.markers):
+            self.marker_box.clear()
+            self.marker_box.addItems(list(session.protocol.markers))
+        self.marker_box.setCurrentText(session.marker)
+        if not self.reviewer_edit.hasFocus():
+            self.reviewer_edit.setText(session.reviewer)
+        self.blinded_box.setChecked(session.blinded)
+        self.queue_box.setCurrentIndex(int(session.by_chance))
+        self.headline.setText(words.headline(session))
+        self.agreement_label.setText(words.agreement(session))
+        self._show_cell()
+
+    def _show_cell(self, *_: object) -> None:
+        session = self.session
+        if session is None:
+            return
+        total = len(session.queue.cells)
+        self.progress.setMaximum(max(total, 1))
+        at = session.queue.position + 1
+        self.progress.setValue(at)
+        self.progress.setFormat(f"{at} of {total}" if total else "queue is empty")
+        self.cell_label.setText(words.cell(session))

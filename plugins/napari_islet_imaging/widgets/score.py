@@ -1,0 +1,422 @@
+"""Score: one image, from the layers in the viewer to called cells.
+
+The idea: the form becomes a protocol, the image (with its controls) becomes a sample sheet, and the
+library's folder runner makes a run folder of it in a process of its own, the same way as the shell;
+so the numbers are the same, and there is a journal for corrections from the first moment.
+It fails, before anything starts, when the pixel size is not known and was not given.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+)
+
+from islet_imaging.errors import IsletImagingError
+from napari_islet_imaging.viewer.jobs import Job
+from napari_islet_imaging.viewer.layers import file_channel, layers_of, show_scale_bar, tag_of
+from napari_islet_imaging.viewer.loading import load_session
+from napari_islet_imaging.viewer.panel import Panel
+from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
+from napari_islet_imaging.viewer.turns import in_turns
+from napari_islet_imaging.widgets.channels_form import ChannelsForm
+from napari_islet_imaging.widgets.docking import dock_review, switch_session
+
+if TYPE_CHECKING:
+    import napari
+
+    from islet_imaging.protocol import Protocol
+    from napari_islet_imaging.session.review import ReviewSession
+
+_MICRON = ("um", "µm", "micrometer", "micron", "micrometre")
+
+
+class ScoreWidget(Panel):
+    """Score the image in the viewer."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        viewer = self.viewer
+        self.job: Job | None = None
+        self.protocol: Protocol | None = None
+        self.controls: list[Path] = []
+        self.session: ReviewSession | None = None
+        self._groups: dict[str, list[Any]] = {}
+        self._build()
+        for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self.connections.add(signal, self.look_at_layers)
+        self.connections.later(self.stop_now)
+        self.look_at_layers()
+        show_scale_bar(viewer)
+
+    # ------------------------------------------------------------ building
+
+    def _build(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.image_box = chooser()
+        self.image_box.currentTextChanged.connect(self._image_chosen)
+        form.addRow("Image", self.image_box)
+        self.size_edit = QLineEdit()
+        self.size_edit.setPlaceholderText("not in the file: please give it")
+        form.addRow("Pixel size, µm", self.size_edit)
+        self.column.addLayout(form)
+        self.channels = ChannelsForm()
+        self.column.addWidget(self.channels)
+
+        more = QFormLayout()
+        more.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.protocol_button = QPushButton("from the form (choose a file…)")
+        self.protocol_button.clicked.connect(self._choose_protocol)
+        more.addRow("Protocol", self.protocol_button)
+        self.controls_button = QPushButton("none (choose files…)")
+        self.controls_button.setToolTip("Images of the same staining run without first antibody")
+        self.controls_button.clicked.connect(self._choose_controls)
+        more.addRow("Negative controls", self.controls_button)
+        self.out_edit = QLineEdit()
+        more.addRow("Results in", self.out_edit)
+        self.column.addLayout(more)
+
+        row = QHBoxLayout()
+        self.score_button = QPushButton("Score")
+        self.score_button.clicked.connect(self.score)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setEnabled(False)
+        self.cancel_button.clicked.connect(self.cancel)
+        row.addWidget(self.score_button)
+        row.addWidget(self.cancel_button)
+        self.column.addLayout(row)
+        self.progress = QProgressBar()
+        self.progress.setVisible(False)
+        self.column.addWidget(self.progress)
+        self.status = wrapped(name="status")
+        self.column.addWidget(self.status)
+        self.column.addWidget(Legend())
+        self.review_button = QPushButton("Review the cells")
+        self.review_button.setVisible(False)
+        self.review_button.clicked.connect(self.review)
+        self.column.addWidget(self.review_button)
+        self.column.addStretch()
+
+    # ------------------------------------------------------------ what is in the viewer
+
+    def look_at_layers(self, *_: object) -> None:
+        """Group the viewer's image layers into images."""
+        groups: dict[str, list[Any]] = {}
+        for layer in self.viewer.layers:
+            if type(layer).__name__ != "Image" or getattr(layer, "rgb", False):
+                continue
+            tag = tag_of(layer)
+            if np.ndim(layer.data) != 2 or "role" in tag:  # outlines are no stain
+                continue
+            shape = " x ".join(str(n) for n in layer.data.shape)
+            groups.setdefault(str(tag.get("image") or f"layers of {shape} px"), []).append(layer)
+        same = {k: [id(x) for x in v] for k, v in groups.items()} == {
+            k: [id(x) for x in v] for k, v in self._groups.items()
+        }
+        self._groups = groups
+        if same and groups:
+            return
+        held = self.image_box.currentText()
+        self.image_box.blockSignals(True)
+        self.image_box.clear()
+        self.image_box.addItems(list(groups))
+        if held in groups:
+            self.image_box.setCurrentText(held)
+        self.image_box.blockSignals(False)
+        # the form of an image that is still there stays as it was filled in; its channels may be
+        # coming one after another
+        if self.image_box.currentText() != held or not held:
+            self._image_chosen(self.image_box.currentText())
+        else:
+            self.channels.set_channels(self._channel_names(held))
+
+    def _image_chosen(self, name: str) -> None:
+        chosen = self._groups.get(name, [])
+        self.channels.set_channels(self._channel_names(name))
+        size = pixel_size_of(chosen[0]) if chosen else None
+        self.size_edit.setText("" if size is None else f"{size:g}")
+        self.out_edit.setText(str(self._default_out(name, chosen)) if chosen else "")
+        self.score_button.setEnabled(bool(chosen) and not self._running())
+        if not chosen:
+            stacks = [x for x in self.viewer.layers if x.ndim > 2]
+            self.status.setText(
+                f"'{stacks[0].name}' holds channels or planes in one layer. Open its file again "
+                "with the reader Islet imaging, or right-click the layer: Split Stack."
+                if stacks
+                else "Open a stained image first (File > Open, or a sample)."
+            )
+
+    def _channel_names(self, image: str) -> list[str]:
+        return list(dict.fromkeys(file_channel(x) for x in self._groups.get(image, [])))
+
+    def _default_out(self, name: str, chosen: list[Any]) -> Path:
+        tag = tag_of(chosen[0])
+        session: ReviewSession | None = tag.get("session")
+        if session is not None and session is self.session:
+            return session.run.path  # what was scored here is scored again there
+        paths = tag.get("paths") or []
+        stem = Path(name).name.split(".")[0].replace(" ", "_")
+        folder = Path(paths[0]).parent if paths else Path.home() / "islet-imaging"
+        if session is not None:  # beside that run, not in it
+            folder = session.run.path.parent
+        return folder / f"{stem}-scored"
+
+    # ------------------------------------------------------------ choosing
+
+    def _choose_protocol(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "A protocol", "", "*.yaml *.yml")
+        if path:
+            self.use_protocol(Path(path))
+
+    def use_protocol(self, path: Path) -> None:
+        """Score with a protocol from a file; its channels fill the form."""
+        from islet_imaging.protocol import Protocol
+
+        try:
+            protocol = Protocol.load(path)
+        except IsletImagingError as error:
+            self.status.setText(str(error))
+            return
+        self.protocol = protocol
+        self.protocol_button.setText(path.name)
+        missing = self.channels.set_protocol(protocol)
+        if protocol.reading.pixel_size_um is not None:
+            self.size_edit.setText(f"{protocol.reading.pixel_size_um:g}")
+        self.status.setText(
+            f"The image lacks {', '.join(missing)}, which the protocol wants." if missing else ""
+        )
+
+    def _choose_controls(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(self, "Negative controls")
+        self.use_controls([Path(p) for p in paths])
+
+    def use_controls(self, paths: list[Path]) -> None:
+        """Take these files as negative controls of the same staining run."""
+        self.controls = paths
+        names = ", ".join(p.name for p in paths)
+        short = names if len(names) <= 24 else f"{len(paths)} files" if len(paths) > 1 else "1 file"
+        self.controls_button.setText(short or "none (choose files…)")
+        self.controls_button.setToolTip(names)
+
+    def current_protocol(self) -> Protocol:
+        """The protocol that the form says.
+
+        Raises
+        ------
+        IsletImagingError
+            If the form does not make one, with what is missing.
+        """
+        import dataclasses
+
+        from islet_imaging.protocol import Protocol, Reading
+
+        text = self.size_edit.text().strip().replace(",", ".")
+        try:
+            size = float(text)
+        except ValueError:
+            raise IsletImagingError(
+                "No pixel size. Type it in um (the microscope's software shows it); it is not "
+                "guessed, because every length depends on it."
+            ) from None
+        channels = self.channels.channels()
+        if sum(c.role == "dna" for c in channels) != 1:
+            raise IsletImagingError(
+                "Say which one channel is the stain of DNA: choose 'dna' for it in the column 'is'."
+            )
+        if self.protocol is None:
+            return Protocol(channels=channels, reading=Reading(pixel_size_um=size))
+        reading = dataclasses.replace(self.protocol.reading, pixel_size_um=size)
+        return self.protocol.replace(channels=channels, reading=reading)
+
+    # ------------------------------------------------------------ scoring
+
+    def _running(self) -> bool:
+        return self.job is not None and self.job.running
+
+    def score(self, *_: object) -> None:
+        """Start to score; returns at once."""
+        chosen = self._groups.get(self.image_box.currentText(), [])
+        if self._running() or not chosen:
+            return
+        try:
+            protocol = self.current_protocol()
+            out = Path(self.out_edit.text()).expanduser()
+            job = prepare(self.image_box.currentText(), chosen, self.controls, out, protocol)
+        except (IsletImagingError, OSError) as error:
+            self.status.setText(str(error))
+            return
+        self.job = Job("score_folder", job, self)
+        self.job.progress.connect(self._progress)
+        self.job.succeeded.connect(self._done)
+        self.job.failed.connect(self.status.setText)
+        self.job.cancelled.connect(lambda: self.status.setText("Stopped. Nothing was scored."))
+        self.job.ended.connect(self._ended)
+        self.progress.setVisible(True)
+        self.progress.setRange(0, 0)  # busy until the first image is done
+        self.score_button.setEnabled(False)
+        self.cancel_button.setEnabled(True)
+        self.review_button.setVisible(False)
+        self.status.setText("Scoring… the window stays yours.")
+
+    def cancel(self, *_: object) -> None:
+        """Stop scoring."""
+        if self.job is not None:
+            self.status.setText("Stopping…")
+            self.job.cancel()
+
+    def stop_now(self) -> None:
+        """End the work at once, as when the widget closes."""
+        if self.job is not None:
+            self.job.stop_now()
+
+    def _progress(self, done: int, total: int, what: str) -> None:
+        self.progress.setRange(0, total if total > 1 else 0)
+        self.progress.setValue(done)
+        self.status.setText(f"{done} of {total}: {what}")
+
+    def _ended(self) -> None:
+        self.progress.setVisible(False)
+        self.score_button.setEnabled(True)
+        self.cancel_button.setEnabled(False)
+
+    def _done(self, result: dict[str, Any]) -> None:
+        self.status.setText("Scored; opening…")
+        scored = self._groups.get(self.image_box.currentText(), [])
+        before = layers_of(self.viewer, self.session)
+        load_session(
+            self.viewer,
+            result["run"],
+            lambda session: self._show(session, scored, before),
+            self.status.setText,
+            instead=[*scored, *before],
+        )
+
+    def _show(self, session: ReviewSession, scored: list[Any], before: list[Any]) -> None:
+        for layer in scored:
+            # it may hold more than was scored, and something else made it
+            if not tag_of(layer):
+                layer.visible = False
+        if self.session is not None:
+            switch_session(self.viewer, self.session, session)
+        self.session = session
+        self.out_edit.setText(str(session.run.path))
+        self.connections.add(session.settings_changed, self.look_at_layers)  # blinded names
+        left = [layer for layer in before if tag_of(layer).get("session") is not session]
+        in_turns(
+            [
+                *(lambda layer=layer: self._remove(layer) for layer in left),
+                lambda: self._say_result(session),
+            ]
+        )
+
+    def _remove(self, layer: Any) -> None:
+        if layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
+    def _say_result(self, session: ReviewSession) -> None:
+        from napari_islet_imaging.viewer import words
+
+        text = "<br>".join([words.headline(session), *words.other_markers(session)])
+        images = session.images
+        for row in images[images["status"] != "scored"].itertuples():
+            text += f"<br>⚑ {row.image}: {row.message}"
+        self.status.setText(text + f"<br>Report and tables: {session.run.path}")
+        self.review_button.setVisible(True)
+
+    def review(self, *_: object) -> None:
+        """Open the review widget on what was scored."""
+        if self.session is not None:
+            dock_review(self.viewer, self.session)
+
+
+def pixel_size_of(layer: Any) -> float | None:
+    """A layer's pixel size in um, None where it states none."""
+    tag = tag_of(layer)
+    if "pixel_size_um" in tag:
+        size = tag["pixel_size_um"]
+        return None if size is None else float(size)
+    unit = str(layer.units[-1])
+    return float(layer.scale[-1]) if unit in _MICRON else None
+
+
+def prepare(
+    name: str, chosen: list[Any], controls: list[Path], out: Path, protocol: Protocol
+) -> dict[str, Any]:
+    """Lay out what the folder runner needs: files, a sample sheet, a protocol.
+
+    Parameters
+    ----------
+    name : str
+        The image's name.
+    chosen : list of napari layers
+        Its channels.
+    controls : list of Path
+        Negative controls.
+    out : Path
+        The run folder.
+    protocol : Protocol
+        From the form.
+
+    Returns
+    -------
+    dict
+        Parameters of the job.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [Path(p) for p in tag_of(chosen[0]).get("paths") or []]
+    if len(paths) != 1 or not paths[0].is_file():
+        paths = [_write_image(name, chosen, out / "input", protocol)]
+    files = [*paths, *controls]
+    folder = Path(os.path.commonpath([str(p.resolve().parent) for p in files]))
+    sheet = out / "samples.csv"
+    with sheet.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "condition", "batch", "role"])
+        for k, path in enumerate(files):
+            relative = path.resolve().relative_to(folder).as_posix()
+            role = "sample" if k == 0 else "negative_control"
+            # one image is one staining run; the tables say that nothing follows for others
+            writer.writerow([relative, "this image", "this image", role])
+    return {
+        "folder": str(folder),
+        "out": str(out),
+        "samples": str(sheet),
+        "protocol": protocol.to_dict(),
+        "workers": 1,
+    }
+
+
+def _write_image(name: str, chosen: list[Any], folder: Path, protocol: Protocol) -> Path:
+    """Write layers that have no file as an OME-TIFF with their names and pixel size."""
+    import tifffile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = Path(name).name.split(".")[0].replace(" ", "_")
+    path = folder / f"{stem}.ome.tif"
+    size = protocol.reading.pixel_size_um
+    names = [file_channel(x) for x in chosen]
+    tifffile.imwrite(
+        path,
+        np.stack([np.asarray(x.data) for x in chosen]),
+        ome=True,
+        photometric="minisblack",
+        metadata={
+            "axes": "CYX",
+            "Channel": {"Name": names},
+            "PhysicalSizeX": size,
+            "PhysicalSizeY": size,
+        },
+    )
+    return path

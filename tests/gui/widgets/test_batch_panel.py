@@ -1,0 +1,117 @@
+"""The panel that scores a folder, and images of a run that still goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
+pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
+from qtpy.QtCore import Qt
+
+from tests.gui.driving import settle
+
+pytestmark = [
+    pytest.mark.gui,
+    # napari, vispy and Qt deprecate among themselves
+    pytest.mark.filterwarnings("default"),
+]
+
+
+@pytest.fixture
+def half_a_run(run, tmp_path):
+    """A folder of two images of which one is measured."""
+    from islet_imaging.errors import Cancelled
+    from islet_imaging.scoring.folder import score_folder
+
+    folder, out, told = run.source, tmp_path / "half", []
+    with pytest.raises(Cancelled):
+        score_folder(
+            folder,
+            out,
+            workers=1,
+            progress=lambda done, total, what: told.append(what),
+            cancelled=lambda: any(told),
+        )
+    return folder, out, [t for t in told if t]
+
+
+def test_provisional_calls_are_the_run_s_own_when_all_is_measured(half_a_run):
+    from napari_islet_imaging.viewer import words
+    from napari_islet_imaging.viewer.provisional import provisional_calls
+
+    from islet_imaging.errors import IsletImagingError
+    from islet_imaging.scoring.folder import score_folder
+
+    folder, out, (first,) = half_a_run
+    found = provisional_calls(folder, out, first, [first])
+    assert (found.n_images, found.n_all) == (1, 2)
+    text = words.provisional(found)
+    assert "Provisional" in text
+    assert "1 of 2 images" in text
+    assert "will change" in text
+    other = next(p.name for p in folder.iterdir() if p.name != first)
+    with pytest.raises(IsletImagingError, match="could not be measured"):
+        provisional_calls(folder, out, other, [first])
+    run = score_folder(folder, out, workers=1)
+    found = provisional_calls(folder, out, first, [first, other])
+    final = run.cells[run.cells["image"] == first]
+    assert found.table["INS_call"].tolist() == final["INS_call"].tolist()
+    np.testing.assert_allclose(found.table["INS_probability"], final["INS_probability"])
+
+
+def test_a_folder_can_be_typed(viewer, qtbot, tmp_path):
+    from napari_islet_imaging.widgets.batch import BatchWidget
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    widget = BatchWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="batch")
+    qtbot.keyClicks(widget.folder_edit, str(folder))
+    assert widget.out_edit.text() == str(tmp_path / "images-scored")
+    widget.out_edit.clear()
+    qtbot.keyClicks(widget.out_edit, "mine")
+    widget.folder_edit.setText(str(tmp_path))
+    assert widget.out_edit.text() == "mine"
+
+
+@pytest.mark.slow
+def test_an_image_is_looked_at_while_its_folder_still_runs(viewer, half_a_run, qtbot):
+    from napari_islet_imaging.widgets.batch import BatchWidget
+
+    folder, out, _ = half_a_run
+    widget = BatchWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="batch")
+    widget.folder_edit.setText(str(folder))
+    widget.out_edit.setText(str(out))
+    for left in out.glob(".work/*.json"):
+        left.unlink()  # both are measured anew, so that both are told
+    widget.workers_box.setValue(1)
+    widget.score()
+    qtbot.waitUntil(lambda: widget.list.count() == 1, timeout=300000)
+    widget.look(widget.list.item(0).text())
+    qtbot.waitUntil(lambda: "rovisional" in widget.looked.text(), timeout=300000)
+    qtbot.waitUntil(lambda: "the run is complete" in widget.looked.text(), timeout=300000)
+    assert "INS+" in widget.looked.text()
+    assert "provisional calls" not in [layer.name for layer in viewer.layers]
+    assert {"DAPI", "INS", "GCG", "calls"} <= {layer.name for layer in viewer.layers}
+    qtbot.mouseClick(widget.review_button, Qt.MouseButton.LeftButton)
+    settle(1)
+    qtbot.mouseClick(widget.review_button, Qt.MouseButton.LeftButton)
+    settle(0.5)
+    assert list(viewer.window.dock_widgets) == ["batch", "Review cells (Islet imaging)"]
+    # scored again, the open panel and the layers are those of the new run
+    review = viewer.window.dock_widgets["Review cells (Islet imaging)"]
+    names = [layer.name for layer in viewer.layers]
+    before = widget.session
+    widget.score()
+    qtbot.waitUntil(lambda: widget.session not in (None, before), timeout=300000)
+    settle(2)
+    assert review.session is widget.session
+    assert [layer.name for layer in viewer.layers] == names
+    assert review.view.layer("calls") is not None
+    # a blinded reviewer finds no name in the list either
+    review.blinded_box.setChecked(True)
+    shown = [widget.list.item(k).text() for k in range(widget.list.count())]
+    assert set(shown) == {"image 1", "image 2"}
+    assert widget.looked.text() == ""

@@ -1,0 +1,267 @@
+"""The review panel in a real window, by mouse and keys."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
+pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
+from qtpy.QtCore import QPoint, Qt
+
+from islet_imaging.review.journal import Journal
+from tests.gui.driving import arrive, canvas_of, settle
+
+pytestmark = [
+    pytest.mark.gui,
+    # napari, vispy and Qt deprecate among themselves
+    pytest.mark.filterwarnings("default"),
+]
+
+
+def test_a_review_by_keys_on_the_canvas(review, viewer, run, qtbot):
+    canvas = canvas_of(viewer)
+    canvas.setFocus()
+    session = review.session
+    seen = []
+    for key in (Qt.Key.Key_J, Qt.Key.Key_K, Qt.Key.Key_U, Qt.Key.Key_Q, Qt.Key.Key_N):
+        seen.append(session.focus)
+        qtbot.keyClick(canvas, key)
+        arrive(review)  # the queue goes on to the other image
+        assert session.focus != seen[-1]
+    qtbot.keyClick(canvas, Qt.Key.Key_W)
+    arrive(review)
+    assert session.focus == seen[3]  # the excluded one came back
+    kept = Journal(run.corrections).edits()
+    assert [(e.action, e.after) for e in kept] == [
+        ("call", "positive"),
+        ("call", "negative"),
+        ("call", "unsure"),
+        ("exclude", True),
+        ("undo", None),
+    ]
+    assert [e.cell for e in kept[:4]] == seen[:4]
+    # the ring is on the cell, and the camera on the ring
+    row = session.row(session.focus)
+    ring = next(x for x in viewer.layers if x.name == "cell in focus")
+    np.testing.assert_allclose(ring.data[0], [row["y_px"], row["x_px"]])
+    np.testing.assert_allclose(viewer.camera.center[-2:], [row["y_um"], row["x_um"]], atol=0.2)
+
+
+def test_ctrl_z_takes_back_the_call_and_not_what_is_drawn(review, viewer, run, qtbot):
+    session, canvas = review.session, canvas_of(viewer)
+    canvas.setFocus()
+    cell, drawn = session.focus, session.open.outlines.copy()
+    qtbot.keyClick(canvas, Qt.Key.Key_J)
+    assert (session.open.outlines != drawn).any()
+    qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert [e.action for e in Journal(run.corrections).edits()] == ["call", "undo"]
+    assert session.focus == cell
+    np.testing.assert_array_equal(session.open.outlines, drawn)
+
+
+def test_another_image_takes_the_place_of_the_first(review, viewer, qtbot):
+    session = review.session
+    layers = {layer.name: layer for layer in viewer.layers}
+    layers["GCG"].visible = False
+    layers["INS"].contrast_limits = (5, 77)
+    review.tools.paint_button.setChecked(True)
+    layers["nuclei"].paint((3, 3), 7)  # and no time for the brush to settle
+    first, other = session.image_names[:2]
+    review.image_box.setCurrentIndex(1)
+    review.image_box.activated.emit(1)
+    review.act("positive")  # while it opens, keys belong to no cell
+    arrive(review)
+    assert session.open.name == other
+    assert [e.action for e in session.edits] == ["shape"]
+    assert session.edits[0].image == first
+    assert {layer.name: layer for layer in viewer.layers} == layers
+    assert not layers["GCG"].visible
+    assert tuple(layers["INS"].contrast_limits) == (5, 77)
+    np.testing.assert_array_equal(layers["INS"].data, session.open.image.channel("INS"))
+    assert layers["nuclei"].data is session.open.labels
+    assert layers["calls"].data is session.open.outlines
+    layers["nuclei"].undo()  # the stroke was on the other image
+    np.testing.assert_array_equal(session.open.labels, session.open.committed)
+
+
+def test_a_run_is_opened_while_the_window_listens(viewer, run, qtbot):
+    from napari_islet_imaging.widgets.review import ReviewWidget
+    from qtpy.QtCore import QTimer
+
+    widget = ReviewWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="review")
+    settle(0.2)
+    turns = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: turns.append(len(viewer.layers)))
+    timer.start(1)
+    widget.open_run(run.path)
+    assert "Opening" in widget.message.text()
+    assert not viewer.layers
+    qtbot.waitUntil(lambda: widget.session is not None and widget.session.focus > 0, timeout=60000)
+    timer.stop()
+    # the event loop had a turn after each layer
+    assert set(turns) >= set(range(6))
+    widget.open_run(run.path / "nothing here")
+    qtbot.waitUntil(lambda: "nothing here" in widget.message.text(), timeout=60000)
+
+
+def test_the_same_keys_work_on_the_widget(review, run, qtbot):
+    review.buttons["positive"].window().activateWindow()
+    review.setFocus()
+    qtbot.mouseClick(review.buttons["positive"], Qt.MouseButton.LeftButton)
+    settle()
+    assert [e.after for e in Journal(run.corrections).edits()] == ["positive"]
+    qtbot.mouseClick(review.buttons["undo"], Qt.MouseButton.LeftButton)
+    assert "Took back the call positive" in review.message.text()
+
+
+def test_the_drawn_outlines_follow_the_calls(review, viewer):
+    session = review.session
+    focus = session.focus
+    review.act("positive")
+    calls = next(x for x in viewer.layers if x.name == "calls")
+    np.testing.assert_array_equal(calls.data, session.open.outlines)
+    mine = session.open.labels == focus
+    assert set(np.unique(calls.data[mine])) == {0, 2}
+    review.act("undo")
+    np.testing.assert_array_equal(calls.data, session.open.outlines)
+    assert 3 in np.unique(calls.data[mine])
+
+
+def test_clicking_a_cell_puts_it_in_focus(review, viewer, qtbot):
+    from napari_islet_imaging.session.colours import SELECTED
+
+    session = review.session
+    review.view.centre_on_focus()
+    first = session.focus
+    session.set_focus(0)
+    settle(0.1)
+    canvas = canvas_of(viewer)
+    middle = QPoint(canvas.width() // 2, canvas.height() // 2)
+    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=middle)
+    settle()
+    assert session.focus == first
+    # beside the image there is no cell: the one in focus stays
+    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(3, 3))
+    settle()
+    assert session.focus
+    # with Shift it is chosen, to be merged or deleted with others; a second time lets it go
+    for chosen in ([first], []):
+        qtbot.mouseClick(
+            canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, middle
+        )
+        settle()
+        assert review.tools.chosen == chosen
+        drawn = session.open.outlines[session.open.labels == first]
+        assert (SELECTED in drawn) == bool(chosen)
+
+
+def test_a_disk_that_is_full_is_said_and_nothing_changes(review, monkeypatch):
+    from islet_imaging.review.journal import JournalError
+
+    def full(self, edit):
+        raise JournalError("no space left")
+
+    focus, table = review.session.focus, review.session.table.copy()
+    monkeypatch.setattr(Journal, "append", full)
+    review.act("positive")
+    assert "no space left" in review.message.text()
+    assert review.session.focus == focus
+    assert review.session.table.equals(table)
+
+
+def test_blinding_hides_every_name(review, viewer, run):
+    review.blinded_box.setChecked(True)
+    settle(0.1)
+    names = [i["image"] for i in run.provenance["images"]]
+    shown = [review.image_box.itemText(k) for k in range(review.image_box.count())]
+    shown += [review.headline.text(), review.cell_label.text(), review.agreement_label.text()]
+    for layer in viewer.layers:
+        shown += [layer.name, str(layer.metadata["islet_imaging"].get("image"))]
+    assert not any(name in text for name in names for text in shown)
+    assert not any(word in text for word in ("control", "treated") for text in shown)
+
+
+def test_cells_drawn_by_chance_are_called_without_seeing_the_call(
+    review, viewer, run, qtbot, monkeypatch
+):
+    from islet_imaging.run.validation_sheet import FILE, read_sheet
+
+    widget = review
+    monkeypatch.setattr(
+        "napari_islet_imaging.widgets.review.QInputDialog.getInt", lambda *_: (30, True)
+    )
+    widget.queue_box.setCurrentIndex(1)
+    widget.queue_box.activated.emit(1)
+    arrive(widget)
+    assert widget.message.text() == ""
+    session = widget.session
+    sheet = read_sheet(run.path / FILE)
+    own = sheet[sheet["marker"] == session.marker]
+    assert len(own) == 30 == session.n_drawn()
+    assert {(c.image, c.cell) for c in session.queue.cells} == set(
+        own[["image", "cell"]].itertuples(index=False, name=None)
+    )
+    assert not widget.view.layer("calls").visible
+    first = session.focus
+    assert "not shown" in widget.cell_label.text()
+    assert "p =" not in widget.cell_label.text()
+    qtbot.keyClick(canvas_of(viewer), Qt.Key.Key_K)
+    arrive(widget)
+    assert session.focus != first
+    assert (session.edits[-1].cell, session.edits[-1].after) == (first, "negative")
+    widget.queue_box.setCurrentIndex(0)
+    widget.queue_box.activated.emit(0)
+    arrive(widget)
+    assert widget.view.layer("calls").visible
+    assert all(c.why != "drawn by chance" for c in session.queue.cells)
+
+
+def test_two_reviewers_are_compared(review):
+    review.act("positive")
+    review.session.set_reviewer("bo")
+    review.session.set_focus(review.session.edits[0].cell)
+    review.act("negative")
+    review.hand_over.compare()
+    assert "ana and bo: agree on 0 of 1" in review.message.text()
+
+
+def test_one_review_panel_has_the_keys(review, viewer, run, qtbot):
+    from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.widgets.docking import dock_review
+    from napari_islet_imaging.widgets.review import ReviewWidget
+
+    session = ReviewSession(run, reviewer="ben")
+    dock_review(viewer, session)
+    qtbot.waitUntil(lambda: session.focus > 0, timeout=60000)  # it has begun
+    panels = [w for w in viewer.window.dock_widgets.values() if isinstance(w, ReviewWidget)]
+    assert [w.session.reviewer for w in panels] == ["ben"]
+    qtbot.keyClick(canvas_of(viewer), Qt.Key.Key_J)
+    arrive(panels[0])
+    assert [e.who for e in Journal(run.corrections).edits()] == ["ben"]
+    review.connections.clear()  # the first panel goes for good: the keys stay
+    qtbot.keyClick(canvas_of(viewer), Qt.Key.Key_K)
+    arrive(panels[0])
+    assert [e.who for e in Journal(run.corrections).edits()] == ["ben", "ben"]
+
+
+def test_no_key_calls_a_cell_of_a_hidden_image(review, run):
+    stains = [x for x in review.viewer.layers if "channel" in x.metadata["islet_imaging"]]
+    for layer in stains:
+        layer.visible = False
+    review.act("positive")
+    assert "hidden" in review.message.text()
+    assert not Journal(run.corrections).edits()
+    stains[0].visible = True
+    review.act("positive")
+    assert len(Journal(run.corrections).edits()) == 1
+
+
+def test_outlines_lie_over_stains_that_came_later(review, viewer):
+    for name in ("calls", "islets"):
+        viewer.layers.move(viewer.layers.index(name), 0)
+    review.session.open_image(review.session.image_names[1])
+    names = [layer.name for layer in viewer.layers]
+    assert names.index("calls") > names.index("islets") > max(map(names.index, ("DAPI", "INS")))
