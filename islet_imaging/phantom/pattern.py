@@ -237,15 +237,11 @@ def _granules(
     np.add.at(field, at_sorted[place], bright.astype(np.float32))
     sigma = max(0.4 * p.granule_size_um / grid.pixel_um, 0.3)
     blurred = gaussian_filter(field.reshape(shape), (0, sigma, sigma), mode="wrap", truncate=3.0)
-    light: NDArray[np.float32] = blurred.ravel()[at]
-    return light
+    return np.asarray(blurred.ravel()[at], np.float32)
 
 
-def _even(
-    weight: NDArray[np.float32], owner: NDArray[np.int32], n: int
-) -> NDArray[np.float32]:
+def _even(weight: NDArray[np.float32], owner: NDArray[np.int32], n: int) -> NDArray[np.float32]:
     """Weights with mean 1 over each cell."""
     total = np.bincount(owner, weight, n)
     mean = total / np.maximum(np.bincount(owner, minlength=n), 1)
-    result: NDArray[np.float32] = weight / np.maximum(mean, 1e-9)[owner].astype(np.float32)
-    return result
+    return np.asarray(weight / np.maximum(mean, 1e-9)[owner], np.float32)

@@ -84,9 +84,7 @@ def phantom(
     p = base.with_changes(**changes)
     # one stream per step: a change in one leaves the draws of the others alone
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(8)]
-    scene_rng, type_rng, lens_rng, paint_rng, texture_rng, dirt_rng, camera_rng, place_rng = (
-        streams
-    )
+    scene_rng, type_rng, lens_rng, paint_rng, texture_rng, dirt_rng, camera_rng, place_rng = streams
 
     lenses = {c: make_lens(lens_rng, p, k) for k, c in enumerate(p.channels)}
     first = lenses[p.channels[0]]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from islet_imaging.image import IsletImage
+    from islet_imaging.network.scale import FoundScale
 
 LabelKind = Literal["nuclei", "islets"]
 
@@ -319,6 +320,19 @@ class Run:
             (self.path / "provenance.json").read_text(encoding="utf-8")
         )
         return loaded
+
+    def scale(self, image: str) -> FoundScale:
+        """Scale that nuclei of an image were searched with; the usual one for runs before 0.2."""
+        from islet_imaging.network.scale import FoundScale, Scale
+
+        facts = {row["image"]: row for row in self.provenance["images"]}
+        record = facts.get(image, {}).get("record", {})
+        if "scale" in record:
+            return FoundScale.from_dict(record["scale"])
+        known = Scale(record.get("pixel_size_um"), self.protocol.nuclei.diameter_um)
+        diameter = known.diameter_px or Scale(0.5).diameter_px
+        assert diameter is not None
+        return FoundScale(diameter, None, 0, "usual", known.pixel_size_um)
 
     @property
     def corrections(self) -> Path:

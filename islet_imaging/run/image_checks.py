@@ -68,6 +68,7 @@ def check_rows(
                 "role": r.role,
                 "metadata": r.record["metadata"],
                 "numbers": r.record["numbers"],
+                "scale": r.record.get("scale"),
                 "nuclei": _nuclei(run, r.image),
             }
             for r in scored

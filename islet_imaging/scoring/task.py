@@ -23,7 +23,7 @@ from islet_imaging.run.folder import label_path, work_table, write_labels, write
 log = logging.getLogger(__name__)
 
 #: raised when the work of one image would come out differently than before
-WORK_VERSION = 1
+WORK_VERSION = 2
 
 
 @dataclass(frozen=True)

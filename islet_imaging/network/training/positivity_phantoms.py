@@ -2,9 +2,9 @@
 
 The idea: a run is what a laboratory stains in one day: three sections of different composition and
 two negative controls, under one lens, exposure and camera.  Everything is drawn over the widest
-ranges (``phantom.random_parameters``), so that a network that has seen them all need not guess; a share
-of the runs shows a product that lies in granules, on one side, in patches or near the nucleus
-(``phantom.random_pattern``).
+ranges (``phantom.random_parameters``), so that a network that has seen them all need not guess.
+A share of the runs shows a product that lies in granules, on one side, in patches or near the
+nucleus (``phantom.random_pattern``).
 The truth of a cell is whether it expresses the marker, and the light that is its own, in the units
 of the file.
 
