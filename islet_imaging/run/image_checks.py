@@ -73,6 +73,7 @@ def check_rows(
                 "role": r.role,
                 "metadata": record["metadata"],
                 "numbers": record["numbers"],
+                "scale": record.get("scale"),
                 "nuclei": _nuclei(run, r),
             }
             for r, record in scored
