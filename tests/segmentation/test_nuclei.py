@@ -15,6 +15,7 @@ from islet_imaging._types import Work
 from islet_imaging.errors import Cancelled, PixelSizeError
 from islet_imaging.network.scale import Scale, estimate_nucleus_diameter_px
 from islet_imaging.segmentation.nuclei import (
+    Method,
     NucleiMethod,
     segment_nuclei,
     segment_nuclei_tiled,
@@ -172,7 +173,7 @@ def test_a_stated_diameter_is_kept() -> None:
 
 def test_areas_allowed_follow_the_nuclei() -> None:
     """With either method, with and without a pixel size, specks are left out."""
-    image, n = picture(8, (300, 300), 14.0)
+    image, _ = picture(8, (300, 300), 14.0)
     image = image.copy()
     image[5:8, 5:8] = image.max()
     for method in ("network", "classical"):
