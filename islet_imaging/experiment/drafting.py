@@ -21,7 +21,7 @@ from islet_imaging.experiment.sheet_draft import sheet_text
 from islet_imaging.protocol import FORMAT, Protocol
 from islet_imaging.reading.listing import Listing, list_files, list_images
 from islet_imaging.reading.multifile import join, part_of
-from islet_imaging.reading.names import known_stain
+from islet_imaging.reading.names import known_stain, marks_condensed
 from islet_imaging.reading.naming import find_pattern
 from islet_imaging.reading.read import open_source
 from islet_imaging.reading.source import Source
@@ -281,14 +281,9 @@ def _channels(source: Source, questions: list[str]) -> list[str]:
     return out
 
 
-#: markers of dividing or dying cells, whose condensed nuclei must be counted
-_CONDENSED = {"Ki67", "H3", "EdU", "CASP3", "TUNEL"}
-
-
 def _nuclei(labels: tuple[str, ...]) -> list[str]:
     """YAML lines of the nuclei section: whether condensed nuclei count."""
-    stains = {known[0] for label in labels if (known := known_stain(label))}
-    condensed = bool(stains & _CONDENSED)
+    condensed = marks_condensed(labels)
     return [
         "nuclei:",
         "  # small bright nuclei (dying cells) count in no fraction and are counted beside;",

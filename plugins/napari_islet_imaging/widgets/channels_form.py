@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from islet_imaging.protocol import Protocol
 
 ROLES = ("dna", "marker", "autofluorescence", "ignore")
-WHERE = ("cytoplasm", "nucleus")
+WHERE = ("cytoplasm", "nucleus", "membrane")
 _FILE, _ROLE, _NAME, _WHERE = range(4)
 
 
@@ -37,6 +37,7 @@ class ChannelsForm(QTableWidget):
         for column in (_ROLE, _WHERE):
             self.setColumnWidth(column, 112)
         self.setMinimumHeight(130)
+        self.itemChanged.connect(self._propose)
 
     def set_channels(self, names: list[str]) -> None:
         """A row per channel, filled in from what is known of stains; rows of its name stay."""
@@ -80,6 +81,15 @@ class ChannelsForm(QTableWidget):
             for name, role, called, where in self._rows()
             if role != "ignore"
         )
+
+    def _propose(self, item: QTableWidgetItem) -> None:
+        """A name that is a known stain says where it lies."""
+        from islet_imaging.reading.names import known_stain
+
+        where = self.cellWidget(item.row(), _WHERE)
+        known = known_stain(item.text()) if item.column() == _NAME else None
+        if where is not None and known is not None and known[1] == "marker":
+            where.setCurrentText(known[2])
 
     def _fill(self, rows: list[tuple[str, str, str, str]]) -> None:
         self.setRowCount(len(rows))
