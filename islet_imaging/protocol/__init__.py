@@ -3,6 +3,7 @@
 from islet_imaging.protocol.model import (
     FORMAT,
     ROLES,
+    USUAL_NUCLEUS_UM,
     Acquisition,
     CallMethod,
     Cells,
@@ -25,6 +26,7 @@ from islet_imaging.protocol.model import (
 __all__ = [
     "FORMAT",
     "ROLES",
+    "USUAL_NUCLEUS_UM",
     "Acquisition",
     "CallMethod",
     "Cells",

@@ -25,6 +25,11 @@ FORMAT = "islet-imaging/2"
 #: formats that are read; what an older one lacks takes its default
 READ_FORMATS = ("islet-imaging/1", FORMAT)
 
+#: lengths that are not stated are for nuclei of this diameter, um, and follow those that are found
+USUAL_NUCLEUS_UM = 7.5
+#: width of the ring, and largest gap in an islet, in nucleus diameters
+RING, ISLET_GAP = 0.4, 1.6
+
 Role = Literal["dna", "marker", "autofluorescence", "ignore"]
 Compartment = Literal["cytoplasm", "nucleus"]
 #: methods that need intensities only
@@ -102,9 +107,13 @@ class Reading:
     projection: Literal["none", "max", "mean", "plane"] = "none"
     #: the plane, counted from 0, for ``projection: plane``
     plane: int | None = None
-    #: regular expression on the file name with groups ``image`` and ``channel``, for one file
-    #: per channel
+    #: regular expression for one file per channel or plane, on the file's name, or on its path
+    #: in the folder where it holds a slash; groups ``channel``, ``plane`` and, for what identifies
+    #: the image, ``image``, ``well``, ``field``, ``time``, ``rest``
     file_pattern: str | None = None
+    #: patterns with ``*`` and ``?`` on path, file or folder name: what to score, what to leave out
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         size = self.pixel_size_um
@@ -156,31 +165,47 @@ class Nuclei:
     method: Literal["network", "classical"] = "network"
     #: name or folder of the network
     model: str = "islet-nuclei"
-    #: expected diameter, um; None lets the method estimate it
+    #: diameter, um; None takes 7.5 unless the image shows that its nuclei are others
     diameter_um: float | None = None
-    min_area_um2: float = 8.0
-    max_area_um2: float = 400.0
+    #: nuclei outside are left out, um2; None: 8 and 400 for nuclei of 7.5 um, in proportion else
+    min_area_um2: float | None = None
+    max_area_um2: float | None = None
     exclude_border: bool = True
     exclude_pyknotic: bool = True
 
     def __post_init__(self) -> None:
         d = self.diameter_um
         _check(d is None or 2 <= d <= 60, f"nuclei.diameter_um is {d}: 2 to 60")
-        _check(
-            0 <= self.min_area_um2 < self.max_area_um2,
-            "nuclei: min_area_um2 must be below max_area_um2",
-        )
+        low, high = self.areas_um2(USUAL_NUCLEUS_UM if d is None else d)
+        _check(0 <= low < high, "nuclei: min_area_um2 must be below max_area_um2")
+
+    def areas_um2(self, nucleus_um: float) -> tuple[float, float]:
+        """Smallest and largest nucleus, um2, where nuclei are ``nucleus_um`` across."""
+        share = (nucleus_um / USUAL_NUCLEUS_UM) ** 2
+        low = 8.0 * share if self.min_area_um2 is None else self.min_area_um2
+        return low, 400.0 * share if self.max_area_um2 is None else self.max_area_um2
 
 
 @dataclass(frozen=True)
 class Cells:
     """The ring of cytoplasm around a nucleus."""
 
-    ring_um: float = 3.0
+    #: None: 3 um for nuclei of 7.5 um, in proportion else
+    ring_um: float | None = None
     gap_um: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(0 <= self.gap_um < self.ring_um <= 20, "cells: 0 <= gap_um < ring_um <= 20")
+        ring = float("inf") if self.ring_um is None else self.ring_um
+        _check(
+            0 <= self.gap_um < ring and (self.ring_um is None or ring <= 20) and self.gap_um < 20,
+            "cells: 0 <= gap_um < ring_um <= 20",
+        )
+
+    def ring_of(self, nucleus_um: float) -> float:
+        """Width of the ring, um, where nuclei are ``nucleus_um`` across; wider than the gap."""
+        if self.ring_um is not None:
+            return self.ring_um
+        return max(RING * nucleus_um, self.gap_um + 0.5 * RING * nucleus_um)
 
 
 @dataclass(frozen=True)
@@ -189,15 +214,21 @@ class Islets:
 
     #: "islets" groups nuclei; "field" takes the whole image as one islet (planar cultures)
     method: Literal["islets", "field"] = "islets"
-    max_gap_um: float = 12.0
+    #: nuclei less apart form an islet; None: 12 um for nuclei of 7.5 um, in proportion else
+    max_gap_um: float | None = None
     min_cells: int = 10
     #: islet equivalents are computed for whole aggregates only
     preparation: Literal["section", "whole", "monolayer"] = "section"
 
     def __post_init__(self) -> None:
-        _check(self.max_gap_um > 0, "islets.max_gap_um must be positive")
+        gap = self.max_gap_um
+        _check(gap is None or gap > 0, "islets.max_gap_um must be positive")
         _check(self.min_cells >= 1, "islets.min_cells must be at least 1")
         _within("islets.max_gap_um", self.max_gap_um, 0, 1000)
+
+    def gap_of(self, nucleus_um: float) -> float:
+        """Largest gap between nuclei of an islet, um, where they are ``nucleus_um`` across."""
+        return ISLET_GAP * nucleus_um if self.max_gap_um is None else self.max_gap_um
 
 
 @dataclass(frozen=True)

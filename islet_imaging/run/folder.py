@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from islet_imaging.image import IsletImage
+    from islet_imaging.network.scale import FoundScale
 
 #: columns that hold words even where every one looks like a number
 TEXT_COLUMNS = (
@@ -332,6 +333,19 @@ class Run:
     def pixels(self) -> dict[str, tuple[str, ...]]:
         """Hashes of each image's channels, which corrections speak of."""
         return {row.image: row.pixels for row in rows_of(self.provenance) if row.pixels}
+
+    def scale(self, image: str) -> FoundScale:
+        """Scale that nuclei of an image were searched with; the usual one for runs before 0.2."""
+        from islet_imaging.network.scale import FoundScale, Scale
+
+        facts = {row["image"]: row for row in self.provenance["images"]}
+        record = facts.get(image, {}).get("record", {})
+        if "scale" in record:
+            return FoundScale.from_dict(record["scale"])
+        known = Scale(record.get("pixel_size_um"), self.protocol.nuclei.diameter_um)
+        diameter = known.diameter_px or Scale(0.5).diameter_px
+        assert diameter is not None
+        return FoundScale(diameter, None, 0, "usual", known.pixel_size_um)
 
     @property
     def corrections(self) -> Path:

@@ -73,6 +73,7 @@ def check_rows(
                 "role": r.role,
                 "metadata": record["metadata"],
                 "numbers": record["numbers"],
+                "scale": record.get("scale"),
                 "nuclei": _nuclei(run, r),
             }
             for r, record in scored
@@ -87,7 +88,9 @@ def check_rows(
         own = by_image.get(row.image, [])
         flags = [f for f in (*row.flags, *own) if not (_single(row) and f.code in OF_SAMPLES)]
         row = dataclasses.replace(row, flags=tuple(flags))
-        stop = [f for f in flags if f.severity == "block" and f.code not in OF_INTENSITIES]
+        # one control may well be filed with several batches; it is counted nowhere
+        harmless = (*OF_INTENSITIES, *(("duplicate",) if row.role != "sample" else ()))
+        stop = [f for f in flags if f.severity == "block" and f.code not in harmless]
         leave_out = protocol.quality.blocked == "leave_out" and not _single(row)
         if stop and leave_out and row.status == "scored":
             message = f"left out ({stop[0].code}): {stop[0].message}"

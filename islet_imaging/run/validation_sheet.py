@@ -65,7 +65,8 @@ def draw_validation_sheet(
     >>> from islet_imaging.phantom import write_experiment
     >>> folder = Path(tempfile.mkdtemp())
     >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
-    ...                          controls=False, shape=(160, 160))
+    ...                          preset="easy_confocal",
+    ...                          controls=False, shape=(448, 448))
     >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
     >>> draw_validation_sheet(run, "INS", n=10).name
     'validation.csv'

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from islet_imaging._version import __version__
 from islet_imaging.protocol import Protocol
+from islet_imaging.reading.members import files_of
 from islet_imaging.run.measurements import Stamps
 from islet_imaging.run.proof import digest
 from islet_imaging.scoring.results import library_versions
@@ -29,9 +30,13 @@ WORK_VERSION = 2
 _LATER = ("positivity", "statistics", "fitted", "fitted_from", "acquisition")
 
 
-def files_behind(sample: Sample) -> tuple[Path, ...]:
-    """Every file that a sample's pixels come from, absolute."""
-    return tuple(p.absolute() for p in sample.paths)
+def _files_behind(sample: Sample) -> tuple[Path, ...]:
+    """Every file that a sample's pixels come from, absolute.
+
+    An image may be one of several in a file, or come from several files.
+    """
+    files = (f.absolute() for p in sample.paths for f in files_of(p))
+    return tuple(dict.fromkeys(files))
 
 
 class Inputs:
@@ -49,8 +54,10 @@ class Inputs:
         self._folder = folder.absolute()
         self.stamps: dict[str, dict[str, Any]] = {}
         known, good = Stamps(out), []
+        self._files: dict[str, tuple[Path, ...]] = {}
         for sample in sheet.samples:
-            for path in files_behind(sample):
+            self._files[sample.image] = _files_behind(sample)
+            for path in self._files[sample.image]:
                 try:
                     self.stamps[str(path)] = known.of(path)
                     good.append(path)
@@ -59,14 +66,18 @@ class Inputs:
                     self.stamps[str(path)] = {"error": str(error)}
         known.keep(good)
 
-    def hashes(self, paths: Sequence[Path]) -> list[str]:
-        """SHA-256 of some of the files; what is wrong where one cannot be read."""
-        found = [self.stamps[str(p.absolute())] for p in paths]
+    def files(self, sample: Sample) -> tuple[Path, ...]:
+        """Every file that a sample's pixels come from, absolute."""
+        return self._files[sample.image]
+
+    def hashes(self, sample: Sample) -> list[str]:
+        """SHA-256 of a sample's files; what is wrong where one cannot be read."""
+        found = [self.stamps[str(p)] for p in self.files(sample)]
         return [str(f.get("sha256", f.get("error"))) for f in found]
 
     def of(self, sample: Sample) -> dict[str, dict[str, Any]]:
         """Stamps of one sample's files that can be read, by path."""
-        paths = [str(p) for p in files_behind(sample)]
+        paths = [str(p) for p in self.files(sample)]
         return {p: self.stamps[p] for p in paths if "sha256" in self.stamps[p]}
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -91,7 +102,7 @@ def run_key(
 ) -> str:
     """Hash of everything that a run's tables depend on, corrections aside."""
     rows = [
-        [s.image, s.condition, s.batch, s.role, dict(s.extra), inputs.hashes(files_behind(s))]
+        [s.image, s.condition, s.batch, s.role, dict(s.extra), inputs.hashes(s)]
         for s in sheet.samples
     ]
     problems = [dataclasses.asdict(p) for p in sheet.problems]
@@ -114,7 +125,7 @@ def image_key(
     common : sequence
         What all images of the run share.
     """
-    own = [sample.image, inputs.hashes(files_behind(sample)), dict(sample.extra), sample.role]
+    own = [sample.image, inputs.hashes(sample), dict(sample.extra), sample.role]
     return digest([own, protocol, common])
 
 

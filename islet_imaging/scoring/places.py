@@ -20,7 +20,7 @@ from islet_imaging.protocol import Protocol
 from islet_imaging.run.files import RunWriteError
 from islet_imaging.run.proof import is_same
 from islet_imaging.run.rows import ImageRow
-from islet_imaging.scoring.fingerprints import Inputs, files_behind
+from islet_imaging.scoring.fingerprints import Inputs
 from islet_imaging.scoring.task import Outcome, Task
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def check_inputs(
     changed = []
     for sample in sheet.samples:
         stamps = inputs.of(sample)
-        if all(is_same(p, stamps[str(p)]) for p in files_behind(sample) if str(p) in stamps):
+        if all(is_same(p, stamps[str(p)]) for p in inputs.files(sample) if str(p) in stamps):
             continue
         changed.append(sample.image)
         if outcomes[sample.image].status == "scored":
@@ -152,7 +152,7 @@ def image_rows(
                 extra=dict(s.extra),
                 # a run is opened from anywhere
                 files=tuple(str(p.absolute()) for p in s.paths),
-                inputs=tuple(inputs.hashes(files_behind(s))),
+                inputs=tuple(inputs.hashes(s)),
                 key=tasks[s.image].key if scored else "",
                 pixels=tuple(o.record.get("pixels", ())) if scored else (),
                 pixel_size_um=o.record.get("pixel_size_um") if scored else None,

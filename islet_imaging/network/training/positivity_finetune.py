@@ -355,7 +355,7 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
                 str(row["role"]),
                 channels,
                 labels[image] if nuclei is None else nuclei,
-                size,
+                run.scale(image).working_pixel_um,
                 own,
             )
         )
