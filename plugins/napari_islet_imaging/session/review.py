@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import zlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,11 +28,15 @@ from napari_islet_imaging.session.queue import (
     chance_queue,
     review_queue,
 )
+from napari_islet_imaging.session.staining import control_values, thresholds
 from napari_islet_imaging.session.tally import Tally, tally
+from napari_islet_imaging.session.trial import Trial, try_cut
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
+    from islet_imaging.positivity import Threshold
     from islet_imaging.run import Run
 
 
@@ -66,6 +71,10 @@ class ReviewSession:
     focus_changed = Signal(int)
     #: another marker is under review
     marker_changed = Signal()
+    #: a threshold is tried, or no longer
+    trial_changed = Signal()
+    #: other cells are chosen
+    chosen_changed = Signal()
     #: marker, reviewer, blinding or queue changed
     settings_changed = Signal()
 
@@ -82,6 +91,10 @@ class ReviewSession:
         self.by_chance = False
         self.open: OpenImage | None = None
         self.focus = 0
+        #: the threshold that is tried, if one is
+        self.trial: Trial | None = None
+        #: cells of the open image that are chosen together
+        self.chosen: list[int] = []
         self.queue = ReviewQueue(self._decided, self._gone)
         #: what shows the session in a viewer, if anything does
         self.view: Any = None
@@ -92,8 +105,8 @@ class ReviewSession:
         self._rows: dict[int, int] = {}
         self._agreement: Agreement | None = None
         self._tallies: dict[str, Tally] = {}
+        self._raw_tallies: dict[str, Tally] = {}
         self._samples = self.batches()
-        self._recount()
         self.rebuild_queue()
 
     # ------------------------------------------------------------ names and numbers
@@ -152,13 +165,46 @@ class ReviewSession:
         """What was noticed in an image, in words."""
         return self._image_flags.get(image, [])
 
-    def tally(self, image: str | None = None) -> Tally:
-        """Counts of one image, or of all samples."""
-        if image is not None:
-            return self._tallies[image]
-        return sum(
-            (self._tallies[i] for i in self.batches() if i in self._tallies), Tally(0, 0, 0, 0, 0.0)
-        )
+    def count(self, table: pd.DataFrame, marker: str | None = None) -> Tally:
+        """Counts of one image's table, by the run's protocol."""
+        return tally(table, marker or self.marker, self.protocol.statistics.denominator)
+
+    def tally(self, image: str) -> Tally:
+        """Counts of an image for the marker under review, with corrections."""
+        if image not in self._tallies:
+            self._tallies[image] = self.count(self.tables[image])
+        return self._tallies[image]
+
+    def raw_tally(self, image: str) -> Tally:
+        """The same as scored, without corrections."""
+        if image not in self._raw_tallies:
+            self._raw_tallies[image] = self.count(self.raw[image])
+        return self._raw_tallies[image]
+
+    def estimable(self, image: str, marker: str | None = None) -> bool:
+        """Whether there is a threshold for a marker (by default that under review) in an image."""
+        fitted = thresholds(self.protocol, self.images, image).get(marker or self.marker)
+        return fitted is not None and fitted.estimable
+
+    def thresholds(self) -> dict[str, Threshold]:
+        """Each marker's threshold in the open image's staining run; empty without one."""
+        if self.open is None:
+            return {}
+        return thresholds(self.protocol, self.images, self.open.name)
+
+    def control_values(self, column: str) -> NDArray[np.float64] | None:
+        """A feature of the open image's negative controls, None without any."""
+        if self.open is None:
+            return None
+        return control_values(self.tables, self.images, self.open.name, column)
+
+    @property
+    def tables_current(self) -> bool:
+        """Whether the run's tables on the disk hold every correction."""
+        written, journal = self.run.path / "summary.csv", self.run.corrections
+        if not written.is_file():
+            return False
+        return not journal.is_file() or written.stat().st_mtime >= journal.stat().st_mtime
 
     def agreement(self) -> Agreement:
         """How far this person's calls agree with the tool's."""
@@ -175,8 +221,52 @@ class ReviewSession:
         return bool(excluded.any()) or self._gone(entry)
 
     def _recount(self, image: str | None = None) -> None:
-        for name in [image] if image is not None else list(self.tables):
-            self._tallies[name] = tally(self.tables[name], self.marker)
+        if image is not None:
+            self._tallies.pop(image, None)
+        else:  # another marker
+            self._tallies.clear()
+            self._raw_tallies.clear()
+
+    # ------------------------------------------------------------ what is tried and chosen
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """Cells of the open image as they are shown: by the threshold that is tried, if any."""
+        return self.table if self.trial is None else self.trial.table
+
+    def try_threshold(self, cut: float) -> Trial | None:
+        """Show the open image as scoring with this threshold would call it; nothing is changed."""
+        if self.open is None:
+            return None
+        self.trial = try_cut(
+            self.history, self.protocol, self.images, self.open.name, self.marker, cut
+        )
+        self.trial_changed.emit()
+        return self.trial
+
+    def end_trial(self) -> None:
+        """Show the calls that count again."""
+        if self.trial is not None:
+            self.trial = None
+            self.trial_changed.emit()
+
+    def pick(self, cell: int, *, add: bool = False) -> None:
+        """A click on a cell (0: beside all): look at it, or with ``add`` choose it with others."""
+        if add:
+            kept = [c for c in self.chosen if c != cell]
+            if cell:
+                self.choose(kept if cell in self.chosen else [*kept, cell])
+            return
+        self.choose([])  # what was chosen before is not meant any more
+        if cell:  # a click beside the cells, as to give the image the keys, keeps the focus
+            self.set_focus(cell)
+
+    def choose(self, cells: Iterable[int]) -> None:
+        """Choose these cells of the open image, and none else."""
+        chosen = list(dict.fromkeys(cells))
+        if chosen != self.chosen:
+            self.chosen = chosen
+            self.chosen_changed.emit()
 
     # ------------------------------------------------------------ settings
 
@@ -187,6 +277,7 @@ class ReviewSession:
 
     def set_marker(self, marker: str) -> None:
         """Review another marker."""
+        self.end_trial()
         self.marker = marker
         self._recount()
         self.rebuild_queue()
@@ -258,6 +349,8 @@ class ReviewSession:
 
     def set_open(self, opened: OpenImage) -> OpenImage:
         """Make a loaded image the open one."""
+        self.trial = None
+        self.chosen = []
         self.open = opened
         self._index()
         self.focus = 0
@@ -335,6 +428,7 @@ class ReviewSession:
         position = self._rows.get(cell)
         if self.open is None or position is None:
             return None
+        self.end_trial()
         table = self.table
         y, x = (float(table[c].iloc[position]) for c in ("y_px", "x_px"))
         who, image = self.reviewer, self.open.name
@@ -373,6 +467,7 @@ class ReviewSession:
         """
         if self.open is None:
             raise RuntimeError("no image is open")
+        self.end_trial()
         cell, y, x = anchor
         edit = self.history.reshape(
             Edit(self.reviewer, self.open.name, "shape", cell, y, x, before=before, after=after)
@@ -391,6 +486,7 @@ class ReviewSession:
         last = self.last_edit()
         if last is None:
             return None
+        self.end_trial()
         self.history.take_back(last, self.reviewer)
         self._agreement = None
         if self.open is None or self.open.name != last.image:

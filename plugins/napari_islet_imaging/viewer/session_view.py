@@ -20,6 +20,7 @@ from qtpy.QtCore import QTimer
 from napari_islet_imaging.session import layer_data
 from napari_islet_imaging.session.drawing import CallOutlines, draw_calls
 from napari_islet_imaging.viewer import layers
+from napari_islet_imaging.viewer.picking import pick_with_clicks
 from napari_islet_imaging.viewer.turns import TURN_MS, in_thread
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class SessionView:
         self._features.setSingleShot(True)
         self._features.setInterval(_FEATURES_AFTER_MS)
         self._features.timeout.connect(self.update_features)
+        pick_with_clicks(viewer, session, self._is_seen)
         for layer in self._own_layers():  # those that a reader made
             layers.lock(layer)
 
@@ -202,6 +204,9 @@ class SessionView:
         """Whether all stains of the open image are hidden, as beside an image of another run."""
         stains = [x for x in self._own_layers() if "channel" in layers.tag_of(x)]
         return bool(stains) and not any(x.visible for x in stains)
+
+    def _is_seen(self) -> bool:
+        return bool(self._own_layers()) and not self.hidden()
 
     def _placing(self, made: Any) -> Callable[[], None]:
         """Put a layer, or what one is made of, into the viewer."""

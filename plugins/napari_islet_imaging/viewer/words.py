@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from islet_imaging.corrections import Edit
     from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.session.tally import Tally
     from napari_islet_imaging.viewer.provisional import Provisional
 
 FLAGS = {
@@ -31,46 +34,86 @@ def percent(fraction: float, digits: int = 1) -> str:
     return "no cells" if not np.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
+def share(counted: Tally, estimable: bool) -> str:
+    """A fraction, or its bounds where there is no threshold to make one by."""
+    if estimable or not np.isfinite(counted.low):
+        return percent(counted.fraction)
+    return f"not estimable (between {percent(counted.low)} and {percent(counted.high)})"
+
+
+def of_marker(session: ReviewSession, marker: str) -> str:
+    """The open image's answer for one marker, as the tables have it, corrections included."""
+    if session.open is None:
+        return ""
+    image = session.open.name
+    here = session.count(session.tables[image], marker)
+    return (
+        f"<b>{marker}+ {share(here, session.estimable(image, marker))}</b> of {here.n:,} cells "
+        f"({here.n_positive:,} positive, {here.n_negative:,} negative, {here.n_unsure:,} unsure)"
+    )
+
+
+def trial(session: ReviewSession) -> list[str]:
+    """That a threshold is being tried, and what it would give; nothing where none is."""
+    tried = session.trial
+    if tried is None:
+        return []
+    return [
+        f"<b>Trying a threshold: {tried.marker}+ {percent(tried.tally.fraction)}</b> at "
+        f"{tried.cut:.4g}. Outlines show what it would call; nothing is changed."
+    ]
+
+
+def threshold(session: ReviewSession) -> str:
+    """The numbers at the threshold that is shown, tried or the run's own."""
+    if session.open is None or session.blinded:
+        return headline(session)
+    own = of_marker(session, session.marker)
+    tried = session.trial
+    if tried is None:
+        return own
+    found = tried.tally
+    text = (
+        f"{trial(session)[0]}<br>{found.n_positive:,} positive, {found.n_unsure:,} unsure of "
+        f"{found.n:,}. The run's own: {own}"
+    )
+    if session.protocol.method(tried.marker) == "network":
+        text += "<br>A threshold set by hand calls by the intensity alone, without the network."
+    return text
+
+
+def saved(session: ReviewSession, path: Path) -> str:
+    """That a tried threshold was saved, and what scoring with it gives."""
+    tried = session.trial
+    if tried is None or session.open is None:
+        return ""
+    return (
+        f"Saved in {path}. Score again with it: {tried.marker}+ is then "
+        f"{percent(tried.tally.fraction)} in this image."
+    )
+
+
 def headline(session: ReviewSession) -> str:
     """The answer as it stands, for the open image and for the run."""
-    from napari_islet_imaging.session.tally import tally
-
-    lines = []
-    marker = session.marker
+    if session.blinded:  # a running number would tell what the tool thinks
+        return "Blinded: numbers, calls and names are hidden."
+    lines = trial(session)
     if session.open is not None:
-        here = session.tally(session.open.name)
-        raw = tally(session.raw[session.open.name], marker)
-        line = (
-            f"<b>{marker}+ {percent(here.fraction)}</b> of {here.n:,} cells in this image "
-            f"({here.n_positive:,} positive, {here.n_negative:,} negative, "
-            f"{here.n_unsure:,} unsure)"
-        )
-        if (raw.n, raw.n_positive, raw.n_unsure) != (here.n, here.n_positive, here.n_unsure):
-            line += f"<br>before corrections {percent(raw.fraction)}"
-        lines.append(line)
-    whole = session.tally()
-    if len(session.tables) > 1:
-        lines.append(f"all images: {percent(whole.fraction)} of {whole.n:,} cells")
-    if not session.blinded:
-        lines += intervals(session)
-        lines += image_flags(session)
-    return "<br>".join(lines)
+        lines.append(of_marker(session, session.marker))
+        here, raw = session.tally(session.open.name), session.raw_tally(session.open.name)
+        if raw != here:
+            was = share(raw, session.estimable(session.open.name))
+            lines.append(f"before corrections {was}")
+    return "<br>".join([*lines, *intervals(session), *image_flags(session)])
 
 
-def other_markers(session: ReviewSession) -> list[str]:
-    """The open image's answer for the markers that are not under review."""
-    from napari_islet_imaging.session.tally import tally
-
-    lines = []
-    if session.open is not None:
-        for marker in session.protocol.markers:
-            if marker != session.marker:
-                here = tally(session.tables[session.open.name], marker)
-                lines.append(
-                    f"<b>{marker}+ {percent(here.fraction)}</b> ({here.n_positive:,} positive, "
-                    f"{here.n_negative:,} negative, {here.n_unsure:,} unsure)"
-                )
-    return lines
+def result(session: ReviewSession) -> str:
+    """What scoring found in the open image, for every marker, as it stands now."""
+    if session.blinded:
+        return headline(session)
+    lines = [headline(session)]
+    lines += [of_marker(session, m) for m in session.protocol.markers if m != session.marker]
+    return "<br>".join(line for line in lines if line)
 
 
 def intervals(session: ReviewSession) -> list[str]:
@@ -89,7 +132,10 @@ def intervals(session: ReviewSession) -> list[str]:
             line += f", {row['interval']})" if row["interval"] else ")"
         line += f", {row['n_batches']} batch" + ("es" if row["n_batches"] != 1 else "")
         lines.append(line)
-    return ["<i>in the tables: </i>" + "; ".join(lines)] if lines else []
+    if not lines:
+        return []
+    late = "" if session.tables_current else " (without the corrections since: update them)"
+    return [f"<i>in the tables{late}: </i>" + "; ".join(lines)]
 
 
 def image_flags(session: ReviewSession) -> list[str]:
@@ -193,12 +239,10 @@ def provisional(found: Provisional) -> str:
 
 def final(before: Provisional, session: ReviewSession) -> str:
     """What became of an image's provisional numbers when its run was complete."""
-    from napari_islet_imaging.session.tally import tally
-
     name = before.opened.name
     lines = [f"<b>{name}</b>: the run is complete, these calls are its own."]
     for marker, threshold in before.thresholds.items():
-        now = percent(tally(session.tables[name], marker).fraction)
+        now = share(session.count(session.tables[name], marker), session.estimable(name, marker))
         was = percent(before.tally(marker).fraction) if threshold.estimable else "not estimable"
         lines.append(f"{marker}+ {now} (provisional: {was})")
     return "<br>".join(lines)

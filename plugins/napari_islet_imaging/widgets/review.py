@@ -32,7 +32,6 @@ from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import SessionPanel
 from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
-from napari_islet_imaging.viewer.picking import pick_with_clicks
 from napari_islet_imaging.widgets.edit_tools import EditTools
 from napari_islet_imaging.widgets.hand_over import HandOver
 
@@ -70,8 +69,8 @@ class ReviewWidget(SessionPanel):
     def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
         super().__init__(napari_viewer)
         self._build()
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._bind_keys()
-        pick_with_clicks(self.viewer, self.connections, lambda: self.session, self._picked)
         self.follow(session)
         self.refresh()
 
@@ -89,6 +88,8 @@ class ReviewWidget(SessionPanel):
         self.marker_box.activated.connect(self._choose_marker)
         self.reviewer_edit = QLineEdit()
         self.reviewer_edit.editingFinished.connect(self._name_reviewer)
+        # the name is said: the next letters are keys again
+        self.reviewer_edit.returnPressed.connect(self.setFocus)
         self.blinded_box = QCheckBox("Blinded: hide file and condition, shuffle")
         self.blinded_box.toggled.connect(self._blind)
         form.addRow("Image", self.image_box)
@@ -181,7 +182,12 @@ class ReviewWidget(SessionPanel):
     def attach(self, session: ReviewSession) -> None:
         """Review this session."""
         super().attach(session)
-        for signal in (session.image_opened, session.cells_changed, session.settings_changed):
+        for signal in (
+            session.image_opened,
+            session.cells_changed,
+            session.settings_changed,
+            session.trial_changed,
+        ):
             self.connections.add(signal, self._refresh_later)
         self.connections.add(session.focus_changed, self._show_cell)
         self.tools.attach(session)
@@ -309,14 +315,6 @@ class ReviewWidget(SessionPanel):
     def _centre(self) -> None:
         if self.view is not None:
             self.view.centre_on_focus()
-
-    def _picked(self, cell: int, shift: bool) -> None:
-        if self.session is None:
-            return
-        if shift:
-            self.tools.toggle(cell)
-        elif cell:  # a click beside the cells, as to give the image the keys, keeps the focus
-            self.session.set_focus(cell)
 
     def _choose_image(self, index: int) -> None:
         if self.session is not None:

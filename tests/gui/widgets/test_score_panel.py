@@ -68,7 +68,7 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     timer.timeout.connect(tick)
     timer.start(1)
     widget.score()
-    qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=300000)
+    qtbot.waitUntil(lambda: "INS+" in widget.result.text(), timeout=300000)
     timer.stop()
     run = Run.open(tmp_path / "run")
     again = score_folder(
@@ -92,7 +92,7 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     stains = [layer for layer in viewer.layers if layer in scored]
     assert len(stains) == 3
     assert widget.out_edit.text() == str(tmp_path / "run")
-    assert "Glucagon+" in widget.status.text()
+    assert "Glucagon+" in widget.result.text()
     from napari_islet_imaging.widgets.cells import CellsWidget
 
     widget.review()
@@ -103,7 +103,7 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     names = [layer.name for layer in viewer.layers]
     widget.score()
     qtbot.waitUntil(lambda: not widget._running(), timeout=300000)
-    qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=60000)
+    qtbot.waitUntil(lambda: "INS+" in widget.result.text(), timeout=60000)
     # the panels that are open follow the new scoring
     following = [w.session for w in viewer.window.dock_widgets.values()]
     assert len(following) == 3
@@ -145,7 +145,7 @@ def test_a_stack_in_one_layer_is_told_how_to_split(viewer):
 
     _layer_actions._split_stack(viewer.layers)
     assert widget.image_box.currentText() == "layers of 8 x 8 px"
-    assert len(widget.channels._rows()) == 3
+    assert widget.channels.rowCount() == 3
 
 
 def test_one_channel_must_be_dna(viewer):
