@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from islet_imaging._version import __version__ as __version__
 
 #: public name -> module that holds it
 _WHERE = {
@@ -21,20 +21,20 @@ _WHERE = {
     "call_cells": "positivity",
     "compare_conditions": "statistics",
     "compare_with_manual": "statistics",
-    "correct_image": "correct",
+    "correct_image": "correction.image",
     "export": "export",
     "fit_threshold": "positivity",
-    "grow_cells": "cells",
-    "islet_equivalents": "islets",
+    "grow_cells": "segmentation.cells",
+    "islet_equivalents": "segmentation.islets",
     "load_model": "network.weights",
-    "measure_cells": "measure",
+    "measure_cells": "measurement.measure",
     "phantom": "phantom",
     "read_image": "reading",
-    "resummarise": "results",
-    "score_folder": "batch",
-    "score_image": "score",
-    "segment_islets": "islets",
-    "segment_nuclei": "nuclei",
+    "resummarise": "scoring.results",
+    "score_folder": "scoring.folder",
+    "score_image": "scoring.image",
+    "segment_islets": "segmentation.islets",
+    "segment_nuclei": "segmentation.nuclei",
     "summarise": "statistics",
 }
 
@@ -66,23 +66,23 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from islet_imaging.batch import score_folder
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.correct import correct_image
+    from islet_imaging.correction.image import correct_image
     from islet_imaging.errors import IsletImagingError
     from islet_imaging.export import export
     from islet_imaging.image import IsletImage
-    from islet_imaging.islets import islet_equivalents, segment_islets
-    from islet_imaging.measure import measure_cells
+    from islet_imaging.measurement.measure import measure_cells
     from islet_imaging.network.weights import load_model
-    from islet_imaging.nuclei import segment_nuclei
     from islet_imaging.phantom import phantom
     from islet_imaging.positivity import Threshold, call_cells, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
     from islet_imaging.reading import read_image
-    from islet_imaging.results import resummarise
-    from islet_imaging.run import Run
-    from islet_imaging.score import score_image
+    from islet_imaging.run.folder import Run
+    from islet_imaging.scoring.folder import score_folder
+    from islet_imaging.scoring.image import score_image
+    from islet_imaging.scoring.results import resummarise
+    from islet_imaging.segmentation.cells import grow_cells
+    from islet_imaging.segmentation.islets import islet_equivalents, segment_islets
+    from islet_imaging.segmentation.nuclei import segment_nuclei
     from islet_imaging.statistics import compare_conditions, compare_with_manual, summarise
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from islet_imaging.batch import FolderProgress, score_folder
 from islet_imaging.phantom import write_experiment
-from islet_imaging.run import Run
+from islet_imaging.run.folder import Run
+from islet_imaging.scoring.folder import FolderProgress, score_folder
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Region
 from islet_imaging.errors import ChannelError, PixelSizeError
 
-Region = tuple[slice, slice]
 Reader = Callable[[int, Region | None], NDArray[Any]]
+
+#: images of more pixels than this are never held whole; one of this size takes 4 GB to score
+WHOLE_PX = 36_000_000
 
 
 @dataclass(frozen=True)

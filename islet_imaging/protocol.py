@@ -25,9 +25,12 @@ FORMAT = "islet-imaging/1"
 
 Role = Literal["dna", "marker", "autofluorescence", "ignore"]
 Compartment = Literal["cytoplasm", "nucleus"]
-CallMethod = Literal[
-    "auto", "network", "levels", "control", "control_mixture", "mixture", "otsu", "manual"
-]
+#: methods that need intensities only
+CutMethod = Literal["control", "control_mixture", "mixture", "otsu", "manual"]
+#: methods that a staining run is fitted with
+FitMethod = Literal["network", "levels", CutMethod]
+#: and what a protocol may say: "auto" leaves the choice to `Protocol.method`
+CallMethod = Literal["auto", FitMethod]
 
 
 def _check(condition: bool, message: str) -> None:
@@ -292,7 +295,7 @@ class Protocol:
         self.channel(marker)
         return self.positivity.get(marker, Positivity())
 
-    def method(self, marker: str) -> CallMethod:
+    def method(self, marker: str) -> FitMethod:
         """Method that ``marker`` is called by, with "auto" resolved."""
         stated = self.calling(marker).method
         if stated != "auto":

@@ -21,7 +21,8 @@ def test_import_is_light_and_silent() -> None:
 
 
 def test_importing_the_core_never_loads_napari() -> None:
-    names = "islet_imaging.batch, islet_imaging.results, islet_imaging.report, islet_imaging.cli"
+    rooms = ("scoring.folder", "scoring.results", "report", "cli")
+    names = ", ".join(f"islet_imaging.{room}" for room in rooms)
     code = (
         f"import sys, {names}; print([m for m in ('napari', 'qtpy', 'torch') if m in sys.modules])"
     )

@@ -46,7 +46,7 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
     from PIL import Image
     from qtpy.QtWidgets import QApplication
 
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1320, 820)

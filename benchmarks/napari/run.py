@@ -127,7 +127,7 @@ def measure(run: Path, keys: int) -> list[list[str]]:
     from qtpy.QtTest import QTest
     from qtpy.QtWidgets import QApplication, QWidget
 
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
     def settle() -> None:
         for _ in range(4):

@@ -74,14 +74,13 @@ def make_run(
     import pandas as pd
     import tifffile
 
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.islets import segment_islets
-    from islet_imaging.measure import measure_cells
-    from islet_imaging.positivity import fit_threshold
+    from islet_imaging.measurement.measure import measure_cells
+    from islet_imaging.positivity import call_image, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
     from islet_imaging.quality import flag_cells
-    from islet_imaging.run import write_labels, write_parquet, write_table, write_text
-    from islet_imaging.score import call_image
+    from islet_imaging.run.folder import write_labels, write_parquet, write_table, write_text
+    from islet_imaging.segmentation.cells import grow_cells
+    from islet_imaging.segmentation.islets import segment_islets
 
     source, run = folder / "images", folder / "run"
     source.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,11 @@ import pandas as pd
 from scipy import ndimage as ndi
 from skimage.segmentation import watershed
 
-from islet_imaging.network import inference
+from islet_imaging.network import nuclei as inference
 from islet_imaging.network.engine import shared_engine
-from islet_imaging.network.evaluation import summarise_matchings
-from islet_imaging.network.nuclei_evaluation import cases, match_case
 from islet_imaging.network.postprocess import Instances, PostprocessConfig, sigmoid
+from islet_imaging.network.training.matching import summarise_matchings
+from islet_imaging.network.training.nuclei_evaluation import cases, match_case
 
 HERE = Path(__file__).parent
 SETS = ("dsb_val", "dsb_stage1test", "tissue_bone", "phantom_cryo10um_widefield")
@@ -88,7 +88,7 @@ def main() -> None:
                 if factor == -1.0:
                     diameter = 16.0  # the image goes in at its own resolution
                 labels = inference.segment_nuclei_network(
-                    case[1], diameter_px=diameter, engine=engine, postprocess=config
+                    case[1], engine, diameter_px=diameter, postprocess=config
                 )
                 matchings.append(match_case(case, labels))
             inference.find_instances = find

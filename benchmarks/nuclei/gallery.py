@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from islet_imaging.network.inference import segment_nuclei_network
-from islet_imaging.network.nuclei_evaluation import cases, match_case
+from islet_imaging.network.nuclei import segment_nuclei_network
+from islet_imaging.network.training.nuclei_evaluation import cases, match_case
 
 HERE = Path(__file__).parent
 

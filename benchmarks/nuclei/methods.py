@@ -128,7 +128,8 @@ def run_ours(
 ) -> None:
     """Segment a folder of cases with the shipped network or the classical method."""
     from islet_imaging import segment_nuclei
-    from islet_imaging.network.inference import segment_nuclei_network
+    from islet_imaging.network.engine import shared_engine
+    from islet_imaging.network.nuclei import segment_nuclei_network
     from islet_imaging.network.postprocess import PostprocessConfig
 
     chosen = None if min_confidence is None else PostprocessConfig(min_confidence=min_confidence)
@@ -140,7 +141,10 @@ def run_ours(
         begun = time.perf_counter()
         if name == "network":
             labels = segment_nuclei_network(
-                dna, diameter_px=diameter, model=model, postprocess=chosen
+                dna,
+                shared_engine(model or "islet-nuclei"),
+                diameter_px=diameter,
+                postprocess=chosen,
             )
         else:
             scale = {} if diameter is None else {

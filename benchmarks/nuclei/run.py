@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from methods import PEER_METHODS, python_of, run_ours, run_peer
 
-from islet_imaging.network.evaluation import summarise_matchings
-from islet_imaging.network.nuclei_evaluation import cases, image_sets, match_case
+from islet_imaging.network.training.matching import summarise_matchings
+from islet_imaging.network.training.nuclei_evaluation import cases, image_sets, match_case
 from islet_imaging.phantom import PRESETS
 
 HERE = Path(__file__).parent

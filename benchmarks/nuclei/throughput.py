@@ -27,8 +27,9 @@ import numpy as np
 import pandas as pd
 from methods import PEERS, SPEED_PEERS, peer_environment, python_of
 
-from islet_imaging.network.engine import shared_engine, usable_cores
-from islet_imaging.network.inference import segment_nuclei_network
+from islet_imaging._types import Work, usable_cores
+from islet_imaging.network.engine import shared_engine
+from islet_imaging.network.nuclei import segment_nuclei_network
 from islet_imaging.network.weights import load_model
 from islet_imaging.phantom import phantom
 
@@ -130,7 +131,11 @@ def _methods(table: Table, quarter: np.ndarray) -> None:
     dna = np.tile(quarter, (2, 2))
     diameter = 7.5 / PIXEL_UM
     for threads in dict.fromkeys((CORES, 1)):
-        times = best(lambda n=threads: segment_nuclei_network(dna, diameter_px=diameter, threads=n))
+        times = best(
+            lambda n=threads: segment_nuclei_network(
+                dna, diameter_px=diameter, work=Work(threads=n)
+            )
+        )
         table.add("method", f"{OURS}, all of it", threads, dna.size, times)
 
 

@@ -19,19 +19,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from islet_imaging.network.data import (
-    WORKING_DIAMETER_PX,
+from islet_imaging._types import Work
+from islet_imaging.network.engine import TorchEngine
+from islet_imaging.network.normalise import WORKING_DIAMETER_PX
+from islet_imaging.network.nuclei import segment_nuclei_network
+from islet_imaging.network.training.matching import summarise_matchings
+from islet_imaging.network.training.nuclei_data import (
     Sample,
     make_sample,
     read_index,
     read_row,
     split_names,
 )
-from islet_imaging.network.engine import TorchEngine
-from islet_imaging.network.evaluation import summarise_matchings
-from islet_imaging.network.inference import segment_nuclei_network
-from islet_imaging.network.nuclei_evaluation import cases, match_case
-from islet_imaging.network.nuclei_training import (
+from islet_imaging.network.training.nuclei_evaluation import cases, match_case
+from islet_imaging.network.training.nuclei_training import (
     NucleiTrainingConfig,
     train_nuclei,
     training_sources,
@@ -129,7 +130,7 @@ def main() -> None:
             for case in cases(name, args.data):
                 diameter = WORKING_DIAMETER_PX if native else case[4]
                 found = segment_nuclei_network(
-                    case[1], diameter_px=diameter, engine=engine, threads=1
+                    case[1], engine, diameter_px=diameter, work=Work(threads=1)
                 )
                 matchings.append(match_case(case, found))
             scores = summarise_matchings(matchings)

@@ -64,7 +64,7 @@ def _save(tables: list[pd.DataFrame], path: Path) -> None:
 def _plain(made: Phantom, name: str, role: str, kind: str) -> pd.DataFrame:
     labels = None
     if kind == "own":
-        from islet_imaging.nuclei import segment_nuclei
+        from islet_imaging.segmentation.nuclei import segment_nuclei
 
         labels = segment_nuclei(
             made.image.channel("DAPI"), pixel_size_um=made.image.require_pixel_size()
@@ -81,8 +81,8 @@ def _finish(
     labels: NDArray[np.int32] | None,
 ) -> pd.DataFrame:
     """Add the role, the 2 um ring of a baseline, the area fraction and the image's true counts."""
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.measure import measure_cells
+    from islet_imaging.measurement.measure import measure_cells
+    from islet_imaging.segmentation.cells import grow_cells
 
     image, truth = made.image, made.truth
     size = image.require_pixel_size()

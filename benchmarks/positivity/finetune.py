@@ -22,14 +22,14 @@ import pandas as pd
 from images import _match
 from run import markdown
 
-from islet_imaging.batch import score_folder
-from islet_imaging.corrections import Edit, Journal
-from islet_imaging.network.positivity_finetune import finetune_positivity
+from islet_imaging.network.training.positivity_finetune import finetune_positivity
 from islet_imaging.phantom import phantom
 from islet_imaging.phantom.experiment import write_ome_tiff
 from islet_imaging.positivity.scores import auc, balanced_accuracy, ece
 from islet_imaging.protocol import Channel, Positivity, Protocol
-from islet_imaging.run import Run
+from islet_imaging.review.journal import Edit, Journal
+from islet_imaging.run.folder import Run
+from islet_imaging.scoring.folder import score_folder
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 900_000

@@ -123,9 +123,9 @@ def cells_table(
         The cells table, and ``true_cell`` (0 where there is none), ``truth_<marker>``,
         ``true_islet``, ``ignore`` (dead, at the border, or on a nucleus that counts for nothing).
     """
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.measure import measure_cells
+    from islet_imaging.measurement.measure import measure_cells
     from islet_imaging.network.positivity import answer_columns, ask_network
+    from islet_imaging.segmentation.cells import grow_cells
 
     image, truth = made.image, made.truth
     size = image.require_pixel_size() if pixel_size_um is None else pixel_size_um

@@ -32,8 +32,8 @@ CONTROLS = 2
 
 def tables(preset: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Role and measured cells of each image of a preset's run."""
-    from islet_imaging.nuclei import segment_nuclei
     from islet_imaging.phantom import phantom
+    from islet_imaging.segmentation.nuclei import segment_nuclei
 
     base = SEED + 100 * PRESETS.index(preset)
     plans: list[dict[str, Any]] = [{**shares(i, 0.0), "ki67_fraction": k} for i, k in SAMPLES]

@@ -3,7 +3,7 @@
     python benchmarks/positivity/outside.py
     python benchmarks/positivity/outside.py --also "every crop varied=FOLDER"
 
-The network is asked alone, picture by picture, on true nuclei; controls and levels have no say.
+The network is asked alone, image by image, on true nuclei; controls and levels have no say.
 Writes ``results/outside.csv`` and ``.md``: AUC (mean over images), balanced accuracy and
 calibration error of all cells of five images of a preset, and, in ``.md``, AUC / balanced accuracy
 as means over presets.  Needs the extra ``train``.
@@ -20,8 +20,8 @@ import pandas as pd
 from finetune import STAINS
 from run import markdown
 
-from islet_imaging.network.positivity_data import StainedSample, make_stained_sample
-from islet_imaging.network.positivity_evaluation import judge
+from islet_imaging.network.training.positivity_data import StainedSample, make_stained_sample
+from islet_imaging.network.training.positivity_evaluation import judge
 from islet_imaging.network.weights import load_model
 from islet_imaging.phantom import phantom
 

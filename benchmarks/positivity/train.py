@@ -22,7 +22,7 @@ from islet_imaging.positivity.scores import auc, ece
 if TYPE_CHECKING:
     import pandas as pd
 
-    from islet_imaging.network.positivity_phantoms import StainedImage
+    from islet_imaging.network.training.positivity_phantoms import StainedImage
 
 #: runs are learned from if the own level separates their cells this well
 ANSWERABLE = 0.95
@@ -33,9 +33,9 @@ def image_table(image: StainedImage) -> pd.DataFrame:
     """Measured cells of one image with what is true of them."""
     import pandas as pd
 
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.measure import measure_cells
+    from islet_imaging.measurement.measure import measure_cells
     from islet_imaging.network.positivity import answer_columns, ask_network
+    from islet_imaging.segmentation.cells import grow_cells
 
     size = image.pixel_size_um
     channels = dict(zip(("DAPI", *MARKERS), image.channels, strict=True))
@@ -67,7 +67,7 @@ def run_table(run: int, cache: Path) -> pd.DataFrame:
     """All cells of one staining run, kept in the cache."""
     import pandas as pd
 
-    from islet_imaging.network.positivity_phantoms import staining_run
+    from islet_imaging.network.training.positivity_phantoms import staining_run
 
     path = cache / f"cells_{run}.parquet"
     if not path.exists():
@@ -92,22 +92,23 @@ def features(
         return None
     column = f"{marker}_sector_p25"
     fit = fit_cells(samples, column, control=control, method=method, bootstrap=0)
-    if fit.positive_fraction is None:
+    if fit.populations.positive_share is None:
         return None
     level = level_of(samples, column)
-    own = level - fit.spill_zero
-    if max(fit.spill_near, fit.spill_far) > 0:
-        own = own_level(own, neighbourhood(samples), (fit.spill_near, fit.spill_far))
-    spill = np.maximum(level - fit.spill_zero - own, 0)
-    mix = fit.mix_slope * (np.arcsinh(own / fit.mix_soft) - fit.mix_cut)
-    light = (samples[f"{marker}_network_own"] - fit.network_zero) / fit.network_bright
+    own = level - fit.spill.zero
+    if max(fit.spill.shares) > 0:
+        own = own_level(own, neighbourhood(samples), fit.spill.shares)
+    spill = np.maximum(level - fit.spill.zero - own, 0)
+    model = fit.model
+    mix = model.mix_slope * (np.arcsinh(own / model.mix_soft) - model.mix_cut)
+    light = (samples[f"{marker}_network_own"] - fit.network.zero) / fit.network.bright
     made = pd.DataFrame(
         {
-            "level": np.log(np.maximum(own, 0) / fit.bright + 0.05 + 0.1 * spill / fit.bright),
-            "noise": np.arcsinh(own / fit.soft),
+            "level": np.log(np.maximum(own, 0) / model.bright + 0.05 + 0.1 * spill / model.bright),
+            "noise": np.arcsinh(own / model.soft),
             "mix": np.arcsinh(mix / 2),
             "light": np.log(np.maximum(light, 0) + 0.05),
-            "picture": np.clip(samples[f"{marker}_network_odds"], -6, 6),
+            "logit": np.clip(samples[f"{marker}_network_odds"], -6, 6),
             "own": own,
             "truth": samples[f"truth_{marker}"].to_numpy(dtype=float),
         }
@@ -131,7 +132,7 @@ def fit(
         value = float(weight @ (np.logaddexp(0, s) - truth * s) + 3e-4 * (b[:-1] ** 2).sum())
         return value, z.T @ (weight * (p - truth)) + 6e-4 * np.append(b[:-1], 0)
 
-    # more light, or a clearer picture, never speaks against a cell
+    # more light, or a clearer pattern, never speaks against a cell
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     b = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x
     slope = b[:-1] / sd
@@ -147,16 +148,16 @@ def collect(cache: Path, runs: range, method: str) -> pd.DataFrame:
     for run in runs:
         table = run_table(run, cache)
         hidden = rng.random(len(MARKERS)) < 0.3
-        if not len(table) or (method != "picture" and table["stretched"].iloc[0]):
+        if not len(table) or (method != "logit" and table["stretched"].iloc[0]):
             continue
         for marker, alone in zip(MARKERS, hidden, strict=True):
             # a slide without insulin has glucagon: no control for that
             other = marker == "GCG" and (table["role"] == "no_insulin").any()
-            if method == "picture":
+            if method == "logit":
                 cells = table[~table["excluded"] & table[f"{marker}_network_odds"].notna()]
                 made = pd.DataFrame(
                     {
-                        "picture": np.clip(cells[f"{marker}_network_odds"], -6, 6),
+                        "logit": np.clip(cells[f"{marker}_network_odds"], -6, 6),
                         "truth": cells[f"truth_{marker}"].astype(float),
                     }
                 )
@@ -183,8 +184,8 @@ def main() -> None:
     runs = range(args.first, args.last)
     for method, columns in (
         ("levels", ["level", "noise", "mix"]),
-        ("network", ["level", "mix", "light", "picture"]),
-        ("picture", ["picture"]),
+        ("network", ["level", "mix", "light", "logit"]),
+        ("logit", ["logit"]),
     ):
         cells = collect(args.cache, runs, method)
         x, truth = cells[columns].to_numpy(), cells["truth"].to_numpy()

@@ -28,7 +28,7 @@ from islet_imaging.protocol import Acquisition, Channel, Islets, Nuclei, Protoco
 from islet_imaging.quality import Flag, check_folder, check_image, measure_quality
 
 if TYPE_CHECKING:
-    from islet_imaging.score import MeasuredImage
+    from islet_imaging.scoring.measured import MeasuredImage
 
 PRESETS = ("easy_confocal", "ffpe20x", "cryo10um_widefield", "wholemount", "hcs0.65")
 CHANNELS = ("DAPI", "INS", "GCG")
@@ -63,7 +63,7 @@ def flags_of(stack: Stack, um: float) -> list[Flag]:
 
 def measured(stack: Stack, um: float) -> MeasuredImage:
     """The image as a run would measure it."""
-    from islet_imaging.score import measure_image
+    from islet_imaging.scoring.image import measure_image
 
     first = next(iter(stack.values()))
     planes = np.stack([np.asarray(p, dtype=first.dtype) for p in stack.values()])

@@ -46,12 +46,12 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def steps(side: int) -> dict[str, Any]:
     """Time every step on one image; warm."""
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.correct import correct_image
-    from islet_imaging.islets import islets_table, segment_islets
-    from islet_imaging.measure import measure_cells, neighbour_pairs
-    from islet_imaging.nuclei import segment_nuclei
+    from islet_imaging.correction.image import correct_image
+    from islet_imaging.measurement.measure import measure_cells, neighbour_pairs
     from islet_imaging.protocol import Correction
+    from islet_imaging.segmentation.cells import grow_cells
+    from islet_imaging.segmentation.islets import islets_table, segment_islets
+    from islet_imaging.segmentation.nuclei import segment_nuclei
 
     stack, size = picture(side)
     small = {name: pixels[:256, :256] for name, pixels in stack.items()}
@@ -92,8 +92,8 @@ def steps(side: int) -> dict[str, Any]:
 
 def many_cells() -> dict[str, Any]:
     """Measure 100,000 cells with 3 markers, 5000 x 5000 px, 16-bit."""
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.measure import measure_cells
+    from islet_imaging.measurement.measure import measure_cells
+    from islet_imaging.segmentation.cells import grow_cells
 
     side, step = 5056, 16
     y, x = np.indices((side, side), dtype=np.int32)

@@ -76,7 +76,7 @@ def write_slide(path: Path, edge: int) -> None:
 def score(folder: Path, out: Path, method: str) -> None:
     """Score in this process and print what it took, as JSON."""
     from islet_imaging import Protocol, score_folder
-    from islet_imaging.drafting import protocol_of_folder
+    from islet_imaging.experiment.drafting import protocol_of_folder
 
     plain = protocol_of_folder(folder).to_dict()
     protocol = Protocol.from_dict({**plain, "nuclei": {**plain["nuclei"], "method": method}})

@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import sys
 
-from islet_imaging.cli.app import app
+# importing a verb's module adds it to the app
+from islet_imaging.cli import (  # noqa: F401
+    demo,
+    doctor,
+    evaluate,
+    export,
+    init,
+    inspect,
+    phantom,
+    review,
+    score,
+    summarize,
+    train,
+)
+from islet_imaging.cli.app import app, fail
+from islet_imaging.errors import IsletImagingError
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line, not in a traceback."""
-    from islet_imaging.cli.app import fail
-    from islet_imaging.errors import IsletImagingError
-
     try:
         app()
     except IsletImagingError as error:

@@ -53,23 +53,3 @@ def _root(
         import logging
 
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-
-
-def _register() -> None:
-    # importing a verb's module adds it to the app
-    from islet_imaging.cli import (  # noqa: F401
-        demo,
-        doctor,
-        evaluate,
-        export,
-        init,
-        inspect,
-        phantom,
-        review,
-        score,
-        summarize,
-        train,
-    )
-
-
-_register()

@@ -26,7 +26,7 @@ def evaluate(
     import pandas as pd
 
     from islet_imaging.errors import IsletImagingError
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
     from islet_imaging.statistics import compare_with_manual
 
     try:

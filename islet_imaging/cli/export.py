@@ -21,7 +21,7 @@ def export(
 ) -> None:
     """Export outlines, calls and measurements of every image of a run."""
     from islet_imaging.export import export as export_run
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
     for path in export_run(Run.open(run), out, format=format):
         say(f"wrote {path}")

@@ -18,8 +18,8 @@ def init(
     ] = False,
 ) -> None:
     """Write FOLDER/protocol.yaml and FOLDER/samples.csv, ready to edit, then to `score`."""
-    from islet_imaging.drafting import draft_protocol, draft_samples
-    from islet_imaging.run import write_text
+    from islet_imaging.experiment.drafting import draft_protocol, draft_samples
+    from islet_imaging.run.folder import write_text
 
     targets = [folder / "protocol.yaml", folder / "samples.csv"]
     there = [str(t) for t in targets if t.exists()]

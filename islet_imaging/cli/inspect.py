@@ -18,8 +18,8 @@ def inspect(
 
     Exit status 1: a file cannot be read; it is named with the reason.
     """
-    from islet_imaging.drafting import inspect_path
     from islet_imaging.errors import IsletImagingError
+    from islet_imaging.experiment.drafting import inspect_path
 
     bad = False
     for path in paths:

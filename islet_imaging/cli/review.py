@@ -22,7 +22,7 @@ def review(
     ] = False,
 ) -> None:
     """Review a run's unsure and flagged cells in napari; every edit is kept as it is made."""
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
     opened = Run.open(run)
     try:

@@ -12,7 +12,7 @@ from islet_imaging.cli.app import app, say
 from islet_imaging.cli.progress import image_progress
 
 if TYPE_CHECKING:
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
 
 @app.command()
@@ -49,9 +49,9 @@ def score(
     import dataclasses
     from contextlib import ExitStack
 
-    from islet_imaging.batch import score_folder
-    from islet_imaging.drafting import protocol_of_folder
+    from islet_imaging.experiment.drafting import protocol_of_folder
     from islet_imaging.protocol import Protocol
+    from islet_imaging.scoring.folder import score_folder
 
     used: Protocol | Path | None = protocol
     if pixel_size_um is not None:

@@ -36,9 +36,9 @@ def summarize(
     Where cells of RUN/validation.csv are labelled, positive or negative, in the sheet or in a
     review, the fraction corrected for wrong calls is given beside the raw one (corrected.csv).
     """
-    from islet_imaging.results import resummarise
-    from islet_imaging.run import Run
-    from islet_imaging.validation import add_labels, draw_validation_sheet
+    from islet_imaging.run.folder import Run
+    from islet_imaging.run.validation_sheet import add_labels, draw_validation_sheet
+    from islet_imaging.scoring.results import resummarise
 
     opened = Run.open(run)
     if draw is not None:

@@ -53,7 +53,7 @@ def train(
     Fine-tuning prints scores on what was held out, before and after; nothing is replaced.
     Needs the train extra: pip install 'islet-imaging[train]'.
     """
-    from islet_imaging.network.curves import plot_curves
+    from islet_imaging.network.training.curves import plot_curves
 
     def tell(done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
@@ -64,12 +64,15 @@ def train(
     if source.is_dir():
         _finetune(network, source, out, marker, name, model, tell)
     elif network is Network.nuclei:
-        from islet_imaging.network.nuclei_training import NucleiTrainingConfig, train_nuclei
+        from islet_imaging.network.training.nuclei_training import (
+            NucleiTrainingConfig,
+            train_nuclei,
+        )
 
         folder = data or (Path(d) if (d := os.environ.get("ISLET_IMAGING_DATA")) else None)
         train_nuclei(NucleiTrainingConfig.from_yaml(source), out, data_dir=folder, progress=tell)
     else:
-        from islet_imaging.network.positivity_training import (
+        from islet_imaging.network.training.positivity_training import (
             PositivityTrainingConfig,
             train_positivity,
         )
@@ -92,14 +95,14 @@ def _finetune(
     if name:
         check_new_name(name)
     if network is Network.nuclei:
-        from islet_imaging.network.nuclei_finetune import finetune_nuclei
+        from islet_imaging.network.training.nuclei_finetune import finetune_nuclei
 
         tuned = finetune_nuclei(source, out, model=model or "islet-nuclei", progress=tell)  # type: ignore[arg-type]
         made, before, after = tuned.model, tuned.before, tuned.after
         old = (tuned.phantoms_before, tuned.phantoms_after)
         shown = ("f1", "ap50", "count_bias")
     else:
-        from islet_imaging.network.positivity_finetune import finetune_positivity
+        from islet_imaging.network.training.positivity_finetune import finetune_positivity
 
         taught = finetune_positivity(
             source,

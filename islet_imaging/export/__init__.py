@@ -7,8 +7,8 @@ It fails, naming the extra to install, where a format needs a library that is no
 
 from __future__ import annotations
 
-from islet_imaging.callable_package import make_callable
-from islet_imaging.export.run import FORMATS, export
+from islet_imaging._callable_package import make_callable
+from islet_imaging.export.formats import FORMATS, export
 
 __all__ = ["FORMATS", "export"]
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.export.run import export_images, missing
-from islet_imaging.run import atomic_path
+from islet_imaging.export.image import export_images, missing
+from islet_imaging.run.folder import atomic_path
 
 if TYPE_CHECKING:
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
 
 def write_anndata(run: Run, path: Path) -> Path:

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from islet_imaging.export.image import plain
 from islet_imaging.export.outline import label_polygons
-from islet_imaging.export.run import plain
-from islet_imaging.run import write_text
+from islet_imaging.run.folder import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from islet_imaging.export.run import ExportImage
+    from islet_imaging.export.image import ExportImage
 
 #: the same colours as in napari and the report
 _COLOURS = {"positive": [255, 176, 0], "negative": [86, 180, 233], "unsure": [255, 255, 255]}

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.export.geojson import classification
-from islet_imaging.export.run import missing, plain
+from islet_imaging.export.image import missing, plain
 
 if TYPE_CHECKING:
-    from islet_imaging.export.run import ExportImage
-    from islet_imaging.run import Run
+    from islet_imaging.export.image import ExportImage
+    from islet_imaging.run.folder import Run
 
 _VERSION = "0.5"
 _CHUNK = 512

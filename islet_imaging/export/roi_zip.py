@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from islet_imaging.export.geojson import classification
+from islet_imaging.export.image import missing
 from islet_imaging.export.outline import label_polygons
-from islet_imaging.export.run import missing
-from islet_imaging.run import atomic_path
+from islet_imaging.run.folder import atomic_path
 
 if TYPE_CHECKING:
-    from islet_imaging.export.run import ExportImage
+    from islet_imaging.export.image import ExportImage
 
 
 def write_roi_zip(image: ExportImage, path: Path, *, markers: Sequence[str]) -> Path:

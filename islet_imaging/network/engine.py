@@ -21,13 +21,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from islet_imaging._types import Float32
 from islet_imaging.errors import ModelError
 
 log = logging.getLogger(__name__)
-
-FloatArray = NDArray[np.float32]
 
 
 class Engine(Protocol):
@@ -36,15 +34,8 @@ class Engine(Protocol):
     name: str
     settings: dict[str, Any]
 
-    def run(self, image: FloatArray) -> FloatArray:
+    def run(self, image: Float32) -> Float32:
         """Map (1, C, Y, X) to the network's output; safe to call from several threads."""
-
-
-def usable_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 class OnnxEngine:
@@ -67,9 +58,9 @@ class OnnxEngine:
         self.name = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
         self.settings = settings or {}
 
-    def run(self, image: FloatArray) -> FloatArray:
+    def run(self, image: Float32) -> Float32:
         """See `Engine`."""
-        output: FloatArray = self._session.run(None, {self._input: image})[0]
+        output: Float32 = self._session.run(None, {self._input: image})[0]
         return output
 
 
@@ -86,11 +77,11 @@ class TorchEngine:
         self.name = f"torch {torch.__version__} ({device})"
         self.settings = settings or {}
 
-    def run(self, image: FloatArray) -> FloatArray:
+    def run(self, image: Float32) -> Float32:
         """See `Engine`."""
         with self._lock, self._torch.no_grad():
             x = self._torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
-            output: FloatArray = self._net(x).float().cpu().numpy()
+            output: Float32 = self._net(x).float().cpu().numpy()
         return output
 
 
@@ -127,7 +118,7 @@ def make_engine(model: str, device: str = "auto") -> Engine:
     ModelError
         When the device is not there or the network's files are damaged.
     """
-    from .weights import load_model
+    from islet_imaging.network.weights import load_model
 
     loaded = load_model(model)
     if device == "auto":

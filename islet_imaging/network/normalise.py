@@ -16,7 +16,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+from islet_imaging._types import Float32
+
+WORKING_DIAMETER_PX = 16.0
+"""Median nucleus diameter that the network is trained around, in px."""
 
 LOW_PERCENTILE = 0.5
 HIGH_PERCENTILE = 99.5
@@ -62,7 +65,7 @@ def grey_limits(
     return float(low), float(high)
 
 
-def normalise(image: NDArray[np.generic], limits: tuple[float, float]) -> FloatArray:
+def normalise(image: NDArray[np.generic], limits: tuple[float, float]) -> Float32:
     """Map grey values to about 0 to 1.
 
     Parameters
@@ -88,7 +91,7 @@ def normalise(image: NDArray[np.generic], limits: tuple[float, float]) -> FloatA
     return compress(np.clip(x, -0.1, 10.0))
 
 
-def compress(x: FloatArray) -> FloatArray:
+def compress(x: Float32) -> Float32:
     """Apply the compressive curve to linear values scaled to 0..1."""
     curve = np.arcsinh(np.float32(COMPRESSION) * x) / np.float32(np.arcsinh(COMPRESSION))
     return np.asarray(curve, dtype=np.float32)

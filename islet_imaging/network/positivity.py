@@ -12,27 +12,31 @@ It fails where nuclei were not found: what has no label gets no answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
-
-from .inference import HALO_PX, Reader, make_grid
-from .normalise import MAX_SAMPLES, grey_limits
-from .resample import input_range, resample_region, resampled_length
-from .stain import N_FIELDS, WORKING_PIXEL_UM, marker_limits, network_input, uncurve
+from islet_imaging._types import Float32, Float64, ReadPlane, Region, Work, usable_cores
+from islet_imaging.arrays.resample import input_range, resample_region, resampled_length
+from islet_imaging.errors import ModelError, PixelSizeError
+from islet_imaging.network.normalise import MAX_SAMPLES, grey_limits
+from islet_imaging.network.nuclei import HALO_PX, make_grid
+from islet_imaging.network.stain import (
+    N_FIELDS,
+    WORKING_PIXEL_UM,
+    marker_limits,
+    network_input,
+    uncurve,
+)
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from islet_imaging.network.engine import Engine
 
 log = logging.getLogger(__name__)
 
-FloatArray = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 BLOCK_PX = 512
 
@@ -49,10 +53,10 @@ class CellAnswers(NamedTuple):
         Log odds that the cell expresses the marker, judged from this picture alone.
     """
 
-    own: Floats
-    low: Floats
-    high: Floats
-    odds: Floats
+    own: Float64
+    low: Float64
+    high: Float64
+    odds: Float64
 
 
 def ask_network(
@@ -61,11 +65,8 @@ def ask_network(
     nuclei: NDArray[np.integer],
     *,
     pixel_size_um: float,
-    model: str = "islet-positivity",
-    device: str = "auto",
     engine: Engine | None = None,
-    threads: int | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    work: Work | None = None,
 ) -> dict[str, CellAnswers]:
     """Ask the positivity network about every nucleus of an image.
 
@@ -79,8 +80,10 @@ def ask_network(
         Label image; 0 is background.
     pixel_size_um : float
         Edge of a pixel, um.
-    model, device, engine, threads, cancelled
-        As in ``inference.segment_nuclei_network``.
+    engine : Engine, optional
+        The network; the shipped ``islet-positivity`` when not given.
+    work : Work, optional
+        Threads, and whether to stop.
 
     Returns
     -------
@@ -111,17 +114,14 @@ def ask_network(
         (nuclei.shape[0], nuclei.shape[1]),
         int(nuclei.max(initial=0)),
         pixel_size_um=pixel_size_um,
-        model=model,
-        device=device,
         engine=engine,
-        threads=threads,
-        cancelled=cancelled,
+        work=work,
     )
 
 
 def answer_columns(
     cells: NDArray[np.integer], said: Mapping[str, CellAnswers]
-) -> dict[str, Floats]:
+) -> dict[str, Float64]:
     """Columns of the cells table for what the network said.
 
     Parameters
@@ -149,24 +149,21 @@ def answer_columns(
     return columns
 
 
-def _reader(plane: NDArray[np.generic]) -> Reader:
+def _reader(plane: NDArray[np.generic]) -> ReadPlane:
     return lambda y, x: plane[y, x]
 
 
 def ask_network_lazy(
-    dna: Reader,
-    markers: Mapping[str, Reader],
-    nuclei: Reader,
+    dna: ReadPlane,
+    markers: Mapping[str, ReadPlane],
+    nuclei: ReadPlane,
     shape: tuple[int, int],
     n_labels: int,
     *,
     pixel_size_um: float,
-    model: str = "islet-positivity",
-    device: str = "auto",
     engine: Engine | None = None,
-    threads: int | None = None,
-    region: tuple[slice, slice] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    region: Region | None = None,
+    work: Work | None = None,
 ) -> dict[str, CellAnswers]:
     """Ask the positivity network about an image that is never in memory as a whole.
 
@@ -180,7 +177,7 @@ def ask_network_lazy(
         Of the whole image.
     n_labels : int
         Largest label that is asked about.
-    pixel_size_um, model, device, engine, threads, cancelled
+    pixel_size_um, engine, work
         See `ask_network`.
     region : pair of slice, optional
         Only the blocks that these rows and columns touch are asked about: nuclei that lie inside
@@ -190,18 +187,20 @@ def ask_network_lazy(
     -------
     dict of str to CellAnswers
     """
-    from .engine import shared_engine, usable_cores
+    from islet_imaging.network.engine import shared_engine
 
     if not pixel_size_um > 0:
         raise PixelSizeError(f"pixel_size_um must be positive, not {pixel_size_um}")
     if engine is None:
-        engine = shared_engine(model, device)
+        engine = shared_engine("islet-positivity")
+    work = work or Work()
+    workers = max(1, work.threads or usable_cores())
     shape_of = engine.settings.get("architecture")
     if shape_of is not None and (shape_of["in_channels"], shape_of["out_channels"]) != (
         3,
         N_FIELDS,
     ):
-        raise ModelError(f"network {model!r} is no positivity network; check `positivity: model`")
+        raise ModelError(f"{engine.name}: this is no positivity network; check `positivity: model`")
     network = engine
     zoom = pixel_size_um / WORKING_PIXEL_UM
     working = (resampled_length(shape[0], zoom), resampled_length(shape[1], zoom))
@@ -213,7 +212,7 @@ def ask_network_lazy(
 
     def prepare(
         rows: tuple[int, int], columns: tuple[int, int]
-    ) -> tuple[dict[str, FloatArray], NDArray[Any]]:
+    ) -> tuple[dict[str, Float32], NDArray[Any]]:
         spans = [
             (max(0, a - HALO_PX), min(n, b + HALO_PX))
             for (a, b), n in zip((rows, columns), grid.shape, strict=True)
@@ -223,7 +222,7 @@ def ask_network_lazy(
         r, c = (input_range(*s, zoom, n) for s, n in zip(inside, shape, strict=True))
         where = slice(*r), slice(*c)
 
-        def plane(read: Reader, low: float, high: float) -> FloatArray:
+        def plane(read: ReadPlane, low: float, high: float) -> Float32:
             part = np.asarray(read(*where))
             small = resample_region(part, inside[0], inside[1], zoom, (r[0], c[0]))
             return np.pad((small - np.float32(low)) / np.float32(high - low), pad, mode="edge")
@@ -248,9 +247,9 @@ def ask_network_lazy(
     def compute(
         rows: tuple[int, int],
         columns: tuple[int, int],
-        images: dict[str, FloatArray],
+        images: dict[str, Float32],
         labels: NDArray[Any],
-    ) -> tuple[NDArray[Any], Floats, dict[str, Floats]]:
+    ) -> tuple[NDArray[Any], Float64, dict[str, Float64]]:
         y, x = (a - max(0, a - HALO_PX) for a in (rows[0], columns[0]))
         at = np.flatnonzero(labels)
         names, back = np.unique(labels.ravel()[at], return_inverse=True)
@@ -264,8 +263,8 @@ def ask_network_lazy(
             found[name] = np.stack(sums_here, axis=1, dtype=np.float64)
         return names, count, found
 
-    with ThreadPoolExecutor(max(1, threads or usable_cores())) as pool:
-        waiting: list[Future[tuple[NDArray[Any], Floats, dict[str, Floats]]]] = []
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: list[Future[tuple[NDArray[Any], Float64, dict[str, Float64]]]] = []
 
         def take() -> None:
             names, count, found = waiting.pop(0).result()
@@ -279,11 +278,10 @@ def ask_network_lazy(
             for columns in grid.columns:
                 if not _touches(region, rows, columns, zoom):
                     continue
-                if cancelled is not None and cancelled():
-                    raise Cancelled("the positivity network was stopped")
+                work.stop_if_asked("the positivity network")
                 # read in this thread (readers need not be thread-safe), compute in the pool
                 waiting.append(pool.submit(compute, rows, columns, *prepare(rows, columns)))
-                if len(waiting) > 2 * (threads or usable_cores()):
+                if len(waiting) > 2 * workers:
                     take()
         while waiting:
             take()
@@ -291,7 +289,7 @@ def ask_network_lazy(
 
 
 def _touches(
-    region: tuple[slice, slice] | None,
+    region: Region | None,
     rows: tuple[int, int],
     columns: tuple[int, int],
     zoom: float,
@@ -304,7 +302,7 @@ def _touches(
 
 
 def _marker_limits(
-    markers: Mapping[str, Reader], nuclei: Reader, shape: tuple[int, int]
+    markers: Mapping[str, ReadPlane], nuclei: ReadPlane, shape: tuple[int, int]
 ) -> dict[str, tuple[float, float]]:
     """Limits of each marker from a fixed subsample of the pixels on nuclei."""
     step = max(1, int(np.ceil(np.sqrt(shape[0] * shape[1] / (4 * MAX_SAMPLES)))))
@@ -323,7 +321,7 @@ def _marker_limits(
     }
 
 
-def _answers(sums: Floats, counts: Floats, limits: tuple[float, float]) -> CellAnswers:
+def _answers(sums: Float64, counts: Float64, limits: tuple[float, float]) -> CellAnswers:
     mean = np.full((len(counts) - 1, N_FIELDS), np.nan)
     np.divide(sums[1:], counts[1:, None], out=mean, where=counts[1:, None] > 0)
     # three separate guesses may cross where they nearly agree

@@ -19,11 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from .resample import axis_matrix
-from .targets import OFFSET_UNIT_PX
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int32]
+from islet_imaging._types import Float32, Labels
+from islet_imaging.arrays.resample import axis_matrix
+from islet_imaging.network.targets import OFFSET_UNIT_PX
 
 MARGIN_PX = 64
 """A nucleus depends on fields at most this far from its centre, in half-resolution px."""
@@ -72,16 +70,16 @@ class Instances:
         Peaks of the votes, half-resolution px, in raster order.
     """
 
-    labels: IntArray
+    labels: Labels
     centres: NDArray[np.int64]
 
 
-def sigmoid(x: FloatArray) -> FloatArray:
+def sigmoid(x: Float32) -> Float32:
     """Logistic function that does not overflow."""
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))), np.float32)
 
 
-def find_instances(fields: FloatArray, config: PostprocessConfig | None = None) -> Instances:
+def find_instances(fields: Float32, config: PostprocessConfig | None = None) -> Instances:
     """Group the pixels of a block of fields into nuclei.
 
     Parameters
@@ -124,7 +122,7 @@ def find_instances(fields: FloatArray, config: PostprocessConfig | None = None) 
     return _drop_weak(labels, peaks, fields, cfg)
 
 
-def _follow(fields: FloatArray, inside: NDArray[np.int64], times: int) -> FloatArray:
+def _follow(fields: Float32, inside: NDArray[np.int64], times: int) -> Float32:
     """Where each foreground pixel's vote ends, (2, N) half-resolution px."""
     height, width = fields.shape[1:]
     unit = np.float32(OFFSET_UNIT_PX / 2)
@@ -143,7 +141,7 @@ def _follow(fields: FloatArray, inside: NDArray[np.int64], times: int) -> FloatA
     return np.stack([y, x])
 
 
-def _peaks(heat: FloatArray, cfg: PostprocessConfig) -> NDArray[np.int64]:
+def _peaks(heat: Float32, cfg: PostprocessConfig) -> NDArray[np.int64]:
     """Local maxima of the smoothed votes in raster order; a plateau counts once."""
     size = 2 * cfg.min_distance_px + 1
     top = (ndi.maximum_filter(heat, size, mode="constant") == heat) & (heat >= cfg.min_votes)
@@ -158,9 +156,9 @@ def _peaks(heat: FloatArray, cfg: PostprocessConfig) -> NDArray[np.int64]:
 
 
 def _drop_weak(
-    labels: IntArray, peaks: NDArray[np.int64], fields: FloatArray, cfg: PostprocessConfig
+    labels: Labels, peaks: NDArray[np.int64], fields: Float32, cfg: PostprocessConfig
 ) -> Instances:
-    from .data import WORKING_DIAMETER_PX
+    from islet_imaging.network.normalise import WORKING_DIAMETER_PX
 
     n = len(peaks) + 1
     flat = labels.ravel()
@@ -178,14 +176,14 @@ def _drop_weak(
 
 
 def draw_labels(
-    fields: FloatArray,
+    fields: Float32,
     instances: Instances,
     rows: tuple[int, int],
     columns: tuple[int, int],
     zoom: float,
     config: PostprocessConfig | None = None,
     origin: tuple[int, int] = (0, 0),
-) -> IntArray:
+) -> Labels:
     """Draw nuclei at the image's own resolution.
 
     Parameters
@@ -243,7 +241,7 @@ def draw_labels(
 
 def _neighbours(
     span: tuple[int, int], zoom: float, first: int, length: int
-) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Float32, NDArray[np.int64], NDArray[np.int64]]:
     """Fraction and the two half-resolution neighbours of image pixels along one axis."""
     u = (np.arange(*span) + 0.5) * (zoom / 2) - 0.5 - first
     low = np.floor(u)

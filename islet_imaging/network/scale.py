@@ -13,21 +13,27 @@ and where nuclei of two very different sizes are about equally many.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import WORKING_DIAMETER_PX
-from .normalise import grey_limits, normalise
-from .postprocess import PostprocessConfig, find_instances, sigmoid
-from .resample import input_range, resample_region, resampled_length
+from islet_imaging._types import ReadPlane
+from islet_imaging.arrays.resample import input_range, resample_region, resampled_length
+from islet_imaging.errors import PixelSizeError
+from islet_imaging.network.normalise import WORKING_DIAMETER_PX, grey_limits, normalise
+from islet_imaging.network.postprocess import PostprocessConfig, find_instances, sigmoid
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from islet_imaging.network.engine import Engine
 
-Reader = Callable[[slice, slice], NDArray[np.generic]]
+
+NUCLEUS_DIAMETER_UM = 7.5
+"""Median diameter of nuclei in human islets, taken where only a pixel size is known."""
+
+SIZES_PX = (1.5, 2000.0)
+"""A nucleus smaller or larger than this in an image is a wrong pixel size."""
 
 WINDOW_PX = 384
 """Side of a window at working scale."""
@@ -61,6 +67,63 @@ MAX_WINDOWS = 4
 """Windows looked at in the fixed-point iteration; half as many on the ladder."""
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What is known of an image's scale before it is looked at.
+
+    Parameters
+    ----------
+    pixel_size_um : float, optional
+        Edge of a pixel, um.
+    nucleus_diameter_um : float, optional
+        Typical diameter of a nucleus, um.
+
+    Raises
+    ------
+    PixelSizeError
+        If a size is not positive, a nucleus would be out of range, or a diameter comes without a
+        pixel size.
+
+    Examples
+    --------
+    >>> Scale(pixel_size_um=0.5).diameter_px, Scale().diameter_px
+    (15.0, None)
+    """
+
+    pixel_size_um: float | None = None
+    nucleus_diameter_um: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("pixel_size_um", "nucleus_diameter_um"):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise PixelSizeError(f"{name} must be positive, not {value}")
+        if self.pixel_size_um is None and self.nucleus_diameter_um is not None:
+            raise PixelSizeError(
+                "nucleus_diameter_um is given without pixel_size_um; give both, or neither to have "
+                "the scale estimated from the image"
+            )
+        if self.diameter_px is not None:
+            checked_diameter_px(self.diameter_px)
+
+    @property
+    def diameter_px(self) -> float | None:
+        """Diameter of a nucleus in image px; None where it has to be estimated."""
+        if self.pixel_size_um is None:
+            return None
+        return (self.nucleus_diameter_um or NUCLEUS_DIAMETER_UM) / self.pixel_size_um
+
+
+def checked_diameter_px(diameter: float) -> float:
+    """The diameter itself; one that no nucleus has in an image is an error."""
+    if not SIZES_PX[0] <= diameter <= SIZES_PX[1]:
+        raise PixelSizeError(
+            f"a nucleus would be {diameter:.3g} px across, outside {SIZES_PX[0]:g} to "
+            f"{SIZES_PX[1]:g} px; check the pixel size"
+        )
+    return diameter
+
+
 def estimate_nucleus_diameter_px(
     dna: NDArray[np.generic], *, model: str | None = None, device: str = "auto"
 ) -> float:
@@ -71,21 +134,21 @@ def estimate_nucleus_diameter_px(
     dna : (Y, X) any dtype
         DNA channel.
     model, device : str, optional
-        See ``inference.segment_nuclei_network``.
+        See ``islet_imaging.network.nuclei.segment_nuclei_network``.
 
     Returns
     -------
     float
         Median equivalent diameter in px; the working diameter (16) when nothing is found.
     """
-    from .engine import shared_engine
+    from islet_imaging.network.engine import shared_engine
 
     engine = shared_engine(model or "islet-nuclei", device)
     return estimate_diameter(lambda y, x: dna[y, x], (dna.shape[0], dna.shape[1]), engine)
 
 
 def estimate_diameter(
-    read: Reader,
+    read: ReadPlane,
     shape: tuple[int, int],
     engine: Engine,
     *,
@@ -96,7 +159,7 @@ def estimate_diameter(
     Parameters
     ----------
     read, shape : callable, (int, int)
-        The image; see ``inference.segment_nuclei_lazy``.
+        The image; see ``islet_imaging.network.nuclei.segment_nuclei_lazy``.
     engine : Engine
         The network.
     limits : (float, float), optional
@@ -139,7 +202,7 @@ def _weight(diameter: float, found: float, strength: float, n: int) -> float:
 
 
 def _look(
-    read: Reader,
+    read: ReadPlane,
     shape: tuple[int, int],
     engine: Engine,
     limits: tuple[float, float],

@@ -16,9 +16,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .normalise import compress
-
-FloatArray = NDArray[np.float32]
+from islet_imaging._types import Float32
+from islet_imaging.network.normalise import compress
 
 WORKING_PIXEL_UM = 7.5 / 16
 """Edge of a pixel of the working image: a nucleus of an islet is then 16 px across."""
@@ -59,7 +58,7 @@ def marker_limits(on_nuclei: NDArray[np.generic]) -> tuple[float, float]:
     return low, max(high, low + 1e-3 * max(abs(low), 1.0))
 
 
-def network_input(dna: FloatArray, marker: FloatArray) -> FloatArray:
+def network_input(dna: Float32, marker: Float32) -> Float32:
     """Stack what the network is shown.
 
     Parameters
@@ -77,7 +76,7 @@ def network_input(dna: FloatArray, marker: FloatArray) -> FloatArray:
     return np.stack([compress(np.clip(dna, -0.1, 10.0)), curve(x, COARSE), curve(x, FINE)])
 
 
-def curve(x: NDArray[np.floating], compression: float = FINE) -> FloatArray:
+def curve(x: NDArray[np.floating], compression: float = FINE) -> Float32:
     """Compressive scale: odd, 0 at 0, 1 at 1."""
     return np.asarray(np.arcsinh(compression * x) / np.arcsinh(compression), np.float32)
 

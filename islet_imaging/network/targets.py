@@ -18,8 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int32]
+from islet_imaging._types import Float32, Labels
 
 OFFSET_UNIT_PX = 8.0
 """One unit of the offset and distance fields, in working pixels: a typical nucleus's radius."""
@@ -27,7 +26,7 @@ OFFSET_UNIT_PX = 8.0
 N_FIELDS = 8
 
 
-def centres_of(labels: IntArray) -> tuple[IntArray, FloatArray]:
+def centres_of(labels: Labels) -> tuple[Labels, Float32]:
     """Find the centre of each nucleus.
 
     Parameters
@@ -60,9 +59,7 @@ def centres_of(labels: IntArray) -> tuple[IntArray, FloatArray]:
     return ids, centres
 
 
-def make_targets(
-    labels: IntArray, ignore: NDArray[np.bool_] | None = None
-) -> dict[str, FloatArray]:
+def make_targets(labels: Labels, ignore: NDArray[np.bool_] | None = None) -> dict[str, Float32]:
     """Draw the fields of one training crop.
 
     Parameters

@@ -27,7 +27,7 @@ from islet_imaging.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
-    from .architecture import UNet
+    from islet_imaging.network.architecture import UNet
 
 SETTINGS_KEY = "islet_imaging"
 """Where our own settings stand in the description's ``config``."""
@@ -77,7 +77,7 @@ class Model:
         try:
             from safetensors.torch import load_file
 
-            from .architecture import UNet, UNetConfig, fold_batch_norm
+            from islet_imaging.network.architecture import UNet, UNetConfig, fold_batch_norm
         except ImportError as error:
             raise ModelError(
                 "running a network in torch needs the extra: pip install 'islet-imaging[train]'"
@@ -225,7 +225,7 @@ def export_weights(net: UNet, folder: Path) -> dict[str, str]:
     import torch
     from safetensors.torch import save_file
 
-    from .architecture import fold_batch_norm
+    from islet_imaging.network.architecture import fold_batch_norm
 
     folder.mkdir(parents=True, exist_ok=True)
     folded = fold_batch_norm(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -10,7 +10,7 @@ whether or not the package was imported before, although both carry the same nam
 
 from __future__ import annotations
 
-from islet_imaging.callable_package import make_callable
+from islet_imaging._callable_package import make_callable
 from islet_imaging.phantom.experiment import write_experiment
 from islet_imaging.phantom.parameters import PhantomParameters
 from islet_imaging.phantom.presets import HARD_PRESETS, PRESETS, get_preset

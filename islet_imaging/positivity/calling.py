@@ -20,9 +20,9 @@ from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.fitting import fit_cells
 from islet_imaging.positivity.levels import level_of
 from islet_imaging.positivity.spillover import neighbourhood, own_level
-from islet_imaging.positivity.threshold import PICTURE_LIMIT, Threshold
-from islet_imaging.positivity.weights import PICTURE_ALONE
-from islet_imaging.protocol import CallMethod
+from islet_imaging.positivity.threshold import LOGIT_LIMIT, Threshold
+from islet_imaging.positivity.weights import LOGIT_ALONE
+from islet_imaging.protocol import FitMethod
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-#: without a threshold, a level within this factor of the local background is called dark
+#: without a threshold, an intensity within this factor of the local background is called dark
 DARK = 1.5
 #: and its probability
 DARK_PROBABILITY = 0.1
@@ -77,7 +77,7 @@ def call_marker(
 def image_threshold(
     cells: pd.DataFrame, threshold: Threshold, *, spillover: bool = True
 ) -> Threshold:
-    """Read an image of a run whose images cannot be compared by its own levels.
+    """Read an image of a run whose images cannot be compared by its own intensities.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def call_cells(
             f"the cells table has no column {column!r}, which the threshold of {marker} acts on"
         )
     if threshold.per_image and len(cells):
-        # images of this run cannot be compared: each is read by its own levels
+        # images of this run cannot be compared: each is read by its own intensities
         import pandas as pd
 
         names = np.zeros(len(cells)) if "image" not in cells else cells["image"].to_numpy(str)
@@ -178,17 +178,15 @@ def call_cells(
             where.append(at)
         return pd.concat(parts).iloc[np.argsort(np.concatenate(where))]
     level = level_of(cells, column)
-    spill = (threshold.spill_near, threshold.spill_far)
-    own = level
-    if max(spill) > 0 and len(cells):
-        zero = threshold.spill_zero
-        own = zero + own_level(level - zero, neighbourhood(cells), spill)
-    light, picture = _said(cells, marker, threshold)
+    own, spill = level, threshold.spill
+    if max(spill.shares) > 0 and len(cells):
+        own = spill.zero + own_level(level - spill.zero, neighbourhood(cells), spill.shares)
+    light, logit = _network_columns(cells, marker, threshold)
     if threshold.estimable:
-        probability = threshold.probability(own, level - own, network=light, picture=picture)
+        probability = threshold.probability(own, level - own, network=light, logit=logit)
     elif threshold.method == "network":
-        slope, constant = PICTURE_ALONE
-        probability = 1 / (1 + np.exp(-(slope * picture + constant)))
+        slope, constant = LOGIT_ALONE
+        probability = 1 / (1 + np.exp(-(slope * logit + constant)))
     else:
         probability = _without_cut(cells, marker, own)
     lost = ~np.isfinite(level)
@@ -209,13 +207,15 @@ def call_cells(
     )
 
 
-def _alike(threshold: Threshold) -> CallMethod:
+def _alike(threshold: Threshold) -> FitMethod:
     """Method that reads an image's own levels as the run's threshold would have."""
     return "network" if threshold.method == "network" else "levels"
 
 
-def _said(cells: pd.DataFrame, marker: str, threshold: Threshold) -> tuple[Floats | None, Floats]:
-    """Own light and log odds that the network gave each cell; None and 0 where it was not asked."""
+def _network_columns(
+    cells: pd.DataFrame, marker: str, threshold: Threshold
+) -> tuple[Floats | None, Floats]:
+    """Own light and logit that the network gave each cell; None and 0 where it had no say."""
     if threshold.method != "network" or not len(cells):
         return None, np.zeros(len(cells))
     if f"{marker}_network_own" not in cells.columns:
@@ -225,7 +225,7 @@ def _said(cells: pd.DataFrame, marker: str, threshold: Threshold) -> tuple[Float
         )
     light: Floats = cells[f"{marker}_network_own"].to_numpy(dtype=np.float64)
     odds: Floats = cells[f"{marker}_network_odds"].to_numpy(dtype=np.float64)
-    return light, np.clip(np.nan_to_num(odds), -PICTURE_LIMIT, PICTURE_LIMIT)
+    return light, np.clip(np.nan_to_num(odds), -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 def _without_cut(cells: pd.DataFrame, marker: str, own: Floats) -> Floats:
@@ -248,21 +248,21 @@ def _reasons(
     call: NDArray[np.str_],
 ) -> NDArray[np.object_]:
     if threshold.value is None and threshold.method == "network":
-        said = np.select(
+        words = np.select(
             [call == "negative", call == "unsure"],
             ["no pattern of expression", "pattern unclear"],
             "pattern of expression",
         )
-        return np.char.add(said, ", no threshold estimable").astype(object)
+        return np.char.add(words, ", no threshold estimable").astype(object)
     if threshold.value is None:
         reason = np.where(
             call == "negative", "dark, but no threshold estimable", "no threshold estimable"
         ).astype(object)
         return reason
     lit = (level > threshold.value) & (own <= threshold.value)
-    # the network may see more than a level: then its call and the cut disagree
+    # the network may see more than an intensity: then its call and the cut disagree
     below, above = own <= threshold.value, own > threshold.value
-    seen = threshold.picture_weight > 0
+    seen = threshold.network.logit_weight > 0
     reason = np.select(
         [
             (call == "negative") & lit,

@@ -1,11 +1,8 @@
-"""Fit one marker over one staining run: levels, spill-over, and from them the cut.
+"""Fit one marker over one staining run: intensities, spill-over, and from them the cut.
 
 The idea: neighbours' light is taken away first, so that samples and controls are judged on the same
-level; then the method the protocol names finds the cut.  The default, `levels`, puts it where a
-logistic of the own level against the run's positive cells and against the noise of its negative
-cells is one half: at a share of the positive level in a bright stain, and several spreads above the
-negatives in a faint one.  Without controls the populations must be separable, or there is no cut.
-It fails where the levels do: see :mod:`islet_imaging.positivity.levels`.
+intensity; then the method the protocol names finds the cut.
+It fails where the run's intensities do: see :mod:`islet_imaging.positivity.levels`.
 """
 
 from __future__ import annotations
@@ -15,48 +12,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from islet_imaging.errors import ProtocolError
-from islet_imaging.positivity.cut import (
-    FLOOR_ODDS,
-    fit_threshold,
-    resamples,
-    slope_at_crossing,
-    trimmed_quantile,
-)
-from islet_imaging.positivity.levels import (
-    StainLevels,
-    counted,
-    dark_peak,
-    level_of,
-    marker_of,
-    mix_soft,
-    populations,
-    stain_levels,
-)
-from islet_imaging.positivity.mixture import robust_negative
-from islet_imaging.positivity.spillover import neighbourhood, positive_level
-from islet_imaging.positivity.threshold import Status, Threshold
-from islet_imaging.positivity.weights import (
-    BY_LEVELS,
-    BY_NETWORK,
-    FLOOR,
-    Learned,
-)
-from islet_imaging.protocol import CallMethod
+from islet_imaging.positivity.cut import fit_threshold
+from islet_imaging.positivity.levels import counted, level_of, marker_of, stain_levels
+from islet_imaging.positivity.methods.control import Control, Enough
+from islet_imaging.positivity.methods.levels import by_levels
+from islet_imaging.positivity.spillover import neighbourhood
+from islet_imaging.positivity.threshold import CellsUsed, Cut, SpillOver, Threshold
+from islet_imaging.positivity.weights import BY_LEVELS, BY_NETWORK, FLOOR
+from islet_imaging.protocol import FitMethod
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from islet_imaging.protocol import Protocol
-
-Floats = NDArray[np.float64]
-
-#: where no cell is clearly positive, the cut is at least this many spreads above the negatives
-LEAST_SPREADS = 5.0
-#: without controls, more positives than this leave too few dark cells to learn from
-FEW_DARK = 0.85
 
 
 def fit_marker(
@@ -97,8 +67,8 @@ def fit_marker(
     column = protocol.feature(marker)
     if not filled:
         nothing = _nothing(feature, column, "no cells were found in the samples")
-        asked = bool(dark) and all(f"{marker}_network_own" in c.columns for c in dark)
-        if protocol.method(marker) == "network" and asked:
+        seen = bool(dark) and all(f"{marker}_network_own" in c.columns for c in dark)
+        if protocol.method(marker) == "network" and seen:
             return dataclasses.replace(nothing, method="network")
         return nothing
     cells = pd.concat(filled, ignore_index=True)
@@ -131,7 +101,7 @@ def fit_cells(
     *,
     control: pd.DataFrame | None = None,
     feature: str = "",
-    method: CallMethod = "levels",
+    method: FitMethod = "levels",
     value: float | None = None,
     quantile: float = 0.995,
     min_control_cells: int = 500,
@@ -179,20 +149,12 @@ def fit_cells(
     levels = stain_levels(cells, column, control=control, spillover=spillover, around=around)
     own = levels.own(level, around) if around is not None else level
     own = own[usable]
-    dark, images = _control_levels(control, column)
-    if method in ("levels", "network"):
-        held = dark if levels.source == "controls" else np.empty(0)
-        learned = BY_NETWORK if method == "network" else BY_LEVELS
-        fitted = _by_levels(own, levels, held, images, name, bootstrap, learned)
-        if fitted.network_weight:
-            fitted = _with_light(fitted, cells, column, control)
-        if held.size:
-            fitted = _few(fitted, images, min_control_cells, min_control_images)
-    else:
+    dark = _control(control, column)
+    if method in ("control", "control_mixture", "mixture", "otsu", "manual"):
         fitted = fit_threshold(
             own,
-            control=dark if dark.size else None,
-            control_images=images if dark.size else None,
+            control=dark.intensities if dark.intensities.size else None,
+            control_images=dark.images if dark.intensities.size else None,
             method=method,
             feature=name,
             value=value,
@@ -201,204 +163,59 @@ def fit_cells(
             min_control_images=min_control_images,
             bootstrap=bootstrap,
         )
+    else:
+        held = dark if levels.source == "controls" else Control.of(None)
+        learned = BY_NETWORK if method == "network" else BY_LEVELS
+        fitted = by_levels(own, levels, held, name, learned=learned, bootstrap=bootstrap)
+        if fitted.network.weight:
+            fitted = _with_light(fitted, cells, column, control)
+        if held.intensities.size:
+            fitted = _few(fitted, held, Enough(min_control_cells, min_control_images))
+    if levels.note:
+        reason = f"{fitted.reason}; {levels.note}"
+        fitted = dataclasses.replace(fitted, cut=dataclasses.replace(fitted.cut, reason=reason))
     return dataclasses.replace(
         fitted,
         measured=column,
-        # spill-over is taken from levels above zero, whatever the cut was made of
-        spill_near=levels.near,
-        spill_far=levels.far,
-        spill_zero=levels.zero,
+        # spill-over is taken from intensities above zero, whatever the cut was made of
+        spill=SpillOver(levels.near, levels.far, levels.zero),
         method=method,
         per_image=method in ("levels", "network") and not levels.comparable,
-        reason=f"{fitted.reason}; {levels.note}" if levels.note else fitted.reason,
     )
 
 
 def _with_light(
     fitted: Threshold, cells: pd.DataFrame, column: str, control: pd.DataFrame | None
 ) -> Threshold:
-    """The run's levels of the light that the network says is each cell's own."""
+    """The run's intensities of the light that the network says is each cell's own."""
     name = f"{marker_of(column)}_network_own"
     light = stain_levels(cells, name, control=control, spillover=False)
     bright = max(light.positive or 0.0, FLOOR * light.scale)
-    return dataclasses.replace(fitted, network_zero=light.zero, network_bright=bright)
+    network = dataclasses.replace(fitted.network, zero=light.zero, bright=bright)
+    return dataclasses.replace(fitted, network=network)
 
 
 def _nothing(feature: str, column: str, reason: str) -> Threshold:
     return Threshold(
         method="levels",
         feature=feature,
-        value=None,
-        low=None,
-        high=None,
-        status="not_estimable",
-        reason=reason,
+        cut=Cut(None, status="not_estimable", reason=reason),
         measured=column,
     )
 
 
-def _control_levels(
-    control: pd.DataFrame | None, column: str
-) -> tuple[Floats, NDArray[np.object_]]:
-    """Levels of control cells that count, and the image each is from."""
+def _control(control: pd.DataFrame | None, column: str) -> Control:
+    """Intensities of control cells that count, and the image each is from."""
     if control is None or not len(control):
-        return np.empty(0), np.empty(0, dtype=object)
-    level = level_of(control, column)
-    keep = counted(control) & np.isfinite(level)
-    images = np.full(len(control), "control", dtype=object)
-    if "image" in control.columns:
-        images = control["image"].to_numpy(dtype=object)
-    return level[keep], images[keep]
+        return Control.of(None)
+    keep = counted(control)
+    images = control["image"].to_numpy(dtype=object) if "image" in control.columns else None
+    return Control.of(level_of(control, column)[keep], None if images is None else images[keep])
 
 
-def _few(
-    fitted: Threshold, images: NDArray[np.object_], min_cells: int, min_images: int
-) -> Threshold:
-    n_images = len(set(images.tolist()))
-    status: Status = fitted.status
-    reason = fitted.reason
-    if fitted.estimable and (images.size < min_cells or n_images < min_images):
-        status = "few_controls"
-        reason += (
-            f"; few controls: {images.size} cells of {n_images} images, "
-            f"asked for {min_cells} of {min_images}"
-        )
-    return dataclasses.replace(
-        fitted,
-        status=status,
-        reason=reason,
-        n_control_cells=int(images.size),
-        n_control_images=n_images,
-    )
-
-
-def _by_levels(
-    own: Floats,
-    levels: StainLevels,
-    dark: Floats,
-    images: NDArray[np.object_],
-    feature: str,
-    bootstrap: int,
-    learned: Learned,
-) -> Threshold:
-    """The default method; ``own`` in units of the feature, ``dark`` empty without controls."""
-    fitted, separate = _model(
-        own, levels.zero, levels.scale, levels.positive, dark, learned, feature
-    )
-    above = (fitted.value or 0.0) - levels.zero
-    alone = not dark.size
-    if alone and not (separate and dark_peak(own - levels.zero, levels.scale, above)):
-        why = fitted.reason or "no peak of dark cells"
-        return dataclasses.replace(
-            fitted, value=None, status="not_estimable", reason=f"no separable population: {why}"
-        )
-    if levels.positive is not None:
-        height = fitted.positive_location or levels.zero + fitted.bright
-        share = 100 * ((fitted.value or 0.0) - levels.zero) / (height - levels.zero)
-        reason = (
-            f"negatives at {levels.zero:.4g} (spread {levels.scale:.3g}, from {levels.source}), "
-            f"positives {fitted.bright:.4g} above them, cut at {share:.0f} % of that"
-        )
-        if not dark.size and (fitted.positive_fraction or 0.0) > FEW_DARK:
-            reason += "; hardly any dark cell and no controls, so negatives are uncertain"
-        if not separate:
-            reason += f"; populations not separate ({fitted.reason}), so by controls only"
-    else:
-        spreads = ((fitted.value or 0.0) - levels.zero) / levels.scale
-        reason = (
-            f"no clearly positive cells; cut {spreads:.1f} spreads above the {dark.size} "
-            "control cells"
-        )
-    cuts = _resampled_cuts(own, levels, dark, images, bootstrap, learned)
-    low, high = np.percentile(cuts, [2.5, 97.5]) if cuts else (None, None)
-    return dataclasses.replace(
-        fitted,
-        reason=reason,
-        low=None if low is None else float(low),
-        high=None if high is None else float(high),
-    )
-
-
-def _model(
-    own: Floats,
-    zero: float,
-    scale: float,
-    positive: float | None,
-    dark: Floats,
-    learned: Learned,
-    feature: str = "",
-) -> tuple[Threshold, bool]:
-    """Levels, populations, and the cut where the probability of an unlit cell is one half.
-
-    The second value says whether the sample's own populations gave the evidence; else the controls
-    did, by a steep logistic at their high quantile.
-    """
-    bright = max(positive or 0.0, FLOOR * scale)
-    soft = mix_soft(scale, positive)
-    mixture = populations(own - zero, scale, positive)
-    separate = mixture.separable and positive is not None
-    if separate:
-        mix_cut, mix_slope = mixture.crossing(), slope_at_crossing(mixture)
-    else:
-        above = LEAST_SPREADS * scale
-        if dark.size:
-            above = max(above, trimmed_quantile(dark, 0.995) - zero)
-        soft, mix_cut = scale, float(np.arcsinh(above / scale))
-        mix_slope = FLOOR_ODDS / mix_cut
-    made = Threshold(
-        method="levels",
-        feature=feature,
-        value=None,
-        low=None,
-        high=None,
-        status="ok",
-        reason=mixture.reason,
-        n_cells=int(own.size),
-        zero=zero,
-        soft=scale,
-        bright=bright,
-        # without clearly positive cells nothing tells how bright one would be: controls alone
-        weights=learned[0] if positive is not None else (0.0, mix_slope, 0.0, -FLOOR_ODDS),
-        network_weight=learned[1] if positive is not None else 0.0,
-        picture_weight=learned[2] if positive is not None else 0.0,
-        mix_soft=soft,
-        mix_slope=mix_slope,
-        mix_cut=mix_cut,
-        negative_location=zero,
-        negative_scale=scale,
-        positive_location=zero + bright if positive is not None else None,
-        positive_fraction=mixture.weight if separate else None,
-        separation=mixture.separation,
-    )
-    low, high = 0.0, 100 * bright
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        over = float(made.log_odds(np.array([middle]))[0]) > 0
-        low, high = (low, middle) if over else (middle, high)
-    return dataclasses.replace(made, value=zero + 0.5 * (low + high)), separate
-
-
-def _resampled_cuts(
-    own: Floats,
-    levels: StainLevels,
-    dark: Floats,
-    images: NDArray[np.object_],
-    bootstrap: int,
-    learned: Learned,
-) -> list[float]:
-    """Cuts of resampled sample cells and control images (or cells, of fewer than 4 images)."""
-    if bootstrap < 10:
-        return []
-    again = resamples(own.size, np.zeros(own.size, np.int64), bootstrap, 0)
-    darker: list[NDArray[np.int64]] = []
-    if dark.size:
-        codes = np.unique(images.astype(str), return_inverse=True)[1].astype(np.int64)
-        darker = resamples(dark.size, codes, bootstrap, 1)
-    cuts = []
-    for k, mine in enumerate(again):
-        theirs = dark[darker[k]] if darker else dark
-        zero, scale = robust_negative(theirs) if darker else (levels.zero, levels.scale)
-        positive = positive_level(own[mine] - zero, scale)
-        cut = _model(own[mine], zero, scale, positive, theirs, learned)[0].value
-        cuts.append(zero if cut is None else cut)
-    return cuts
+def _few(fitted: Threshold, control: Control, enough: Enough) -> Threshold:
+    cut, lacking = fitted.cut, enough.lacking(control)
+    if fitted.estimable and lacking:
+        cut = dataclasses.replace(cut, status="few_controls", reason=f"{cut.reason}; {lacking}")
+    used = CellsUsed(fitted.used.samples, int(control.intensities.size), control.n_images)
+    return dataclasses.replace(fitted, cut=cut, used=used)

@@ -71,7 +71,7 @@ def threshold_sensitivity(values: ArrayLike, threshold: Threshold) -> Sensitivit
     x = x[np.isfinite(x)]
     if threshold.value is None or x.size == 0:
         return None
-    base = min(threshold.negative_location, threshold.value)
+    base = min(threshold.populations.negative, threshold.value)
     factor = np.round(np.arange(0.8, 1.2001, 0.05), 2)
     cut = base + factor * (threshold.value - base)
     fraction = 1 - np.searchsorted(np.sort(x), cut, side="right") / x.size

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Float64
 from islet_imaging.protocol import Protocol
 from islet_imaging.quality.exposure import BATCH, exposure_flags
 from islet_imaging.quality.flag import SEVERITIES, Flag
 from islet_imaging.quality.numbers import ImageNumbers
 from islet_imaging.quality.overlap import overlaps
-
-Float = NDArray[np.float64]
 
 #: fall of brightness over the frame from which a flat field is worth its while
 UNEVEN = 0.3
@@ -253,7 +252,7 @@ def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol)
         )
 
 
-def _lit_nuclei(members: list[dict[str, Any]]) -> tuple[Float, Float, NDArray[np.intp]]:
+def _lit_nuclei(members: list[dict[str, Any]]) -> tuple[Float64, Float64, NDArray[np.intp]]:
     """Logarithm of the DNA light of nuclei, their place from -1 to 1, and their image."""
     levels, places, owners = [np.empty(0)], [np.empty((0, 2))], [np.empty(0, dtype=np.intp)]
     for k, row in enumerate(members):

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Float32
 from islet_imaging.quality import pixels, texture
-from islet_imaging.quality.pixels import BLOCK, Float
+from islet_imaging.quality.pixels import BLOCK
 
 #: cells of the thumbnail along an edge
 GRID = 16
@@ -56,7 +57,7 @@ class ChannelNumbers:
     band: float
     slow: float
     #: block means on a 16 x 16 grid, divided by their median
-    thumbnail: Float
+    thumbnail: Float32
     #: BLAKE2 of the pixels
     digest: str
     #: 5th and 98th percentile of block means in tissue
@@ -78,7 +79,7 @@ class ImageNumbers:
     #: power at 1.8 to 3.2 um over power at 5 to 12 um in the DNA channel, noise removed
     sharpness: float | None
     #: the same per tile, (rows, columns), NaN outside tissue
-    sharpness_tiles: Float | None
+    sharpness_tiles: Float32 | None
     #: robust z of the sharpest straight step from edge to edge, all channels together
     seam: float
     #: spots per mm2 that glow in all markers of different dyes
@@ -230,7 +231,7 @@ def independent_markers(names: Sequence[str]) -> list[str]:
 
 def _channel(
     plane: NDArray[Any],
-    binned: list[Float],
+    binned: list[Float32],
     tissue: NDArray[np.bool_],
     not_finite: float,
     pixel_size_um: float | None,
@@ -270,7 +271,7 @@ def _channel(
     )
 
 
-def _thumbnail(blocks: Float) -> Float:
+def _thumbnail(blocks: Float32) -> Float32:
     if min(blocks.shape) < GRID:
         return np.ones((GRID, GRID), dtype=np.float32)
     rows, cols = (np.linspace(0, n, GRID + 1).astype(int) for n in blocks.shape)

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from islet_imaging._types import Float32
+
 #: largest values of cameras and detectors: 8, 10, 12, 14 and 16 bit
 CEILINGS = (255, 1023, 4095, 16383, 65535)
 #: edge of the blocks that tissue, background and structure are judged on, px
 BLOCK = 8
 
-Float = NDArray[np.float32]
 
-
-def halve(plane: NDArray[Any]) -> Float:
+def halve(plane: NDArray[Any]) -> Float32:
     """Means of 2 x 2 pixels; an odd last row or column is left out.
 
     Examples
@@ -38,14 +38,14 @@ def halve(plane: NDArray[Any]) -> Float:
     return np.asarray(out, dtype=np.float32)
 
 
-def pyramid(plane: NDArray[Any]) -> list[Float]:
+def pyramid(plane: NDArray[Any]) -> list[Float32]:
     """Means of 2 x 2, 4 x 4 and 8 x 8 pixels."""
     two = halve(plane)
     four = halve(two)
     return [two, four, halve(four)]
 
 
-def tissue_mask(dna_blocks: Float) -> NDArray[np.bool_]:
+def tissue_mask(dna_blocks: Float32) -> NDArray[np.bool_]:
     """Blocks with tissue: where the binned DNA channel is above Otsu's cut of its log.
 
     The result is grown by a block, so that cytoplasm and gaps count as tissue.
@@ -195,7 +195,7 @@ def blockiness(plane: NDArray[Any]) -> float:
     return min(ratios)
 
 
-def line_steps(plane: NDArray[Any]) -> list[Float]:
+def line_steps(plane: NDArray[Any]) -> list[Float32]:
     """How one-sided the step across each straight line is, between columns and between rows.
 
     For each line, the 4 pixels before and the 4 after are compared in some 256 rows; the mean
@@ -217,7 +217,7 @@ def line_steps(plane: NDArray[Any]) -> list[Float]:
     return out
 
 
-def seam(steps: list[list[Float]]) -> float:
+def seam(steps: list[list[Float32]]) -> float:
     """The sharpest straight step from edge to edge in all channels together, as a robust z.
 
     Parameters

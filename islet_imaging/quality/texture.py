@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from islet_imaging.quality.pixels import BLOCK, Float
+from islet_imaging._types import Float32
+from islet_imaging.quality.pixels import BLOCK
 
 
 def nuclear_pattern(
-    levels: list[Float], pixel_size_um: float, tissue: NDArray[np.bool_]
+    levels: list[Float32], pixel_size_um: float, tissue: NDArray[np.bool_]
 ) -> tuple[float, float]:
     """How much a channel looks like nuclei, on a copy with pixels of about 1 um.
 
@@ -62,7 +63,7 @@ def nuclear_pattern(
 
 def sharpness(
     dna: NDArray[Any], pixel_size_um: float, tissue: NDArray[np.bool_]
-) -> tuple[float | None, Float | None]:
+) -> tuple[float | None, Float32 | None]:
     """Power of the DNA channel at 1.8 to 3.2 um over that at 5 to 12 um, per tile and median.
 
     The floor of white noise, read in the corner of the spectrum, is removed first.  A Gaussian
@@ -106,7 +107,7 @@ def sharpness(
     return (float(np.median(good)) if good.size else None), out
 
 
-def glowing_specks(levels: Mapping[str, list[Float]], pixel_size_um: float) -> float | None:
+def glowing_specks(levels: Mapping[str, list[Float32]], pixel_size_um: float) -> float | None:
     """Small bright spots per mm2 that lie at the same place in all of some channels.
 
     A spot stands far above the spread of the channel's own fine structure, in dim surroundings, on
@@ -147,7 +148,7 @@ def glowing_specks(levels: Mapping[str, list[Float]], pixel_size_um: float) -> f
     return float(ndimage.label(together)[1] / (together.size * (pixel / 1000) ** 2))
 
 
-def shared_floor(source: Float, target: Float, tissue: NDArray[np.bool_]) -> float:
+def shared_floor(source: Float32, target: Float32, tissue: NDArray[np.bool_]) -> float:
     """How much of a source channel seems to be in the lowest values of a target channel.
 
     Among tissue blocks bright in the source, the 10th percentile of the target is compared with

@@ -15,12 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Float32, ReadChannel
 from islet_imaging.quality.numbers import GRID, ChannelNumbers, ImageNumbers, measure_quality
-from islet_imaging.quality.pixels import Float
-
-Region = tuple[slice, slice]
-#: ``read(name, region)`` gives pixels as stored
-Read = Callable[[str, Region], NDArray[Any]]
 
 #: edge of a window, px, and how many are measured
 WINDOW_PX = 2048
@@ -30,7 +26,7 @@ PATCH_PX = 128
 
 
 def measure_quality_windows(
-    read: Read,
+    read: ReadChannel,
     shape: tuple[int, int],
     names: Sequence[str],
     *,
@@ -135,7 +131,7 @@ def _known(values: Sequence[float | None]) -> float | None:
     return _middle(known) if known else None
 
 
-def _together(parts: Sequence[ChannelNumbers], thumbnail: Float, digest: str) -> ChannelNumbers:
+def _together(parts: Sequence[ChannelNumbers], thumbnail: Float32, digest: str) -> ChannelNumbers:
     def middle(name: str) -> float:
         return _middle([getattr(p, name) for p in parts])
 
@@ -164,7 +160,7 @@ def _together(parts: Sequence[ChannelNumbers], thumbnail: Float, digest: str) ->
     )
 
 
-def _patches(read: Read, name: str, shape: tuple[int, int]) -> tuple[Float, str]:
+def _patches(read: ReadChannel, name: str, shape: tuple[int, int]) -> tuple[Float32, str]:
     """Levels of patches spread over the image, over their median; and a digest of their pixels."""
     level = np.ones((GRID, GRID), np.float32)
     digest = hashlib.blake2b(f"{shape}".encode(), digest_size=16)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
-from islet_imaging.image import Region
 from islet_imaging.reading.guard import check_read, guarded
 from islet_imaging.reading.metadata import plausible
 from islet_imaging.reading.pages import bounds

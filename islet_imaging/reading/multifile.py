@@ -16,8 +16,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError, ProtocolError
-from islet_imaging.image import Region
 from islet_imaging.reading.names import split_token
 from islet_imaging.reading.source import FileChannel, PlaneReader, Source
 

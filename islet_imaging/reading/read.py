@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Region
 from islet_imaging.errors import ChannelError, ImageReadError
-from islet_imaging.image import IsletImage, Region
+from islet_imaging.image import IsletImage
 from islet_imaging.protocol import Protocol
 from islet_imaging.reading import formats, raster
 from islet_imaging.reading.guard import MAX_READ_GIB, check_file, guarded

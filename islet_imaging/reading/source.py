@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging.image import Region
+from islet_imaging._types import Region
 
 #: ``read(channel, plane, region or None)`` gives pixels (Y, X)
 PlaneReader = Callable[[int, int, Region | None], NDArray[Any]]

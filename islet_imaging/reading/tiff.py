@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
-from islet_imaging.image import Region
 from islet_imaging.reading.guard import check_declared, guarded
 from islet_imaging.reading.metadata import Facts, parse_imagej, parse_ome, resolution_um
 from islet_imaging.reading.pages import check_segments, read_plane

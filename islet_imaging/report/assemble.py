@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.protocol import Protocol
     from islet_imaging.quality import Flag
-    from islet_imaging.results import CalledRun, ImageRow
+    from islet_imaging.run.called import CalledRun, ImageRow
     from islet_imaging.statistics import Summary
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def report_data(
 
 def _equivalents(rows: Sequence[ImageRow], protocol: Protocol, islets: pd.DataFrame) -> list[str]:
     """Islet equivalents per condition, for whole aggregates only."""
-    from islet_imaging.islets import islet_equivalents
+    from islet_imaging.segmentation.islets import islet_equivalents
 
     if protocol.islets.preparation != "whole" or not len(islets):
         return []
@@ -198,7 +198,7 @@ def _corrections(called: CalledRun, summary: Summary | None, raw: Summary | None
 def _gallery(
     run: Path, rows: Sequence[ImageRow], called: CalledRun, islets: pd.DataFrame
 ) -> list[GalleryEntry]:
-    from islet_imaging.run import read_labels
+    from islet_imaging.run.folder import read_labels
 
     of = {r.image: r for r in rows}
     if not called.protocol.markers or not len(called.corrected):

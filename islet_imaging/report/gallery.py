@@ -166,9 +166,9 @@ def shown_region(
 
 def image_limits(image: IsletImage, channel: str) -> tuple[float, float]:
     """`display_limits` of a channel; of a slide from patches spread evenly over it."""
-    from islet_imaging.slide import SLIDE_PX
+    from islet_imaging.image import WHOLE_PX
 
-    if image.shape[0] * image.shape[1] <= SLIDE_PX:
+    if image.shape[0] * image.shape[1] <= WHOLE_PX:
         return display_limits(image.channel(channel))
     starts = [np.linspace(0, max(0, n - PATCH_PX), PATCHES).astype(int) for n in image.shape]
     patches = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import napari
 
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
     from napari_islet_imaging.widgets.review import ReviewWidget
 
 __all__ = ["open_review"]

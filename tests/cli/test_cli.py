@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from stainings import staining, write
 from typer.testing import CliRunner
 
 from islet_imaging.cli import app
+from tests.stainings import staining, write
 
 VERBS = (
     *("demo", "inspect", "init", "score", "review", "summarize"),

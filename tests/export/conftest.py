@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from islet_imaging.run import Run
+from islet_imaging.run.folder import Run
 
 
 def _synthetic_run():
@@ -22,7 +22,7 @@ def _synthetic_run():
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Run:
-    from islet_imaging.corrections import Edit, Journal
+    from islet_imaging.review.journal import Edit, Journal
 
     folder = tmp_path_factory.mktemp("export")
     made = Run.open(
@@ -49,7 +49,7 @@ def run(tmp_path_factory) -> Run:
 @pytest.fixture(scope="session")
 def corrected(run: Run) -> tuple[str, int]:
     """Image and cell of the edit."""
-    from islet_imaging.corrections import Journal
+    from islet_imaging.review.journal import Journal
 
     edit = Journal(run.corrections).edits()[0]
     return edit.image, edit.cell

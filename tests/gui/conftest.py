@@ -31,7 +31,7 @@ def make_run():
 @pytest.fixture
 def run(make_run, tmp_path):
     """A fresh small run: two images of 0.3 um per pixel."""
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
     return Run.open(make_run(tmp_path, images=2, shape=(360, 400), n_cells=60, pixel_size_um=0.3))
 
@@ -85,8 +85,9 @@ def viewer(display, request):
 @pytest.fixture
 def review(viewer, run):
     """A review of the small run, docked in the window."""
-    from driving import settle
     from napari_islet_imaging import open_review
+
+    from tests.gui.driving import settle
 
     widget = open_review(viewer, run, reviewer="ana")
     settle(0.2)

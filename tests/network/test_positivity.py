@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from islet_imaging._types import Work
 from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
+from islet_imaging.network.engine import shared_engine
 from islet_imaging.network.positivity import answer_columns, ask_network, ask_network_lazy
 from islet_imaging.network.stain import (
     COARSE,
@@ -18,7 +20,7 @@ from islet_imaging.network.stain import (
     network_input,
     uncurve,
 )
-from tests.network.test_inference import picture
+from tests.network.test_nuclei import picture
 
 
 class MarkerEngine:
@@ -64,10 +66,10 @@ def test_each_cell_reads_its_own_pixels(stained):
     assert (said.own <= said.high).all()
 
 
-@pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 3}])
-def test_numbers_do_not_depend_on_threads(stained, options, monkeypatch):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_numbers_do_not_depend_on_threads(stained, threads, monkeypatch):
     monkeypatch.setattr("islet_imaging.network.positivity.BLOCK_PX", 128)
-    one, other = ask(stained, threads=2), ask(stained, **options)
+    one, other = (ask(stained, work=Work(threads=n)) for n in (2, threads))
     for a, b in zip(one, other, strict=True):
         assert np.array_equal(a, b, equal_nan=True)
 
@@ -132,7 +134,7 @@ def test_labels_that_nobody_asked_about_are_left_out(stained):
 
 def test_a_network_of_another_kind_is_refused(stained):
     with pytest.raises(ModelError, match="no positivity network"):
-        ask(stained, engine=None, model="islet-nuclei")
+        ask(stained, engine=shared_engine("islet-nuclei"))
 
 
 def test_labels_with_gaps_get_nan_where_nothing_is(stained):
@@ -162,7 +164,7 @@ def test_pixel_size_must_be_positive_and_work_can_be_stopped(stained):
     with pytest.raises(PixelSizeError, match="positive"):
         ask(stained, pixel_size_um=0.0)
     with pytest.raises(Cancelled):
-        ask(stained, cancelled=lambda: True)
+        ask(stained, work=Work(cancelled=lambda: True))
 
 
 @given(arrays(np.float32, st.integers(0, 50), elements=st.floats(-1e4, 1e5, width=32)))

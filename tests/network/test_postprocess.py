@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from islet_imaging.network.evaluation import match_labels
 from islet_imaging.network.postprocess import draw_labels, find_instances
 from islet_imaging.network.targets import N_FIELDS, make_targets
+from islet_imaging.network.training.matching import match_labels
 
 
 def discs(shape=(128, 160), radius=8.0, step=15, seed=0):

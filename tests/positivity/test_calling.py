@@ -7,6 +7,7 @@ import pytest
 
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity import (
+    Cut,
     Threshold,
     assign_phenotypes,
     call_cells,
@@ -16,6 +17,7 @@ from islet_imaging.positivity import (
     image_threshold,
 )
 from islet_imaging.positivity.spillover import estimate_spill, neighbourhood, own_level
+from islet_imaging.positivity.threshold import IntensityModel
 from islet_imaging.protocol import Channel, Positivity, Protocol
 
 PROTOCOL = Protocol((Channel("DAPI", "dna"), Channel("INS")))
@@ -58,7 +60,7 @@ def test_fraction_under_heavy_spill(share, with_control):
     assert abs(error) < 0.05, (fitted.reason, error)
     # with few dark cells, own light and neighbours' light can hardly be told apart
     low, high = (0.05, 0.2) if share < 0.9 else (0.0, 0.3)
-    assert low <= fitted.spill_near <= high
+    assert low <= fitted.spill.near <= high
 
 
 def test_all_negative_run_with_control_is_nearly_zero():
@@ -172,7 +174,7 @@ def test_images_do_not_light_each_other():
 
 
 def test_cell_without_ring_takes_its_nucleus_and_lost_cell_is_unsure():
-    cut = Threshold("manual", "INS_ring_p25", 100.0, None, None, "ok", "", weights=(0, 1, 0, -5.3))
+    cut = Threshold("manual", "INS_ring_p25", Cut(100.0), IntensityModel(weights=(0, 1, 0, -5.3)))
     table = pd.DataFrame(
         {"INS_ring_p25": [np.nan, np.nan, 500.0], "INS_nucleus_mean": [900.0, np.nan, 0.0]}
     )
@@ -207,13 +209,15 @@ def test_missing_feature_is_named():
 
 
 def test_a_network_threshold_needs_the_networks_columns():
-    from islet_imaging.positivity import call_cells
-    from islet_imaging.positivity.threshold import Threshold
-
     cells = pd.DataFrame({"INS_sector_p25": [10.0, 500.0]})
-    cut = Threshold("network", "INS_own", 100.0, None, None, "ok", "", zero=100.0, soft=20.0,
-                    measured="INS_sector_p25")  # fmt: skip
+    cut = Threshold(
+        "network",
+        "INS_own",
+        Cut(100.0),
+        IntensityModel(zero=100.0, soft=20.0),
+        measured="INS_sector_p25",
+    )
     with pytest.raises(ProtocolError, match="measure with"):
         call_cells(cells, "INS", cut)
-    said = cells.assign(INS_network_own=[0.0, 400.0], INS_network_odds=[-4.0, 4.0])
-    assert call_cells(said, "INS", cut)["INS_call"].tolist() == ["negative", "positive"]
+    seen = cells.assign(INS_network_own=[0.0, 400.0], INS_network_odds=[-4.0, 4.0])
+    assert call_cells(seen, "INS", cut)["INS_call"].tolist() == ["negative", "positive"]

@@ -68,7 +68,7 @@ def test_two_populations_without_control(rng):
     cut = fit_threshold(sample, method="mixture")
     assert cut.status == "ok"
     assert np.mean(sample > cut.value) == pytest.approx(0.4, abs=0.02)
-    assert cut.separation > 2
+    assert cut.populations.separation > 2
 
 
 @settings(max_examples=25, deadline=None)
@@ -108,7 +108,7 @@ def test_round_trip_with_plain_values(rng):
     text = json.dumps(cut.to_dict())
     assert Threshold.from_dict(json.loads(text)) == cut
     with pytest.raises(ProtocolError, match="unknown key"):
-        Threshold.from_dict({**cut.to_dict(), "cut": 1})
+        Threshold.from_dict({**cut.to_dict(), "turn": 1})
 
 
 def test_same_input_same_answer(rng):
@@ -143,3 +143,37 @@ def test_quantised_control():
     sample = np.concatenate([control, np.full(500, 120.0)])
     cut = fit_threshold(sample, control=control, method="control_mixture")
     assert 4 <= cut.value < 120
+
+
+def test_a_threshold_stored_by_an_earlier_version_is_read():
+    flat = {
+        "method": "network", "feature": "INS_own", "value": 120.0, "low": 110.0, "high": 130.0,
+        "status": "few_controls", "reason": "why", "n_cells": 9, "n_control_cells": 5,
+        "n_control_images": 1, "zero": 100.0, "soft": 4.0, "bright": 90.0,
+        "weights": [1.0, 0.5, 0.2, 0.1], "mix_soft": 3.0, "mix_slope": 2.0, "mix_cut": 1.5,
+        "negative_location": 101.0, "negative_scale": 4.5, "positive_location": 190.0,
+        "positive_fraction": 0.3, "separation": 4.0, "measured": "INS_sector_p25",
+        "spill_near": 0.1, "spill_far": 0.02, "spill_zero": 99.0, "per_image": False,
+        "network_zero": 7.0, "network_bright": 60.0, "network_weight": 1.1,
+        "picture_weight": 0.5,
+    }  # fmt: skip
+    read = Threshold.from_dict(flat)
+    assert (read.value, read.low, read.high, read.status) == (120.0, 110.0, 130.0, "few_controls")
+    assert read.model.weights == (1.0, 0.5, 0.2, 0.1)
+    assert read.populations.positive_share == 0.3
+    assert read.spill.shares == (0.1, 0.02)
+    assert read.network.logit_weight == 0.5
+    assert read.used.control_images == 1
+    assert read.measured == "INS_sector_p25"
+    assert Threshold.from_dict(read.to_dict()) == read
+    with pytest.raises(ProtocolError, match="version 3"):
+        Threshold.from_dict({**read.to_dict(), "version": 3})
+    with pytest.raises(ProtocolError, match="4 weights"):
+        Threshold.from_dict({**flat, "weights": [1.0]})
+
+
+def test_each_door_takes_only_the_methods_it_can_do():
+    with pytest.raises(ProtocolError, match="no method 'auto'"):
+        fit_threshold([1.0, 2.0], method="auto")
+    with pytest.raises(ProtocolError, match="no method 'levels'"):
+        fit_threshold([1.0, 2.0], method="levels")

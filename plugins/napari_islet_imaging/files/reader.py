@@ -39,7 +39,7 @@ def read_stained(path: str | Sequence[str]) -> list[LayerData]:
 
 def read_run(path: str | Sequence[str]) -> list[LayerData]:
     """A run folder: the image most worth a look, ready for review."""
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
     from napari_islet_imaging.session.drawing import draw_calls
     from napari_islet_imaging.session.layer_data import run_layers
     from napari_islet_imaging.session.review import ReviewSession

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from islet_imaging.corrections import Edit
+from islet_imaging.review.journal import Edit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from islet_imaging.corrections import Edit, Journal, effective
-from islet_imaging.replay import Replay, set_call, set_excluded
-from islet_imaging.results import raw_cells
+from islet_imaging.review.journal import Edit, Journal, effective
+from islet_imaging.review.replay import Replay, set_call, set_excluded
+from islet_imaging.run.called import raw_cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
 
 class EditHistory:

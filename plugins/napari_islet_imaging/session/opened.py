@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from islet_imaging.corrections import Edit
     from islet_imaging.image import IsletImage
-    from islet_imaging.run import Run
+    from islet_imaging.review.journal import Edit
+    from islet_imaging.run.folder import Run
 
 
 def load_image(run: Run, name: str, raw: pd.DataFrame, edits: Sequence[Edit]) -> OpenImage:
@@ -44,7 +44,7 @@ def load_image(run: Run, name: str, raw: pd.DataFrame, edits: Sequence[Edit]) ->
     edits : sequence of Edit
         Those that hold, of any image.
     """
-    from islet_imaging.replay import Replay
+    from islet_imaging.review.replay import Replay
 
     image = run.read_image(name)
     labels = np.ascontiguousarray(run.labels(name, "nuclei"), np.int32)
@@ -100,9 +100,10 @@ class OpenImage:
     def full_scales(self, markers: Sequence[str]) -> dict[str, float]:
         """The camera's limit per marker, from the whole image, read once."""
         if self._scales is None:
-            from islet_imaging.saturation import full_scales
+            from islet_imaging.measurement.saturation import full_scales
 
-            self._scales = full_scales(self.image, markers)
+            whole = slice(0, self.image.shape[0]), slice(0, self.image.shape[1])
+            self._scales = full_scales(self.image, self.image.channel, markers, [whole])
         return self._scales
 
     def draw(

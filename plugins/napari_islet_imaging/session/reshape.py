@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from islet_imaging.masks import encode_mask
+from islet_imaging.arrays.text_masks import encode_mask
 from napari_islet_imaging.session.outlines import Region, grown_box
 
 if TYPE_CHECKING:
@@ -246,13 +246,13 @@ def remeasure(
 
 def measure_region(session: ReviewSession, open_image: OpenImage, region: Region) -> pd.DataFrame:
     """Measure and call all cells whose nuclei lie in a region, as in the whole image."""
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.correct import correct_image
-    from islet_imaging.measure import measure_cells, measure_halo_px
+    from islet_imaging.correction.image import correct_image
+    from islet_imaging.measurement.measure import measure_cells, measure_halo_px
+    from islet_imaging.measurement.saturation import saturated_fractions
     from islet_imaging.positivity import image_threshold
+    from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.quality import flag_cells
-    from islet_imaging.saturation import saturated_fractions
-    from islet_imaging.score import call_image
+    from islet_imaging.segmentation.cells import grow_cells
 
     protocol, size = session.protocol, open_image.pixel_size_um
     if size is None:
@@ -297,8 +297,9 @@ def _with_answers(
     table: pd.DataFrame, session: ReviewSession, open_image: OpenImage, wide: Region
 ) -> pd.DataFrame:
     """The rows with what the positivity network says of them, where the protocol asks it."""
+    from islet_imaging.correction.prepared import PreparedCorrection
+    from islet_imaging.network.engine import shared_engine
     from islet_imaging.network.positivity import answer_columns, ask_network_lazy
-    from islet_imaging.prepared_correction import PreparedCorrection
 
     protocol, size, labels = session.protocol, open_image.pixel_size_um, open_image.labels
     if not protocol.asked or size is None or not len(table):
@@ -323,7 +324,7 @@ def _with_answers(
             labels.shape,
             int(table["cell"].max()),
             pixel_size_um=size,
-            model=model,
+            engine=shared_engine(model),
             region=wide,
         )
         table = table.assign(**answer_columns(table["cell"].to_numpy(), said))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from islet_imaging.corrections import Edit
-from islet_imaging.masks import decode_mask
+from islet_imaging.arrays.text_masks import decode_mask
+from islet_imaging.review.journal import Edit
 from napari_islet_imaging.session.agreement import Agreement
 from napari_islet_imaging.session.edit_history import EditHistory
 from napari_islet_imaging.session.opened import OpenImage, load_image
@@ -30,14 +30,14 @@ from napari_islet_imaging.session.queue import (
 )
 from napari_islet_imaging.session.staining import control_values, thresholds
 from napari_islet_imaging.session.tally import Tally, tally
-from napari_islet_imaging.session.trial import Trial, try_cut
+from napari_islet_imaging.session.trial import Cuts, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from islet_imaging.positivity import Threshold
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
 
 def login_name() -> str:
@@ -93,6 +93,7 @@ class ReviewSession:
         self.focus = 0
         #: the threshold that is tried, if one is
         self.trial: Trial | None = None
+        self._cuts: Cuts | None = None
         #: cells of the open image that are chosen together
         self.chosen: list[int] = []
         self.queue = ReviewQueue(self._decided, self._gone)
@@ -238,9 +239,10 @@ class ReviewSession:
         """Show the open image as scoring with this threshold would call it; nothing is changed."""
         if self.open is None:
             return None
-        self.trial = try_cut(
-            self.history, self.protocol, self.images, self.open.name, self.marker, cut
-        )
+        what = (self.open.name, self.marker)
+        if self._cuts is None or (self._cuts.image, self._cuts.marker) != what:
+            self._cuts = Cuts(self.history, self.protocol, self.images, *what)
+        self.trial = self._cuts.at(cut)
         self.trial_changed.emit()
         return self.trial
 
@@ -298,7 +300,7 @@ class ReviewSession:
         self.settings_changed.emit()
 
     def _drawn(self) -> pd.DataFrame:
-        from islet_imaging.validation import FILE, read_sheet
+        from islet_imaging.run.validation_sheet import FILE, read_sheet
 
         sheet = read_sheet(self.run.path / FILE)
         return sheet[sheet["image"].isin(list(self.tables))]
@@ -309,7 +311,7 @@ class ReviewSession:
 
     def draw_by_chance(self, n: int) -> None:
         """Draw cells for validation into the run's ``validation.csv``."""
-        from islet_imaging.validation import draw_validation_sheet
+        from islet_imaging.run.validation_sheet import draw_validation_sheet
 
         draw_validation_sheet(self.run, self.marker, n=n)
 

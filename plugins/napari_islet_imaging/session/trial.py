@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from islet_imaging.replay import Replay
+from islet_imaging.review.replay import Replay
 from napari_islet_imaging.session.staining import sample_tables, thresholds
 from napari_islet_imaging.session.tally import Tally, tally
 
@@ -62,15 +62,8 @@ def with_cut(protocol: Protocol, marker: str, cut: float) -> Protocol:
     return protocol.replace(positivity={**protocol.positivity, marker: how}, fitted=fitted)
 
 
-def try_cut(
-    history: EditHistory,
-    protocol: Protocol,
-    images: pd.DataFrame,
-    image: str,
-    marker: str,
-    cut: float,
-) -> Trial | None:
-    """Call an image with a cut for one marker; None where the run has no threshold to move.
+class Cuts:
+    """The cuts that can be tried on one image for one marker.
 
     Parameters
     ----------
@@ -82,43 +75,73 @@ def try_cut(
         The run's table of images.
     image, marker : str
         What to call.
-    cut : float
-        On the marker's own level, the feature that calls rest on.
     """
-    from islet_imaging.positivity import call_marker
 
-    run_s = thresholds(protocol, images, image).get(marker)
-    if run_s is None or not run_s.estimable:
-        return None
-    fitted = _at(sample_tables(history.raw, images, image), run_s, cut)
-    tried = with_cut(protocol, marker, cut)
-    table = call_marker(history.raw[image], marker, fitted, tried)
-    held = history.effective(image=image)
-    if held:
-        replay = Replay(table)
-        for edit in held:
-            replay.apply(edit)
-        table = replay.cells
-    counted = tally(table, marker, tried.statistics.denominator)
-    return Trial(marker, float(cut), fitted, table, counted)
+    def __init__(
+        self,
+        history: EditHistory,
+        protocol: Protocol,
+        images: pd.DataFrame,
+        image: str,
+        marker: str,
+    ) -> None:
+        self._history, self._protocol = history, protocol
+        self.image, self.marker = image, marker
+        #: the run's own threshold; None where there is none to move
+        self.threshold = thresholds(protocol, images, image).get(marker)
+        if self.threshold is not None and not self.threshold.estimable:
+            self.threshold = None
+        self._own = np.empty(0)
+        if self.threshold is not None:
+            self._own = self._own_intensities(sample_tables(history.raw, images, image))
 
+    def _own_intensities(self, tables: list[pd.DataFrame]) -> NDArray[np.float64]:
+        """Of all cells that a threshold is fitted to, with the run's spill-over taken away.
 
-def _at(tables: list[pd.DataFrame], run_s: Threshold, cut: float) -> Threshold:
-    """What fitting the staining run anew with this cut gives: neighbours' light is as it was."""
-    from islet_imaging.positivity import fit_threshold
+        A run whose images cannot be compared reads each by its own intensities; a cut set by hand
+        holds for all of them alike.
+        """
+        import pandas as pd
 
-    own = np.concatenate([t[run_s.feature].to_numpy(float) for t in tables])
-    counted = np.concatenate([~t["excluded"].to_numpy(bool) for t in tables])
-    fitted = fit_threshold(
-        own[counted], method="manual", value=float(cut), feature=run_s.feature, bootstrap=0
-    )
-    return dataclasses.replace(
-        fitted,
-        measured=run_s.measured,
-        spill_near=run_s.spill_near,
-        spill_far=run_s.spill_far,
-        spill_zero=run_s.spill_zero,
-    )
+        from islet_imaging.positivity import call_marker
+
+        assert self.threshold is not None
+        alike = dataclasses.replace(self.threshold, per_image=False)
+        # all at once, as they are fitted
+        called = call_marker(
+            pd.concat(tables, ignore_index=True), self.marker, alike, self._protocol
+        )
+        counted = ~called["excluded"].to_numpy(bool)
+        own: NDArray[np.float64] = called.loc[counted, alike.feature].to_numpy(float)
+        return own
+
+    def at(self, cut: float) -> Trial | None:
+        """The image called with a cut on the marker's own intensity; None without a threshold."""
+        from islet_imaging.positivity import call_marker, fit_threshold
+
+        if self.threshold is None:
+            return None
+        fitted = fit_threshold(
+            self._own,
+            method="manual",
+            value=float(cut),
+            feature=self.threshold.feature,
+            bootstrap=0,
+        )
+        # as in fitting the staining run anew: neighbours' light is what it was
+        fitted = dataclasses.replace(
+            fitted, measured=self.threshold.measured, spill=self.threshold.spill
+        )
+        protocol = with_cut(self._protocol, self.marker, cut)
+        table = call_marker(self._history.raw[self.image], self.marker, fitted, protocol)
+        held = self._history.effective(image=self.image)
+        if held:
+            replay = Replay(table)
+            for edit in held:
+                replay.apply(edit)
+            table = replay.cells
+        counted = tally(table, self.marker, protocol.statistics.denominator)
+        return Trial(self.marker, float(cut), fitted, table, counted)
 
 
 def unsure_band(

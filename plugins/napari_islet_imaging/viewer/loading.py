@@ -50,7 +50,7 @@ def load_session(
 
     def read() -> tuple[ReviewSession, list[tuple[Any, dict[str, Any]]], Any]:
         from islet_imaging.errors import IsletImagingError
-        from islet_imaging.run import Run
+        from islet_imaging.run.folder import Run
         from napari_islet_imaging.session.review import ReviewSession
 
         session = ReviewSession(Run.open(path))

@@ -102,14 +102,14 @@ def provisional_calls(
     """
     import pandas as pd
 
-    from islet_imaging.drafting import protocol_of_folder
     from islet_imaging.errors import IsletImagingError
+    from islet_imaging.experiment.drafting import protocol_of_folder
+    from islet_imaging.experiment.sample_sheet import read_samples, samples_without_sheet
+    from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.protocol import Protocol
     from islet_imaging.reading import read_image
-    from islet_imaging.results import ImageRow, fit_run
-    from islet_imaging.run import read_labels, work_table
-    from islet_imaging.samples import read_samples, samples_without_sheet
-    from islet_imaging.score import call_image
+    from islet_imaging.run.called import ImageRow, fit_run
+    from islet_imaging.run.folder import read_labels, work_table
 
     used = protocol_of_folder(folder) if protocol is None else Protocol.from_dict(protocol)
     sheet = read_samples(samples, folder, used) if samples else samples_without_sheet(folder, used)

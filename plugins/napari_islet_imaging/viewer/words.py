@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from islet_imaging.corrections import Edit
+    from islet_imaging.review.journal import Edit
     from napari_islet_imaging.session.review import ReviewSession
     from napari_islet_imaging.session.tally import Tally
     from napari_islet_imaging.viewer.provisional import Provisional
@@ -200,7 +200,7 @@ def compared(session: ReviewSession) -> str:
     """Every pair of reviewers of the run, compared."""
     from itertools import combinations
 
-    from islet_imaging.reviews import reviewer_agreement
+    from islet_imaging.review.reviewers import reviewer_agreement
 
     people = sorted({e.who for e in session.history.effective()})
     if len(people) < 2:

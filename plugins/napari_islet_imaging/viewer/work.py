@@ -21,11 +21,11 @@ Tell = Callable[[int, int, str], None]
 
 def score_folder(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Score a folder into a run."""
-    import islet_imaging.batch
+    import islet_imaging.scoring.folder
     from islet_imaging.protocol import Protocol
 
     protocol = job.get("protocol")
-    run = islet_imaging.batch.score_folder(
+    run = islet_imaging.scoring.folder.score_folder(
         job["folder"],
         job["out"],
         protocol=None if protocol is None else Protocol.from_dict(protocol),
@@ -39,7 +39,7 @@ def score_folder(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool])
 
 def summarise(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Write a run's tables and report again, corrections included."""
-    from islet_imaging.results import resummarise
+    from islet_imaging.scoring.results import resummarise
 
     return {"run": str(resummarise(job["run"]).path)}
 
@@ -47,7 +47,7 @@ def summarise(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) ->
 def export(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Export a run for other tools."""
     from islet_imaging.export import export as export_run
-    from islet_imaging.run import Run
+    from islet_imaging.run.folder import Run
 
     written = export_run(Run.open(job["run"]), job["out"], format=job["format"])
     return {"paths": [str(p) for p in written]}
@@ -58,7 +58,7 @@ def teach(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dic
     from islet_imaging.errors import IsletImagingError
 
     try:
-        from islet_imaging.network.positivity_finetune import finetune_positivity
+        from islet_imaging.network.training.positivity_finetune import finetune_positivity
 
         result = finetune_positivity(
             Path(job["run"]),

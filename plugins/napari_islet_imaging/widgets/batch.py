@@ -221,7 +221,7 @@ class BatchWidget(Panel):
         self.cancel_button.setEnabled(False)
 
     def _done(self, result: dict[str, Any]) -> None:
-        from islet_imaging.run import Run
+        from islet_imaging.run.folder import Run
 
         self._parameters = {}  # nothing is provisional any more
         run = Run.open(result["run"])

@@ -12,7 +12,7 @@ from napari_islet_imaging.session.drawing import CallOutlines
 from napari_islet_imaging.session.review import ReviewSession
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run import Run
+from islet_imaging.run.folder import Run
 
 
 def _split_by_erasing(session):
@@ -24,8 +24,8 @@ def _split_by_erasing(session):
 
 
 def test_erasing_a_line_splits_and_measures_as_the_whole_image_would(session):
-    from islet_imaging.cells import grow_cells
-    from islet_imaging.measure import measure_cells
+    from islet_imaging.measurement.measure import measure_cells
+    from islet_imaging.segmentation.cells import grow_cells
 
     session.open_image(session.image_names[0])
     cell = _split_by_erasing(session)

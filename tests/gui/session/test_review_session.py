@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("psygnal")
 from napari_islet_imaging.session.review import ReviewSession
 
-from islet_imaging.corrections import Journal, JournalError
-from islet_imaging.run import Run
+from islet_imaging.review.journal import Journal, JournalError
+from islet_imaging.run.folder import Run
 
 
 def test_a_call_is_in_the_journal_before_it_is_in_the_table(session, monkeypatch):
@@ -106,7 +106,7 @@ def test_agreement_with_the_first_call(session):
 _REVIEW = """
 import sys
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run import Run
+from islet_imaging.run.folder import Run
 from napari_islet_imaging.session.review import ReviewSession
 session = ReviewSession(Run.open(sys.argv[1]), reviewer="ana")
 calls = ["positive", "negative", "unsure"]

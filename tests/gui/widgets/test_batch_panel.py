@@ -7,8 +7,9 @@ import pytest
 
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
-from driving import settle
 from qtpy.QtCore import Qt
+
+from tests.gui.driving import settle
 
 pytestmark = [
     pytest.mark.gui,
@@ -20,8 +21,8 @@ pytestmark = [
 @pytest.fixture
 def half_a_run(run, tmp_path):
     """A folder of two images of which one is measured."""
-    from islet_imaging.batch import score_folder
     from islet_imaging.errors import Cancelled
+    from islet_imaging.scoring.folder import score_folder
 
     folder, out, told = run.source, tmp_path / "half", []
     with pytest.raises(Cancelled):
@@ -39,8 +40,8 @@ def test_provisional_calls_are_the_run_s_own_when_all_is_measured(half_a_run):
     from napari_islet_imaging.viewer import words
     from napari_islet_imaging.viewer.provisional import provisional_calls
 
-    from islet_imaging.batch import score_folder
     from islet_imaging.errors import IsletImagingError
+    from islet_imaging.scoring.folder import score_folder
 
     folder, out, (first,) = half_a_run
     found = provisional_calls(folder, out, first, [first])

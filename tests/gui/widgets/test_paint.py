@@ -7,12 +7,12 @@ import pytest
 
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
-from driving import canvas_of, settle
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from islet_imaging.corrections import Journal
+from islet_imaging.review.journal import Journal
+from tests.gui.driving import canvas_of, settle
 
 pytestmark = [
     pytest.mark.gui,

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
-from driving import settle
+from tests.gui.driving import settle
 
 pytestmark = [
     pytest.mark.gui,

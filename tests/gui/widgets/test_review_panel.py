@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
-from driving import arrive, canvas_of, settle
 from qtpy.QtCore import QPoint, Qt
 
-from islet_imaging.corrections import Journal
+from islet_imaging.review.journal import Journal
+from tests.gui.driving import arrive, canvas_of, settle
 
 pytestmark = [
     pytest.mark.gui,
@@ -159,7 +159,7 @@ def test_clicking_a_cell_puts_it_in_focus(review, viewer, qtbot):
 
 
 def test_a_disk_that_is_full_is_said_and_nothing_changes(review, monkeypatch):
-    from islet_imaging.corrections import JournalError
+    from islet_imaging.review.journal import JournalError
 
     def full(self, edit):
         raise JournalError("no space left")
@@ -187,7 +187,7 @@ def test_blinding_hides_every_name(review, viewer, run):
 def test_cells_drawn_by_chance_are_called_without_seeing_the_call(
     review, viewer, run, qtbot, monkeypatch
 ):
-    from islet_imaging.validation import FILE, read_sheet
+    from islet_imaging.run.validation_sheet import FILE, read_sheet
 
     widget = review
     monkeypatch.setattr(

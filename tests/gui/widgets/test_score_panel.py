@@ -9,9 +9,8 @@ import pytest
 
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
-from driving import settle
-
-from islet_imaging.run import Run
+from islet_imaging.run.folder import Run
+from tests.gui.driving import settle
 
 pytestmark = [
     pytest.mark.gui,
@@ -49,7 +48,7 @@ def test_a_missing_pixel_size_is_asked_for_not_guessed(viewer):
 def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, qtbot, tmp_path):
     from napari_islet_imaging.widgets.score import ScoreWidget
 
-    from islet_imaging.batch import score_folder
+    from islet_imaging.scoring.folder import score_folder
 
     scored = viewer.open_sample("islet-imaging", "synthetic_islet")
     widget = ScoreWidget(viewer)

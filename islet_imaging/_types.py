@@ -1,0 +1,75 @@
+"""Words that every room shares: arrays by what they hold, readers, and how work is to be done.
+
+The idea: a word means one thing in the whole library, so it is defined once, here.
+It fails to check shapes; docstrings state them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging.errors import Cancelled
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+#: a label image: 0 is background
+Labels = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+#: rows and columns of an image, px
+Region = tuple[slice, slice]
+#: ``read(rows, columns)`` gives that part of one plane
+ReadPlane = Callable[[slice, slice], NDArray[Any]]
+#: ``read(channel, region)`` gives that part of a channel
+ReadChannel = Callable[[str, Region], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a piece of work is done and who watches; changes no number.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads at the same time; the number of usable cores when not given.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where networks run.
+    tile_px : int, optional
+        Edge of the parts worked on at a time, px; changes memory, never labels.
+    progress : callable, optional
+        Called with (done, total).
+    cancelled : callable, optional
+        Asked now and then; when true, :class:`~islet_imaging.errors.Cancelled` is raised.
+
+    Examples
+    --------
+    >>> Work(cancelled=lambda: False).stop_if_asked("segmentation")
+    """
+
+    threads: int | None = None
+    device: str = "auto"
+    tile_px: int | None = None
+    progress: Callable[[int, int], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+
+    def stop_if_asked(self, what: str) -> None:
+        """Raise `Cancelled` if whoever watches wants no more of it."""
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled(f"{what} was stopped on request")
+
+    def tell(self, done: int, total: int) -> None:
+        """Say how much is done."""
+        if self.progress is not None:
+            self.progress(done, total)
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1

@@ -1,0 +1,189 @@
+"""The default: a logistic against the run's positive cells and against the noise of its negatives.
+
+The idea: the cut lies where a logistic of the own intensity is one half: at a share of the positive
+intensity in a bright stain, and several spreads above the negatives in a faint one.  Without
+controls the populations must be separable, or there is no cut.
+It fails where the run's intensities do: see :mod:`islet_imaging.positivity.levels`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from islet_imaging.positivity.levels import StainLevels, dark_peak, mix_soft, populations
+from islet_imaging.positivity.methods.control import Control, trimmed_quantile
+from islet_imaging.positivity.methods.logistic import FLOOR_ODDS, slope_at_crossing
+from islet_imaging.positivity.methods.resampling import interval, resamples
+from islet_imaging.positivity.mixture import robust_negative
+from islet_imaging.positivity.spillover import positive_level
+from islet_imaging.positivity.threshold import (
+    CellsUsed,
+    Cut,
+    Floats,
+    IntensityModel,
+    NetworkTerms,
+    Populations,
+    Threshold,
+    log_odds,
+)
+from islet_imaging.positivity.weights import FLOOR, Learned
+
+#: where no cell is clearly positive, the cut is at least this many spreads above the negatives
+LEAST_SPREADS = 5.0
+#: without controls, more positives than this leave too few dark cells to learn from
+FEW_DARK = 0.85
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A model with its cut, both always there; whether to believe them is said elsewhere."""
+
+    cut: float
+    model: IntensityModel
+    network: NetworkTerms
+    populations: Populations
+    #: whether the sample's own populations gave the evidence, else the controls did
+    separate: bool
+    reason: str
+
+
+def by_levels(
+    own: Floats,
+    levels: StainLevels,
+    control: Control,
+    feature: str,
+    *,
+    learned: Learned,
+    bootstrap: int,
+) -> Threshold:
+    """Fit the default method.
+
+    Parameters
+    ----------
+    own : ndarray
+        Own intensities of the sample's cells, in units of the feature.
+    levels : StainLevels
+        Of the run.
+    control : Control
+        Control cells; empty where there are none that can be compared.
+    feature : str
+        The column the cut acts on.
+    learned : Learned
+        Weights of the logistic, with or without the network's.
+    bootstrap : int
+        Number of resamples for the interval.
+    """
+    fit = _fit(own, levels.zero, levels.scale, levels.positive, control.intensities, learned)
+
+    def made(cut: Cut) -> Threshold:
+        return Threshold(
+            method="levels",
+            feature=feature,
+            cut=cut,
+            model=fit.model,
+            populations=fit.populations,
+            network=fit.network,
+            used=CellsUsed(int(own.size)),
+        )
+
+    above = fit.cut - levels.zero
+    alone = not control.intensities.size
+    if alone and not (fit.separate and dark_peak(own - levels.zero, levels.scale, above)):
+        why = fit.reason or "no peak of dark cells"
+        return made(Cut(None, status="not_estimable", reason=f"no separable population: {why}"))
+    low, high = _cut_interval(own, levels, control, bootstrap, learned)
+    return made(Cut(fit.cut, low, high, reason=_reason(fit, levels, control)))
+
+
+def _reason(fit: _Fit, levels: StainLevels, control: Control) -> str:
+    above = fit.cut - levels.zero
+    if levels.positive is None:
+        return (
+            f"no clearly positive cells; cut {above / levels.scale:.1f} spreads above the "
+            f"{control.intensities.size} control cells"
+        )
+    reason = (
+        f"negatives at {levels.zero:.4g} (spread {levels.scale:.3g}, from {levels.source}), "
+        f"positives {fit.model.bright:.4g} above them, cut at "
+        f"{100 * above / fit.model.bright:.0f} % of that"
+    )
+    share = fit.populations.positive_share
+    if not control.intensities.size and share is not None and share > FEW_DARK:
+        reason += "; hardly any dark cell and no controls, so negatives are uncertain"
+    if not fit.separate:
+        reason += f"; populations not separate ({fit.reason}), so by controls only"
+    return reason
+
+
+def _fit(
+    own: Floats,
+    zero: float,
+    scale: float,
+    positive: float | None,
+    dark: Floats,
+    learned: Learned,
+) -> _Fit:
+    """Populations, model, and the cut where the probability of an unlit cell is one half.
+
+    Where the sample's populations are not separate a steep logistic at the controls' high quantile
+    stands for them.
+    """
+    bright = max(positive or 0.0, FLOOR * scale)
+    soft = mix_soft(scale, positive)
+    mixture = populations(own - zero, scale, positive)
+    separate = mixture.separable and positive is not None
+    if separate:
+        mix_cut, mix_slope = mixture.crossing(), slope_at_crossing(mixture)
+    else:
+        above = LEAST_SPREADS * scale
+        if dark.size:
+            above = max(above, trimmed_quantile(dark, 0.995) - zero)
+        soft, mix_cut = scale, float(np.arcsinh(above / scale))
+        mix_slope = FLOOR_ODDS / mix_cut
+    # without clearly positive cells nothing tells how bright one would be: controls alone
+    weights, light, logit = ((0.0, mix_slope, 0.0, -FLOOR_ODDS), 0.0, 0.0)
+    if positive is not None:
+        weights, light, logit = learned
+    model = IntensityModel(
+        zero=zero,
+        soft=scale,
+        bright=bright,
+        weights=weights,
+        mix_soft=soft,
+        mix_slope=mix_slope,
+        mix_cut=mix_cut,
+    )
+    network = NetworkTerms(weight=light, logit_weight=logit)
+    low, high = 0.0, 100 * bright
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        over = float(log_odds(model, network, np.array([middle]))[0]) > 0
+        low, high = (low, middle) if over else (middle, high)
+    seen = Populations(
+        negative=zero,
+        spread=scale,
+        positive=zero + bright if positive is not None else None,
+        positive_share=mixture.weight if separate else None,
+        separation=mixture.separation,
+    )
+    return _Fit(zero + 0.5 * (low + high), model, network, seen, separate, mixture.reason)
+
+
+def _cut_interval(
+    own: Floats, levels: StainLevels, control: Control, bootstrap: int, learned: Learned
+) -> tuple[float | None, float | None]:
+    """Of resampled sample cells and control images (or cells, of fewer than 4 images)."""
+    if bootstrap < 10:
+        return None, None
+    dark = control.intensities
+    again = resamples(own.size, np.zeros(own.size, np.int64), bootstrap, 0)
+    darker = resamples(dark.size, control.images, bootstrap, 1) if dark.size else []
+    cuts = []
+    for k, mine in enumerate(again):
+        theirs = dark[darker[k]] if darker else dark
+        zero, scale = robust_negative(theirs) if darker else (levels.zero, levels.scale)
+        positive = positive_level(own[mine] - zero, scale)
+        cuts.append(_fit(own[mine], zero, scale, positive, theirs, learned).cut)
+    return interval(cuts)

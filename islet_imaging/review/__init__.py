@@ -1,0 +1,1 @@
+"""Corrections by people: their journal, their replay on cells, the agreement of reviewers."""

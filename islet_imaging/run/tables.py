@@ -1,0 +1,114 @@
+"""The tables of a run, from its called cells.
+
+The idea: each table is made from the summary and the image rows by one function; the writers only
+write them.
+They fail to say why a number is missing; that stands in the notes and flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from islet_imaging.run.called import CalledRun, ImageRow, load_work
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from islet_imaging.statistics import Summary
+
+CONDITIONS = "condition marker n_batches n_islets n_cells fraction ci_low ci_high interval note"
+BATCHES = (
+    "condition batch marker n_islets n_cells n_positive n_unsure "
+    "fraction fraction_low fraction_high"
+)
+
+
+def images_table(rows: Sequence[ImageRow], summary: Summary | None) -> pd.DataFrame:
+    """``images.csv``: one row per image, failed ones with their message."""
+    import pandas as pd
+
+    from islet_imaging.quality import join_codes
+
+    table = pd.DataFrame(
+        {
+            "image": [r.image for r in rows],
+            "condition": [r.condition for r in rows],
+            "batch": [r.batch for r in rows],
+            "role": [r.role for r in rows],
+            "status": [r.status for r in rows],
+            "message": [r.message for r in rows],
+        },
+        dtype=object,
+    )
+    if summary is not None:
+        counted = summary.images.drop(columns=["condition", "batch", "role"])
+        table = table.merge(counted, on="image", how="left")
+        whole = ["n_cells", "n_islets"]
+        table[whole] = table[whole].fillna(0).astype("int64")
+    else:
+        table["n_cells"] = table["n_islets"] = 0
+    table["flags"] = [join_codes(r.flags) for r in rows]
+    return table
+
+
+def islets_rows(run: Path, rows: Sequence[ImageRow], summary: Summary | None) -> pd.DataFrame:
+    """``islets.csv``: geometry and fractions, one row per islet."""
+    import pandas as pd
+
+    parts = [load_work(run, r.image, "islets") for r in rows if r.status == "scored"]
+    parts = [p for p in parts if len(p)]
+    if not parts or summary is None:
+        names = ("image", "islet", "y_um", "x_um", "area_um2", "diameter_um", "circularity")
+        return pd.DataFrame({c: [] for c in (*names, "n_cells", "flags")})
+    table = pd.concat(parts, ignore_index=True).drop(columns=["n_cells"], errors="ignore")
+    table = table.merge(summary.islets, on=["image", "islet"], how="left")
+    # an islet of which people took every cell out has no fraction and no cells
+    table["n_cells"] = table["n_cells"].fillna(0).astype("int64")
+    flags = table.pop("flags") if "flags" in table else ""
+    table["flags"] = flags
+    return table
+
+
+def sheet_table(rows: Sequence[ImageRow]) -> pd.DataFrame:
+    """The sample sheet as the statistics want it: scored images only, names as in the tables."""
+    import pandas as pd
+
+    scored = [r for r in rows if r.status == "scored"]
+    extra = list(dict.fromkeys(k for r in scored for k in r.extra))
+    return pd.DataFrame(
+        {
+            "file": [r.image for r in scored],
+            "condition": [r.condition for r in scored],
+            "batch": [r.batch for r in scored],
+            "role": [r.role for r in scored],
+            **{k: [r.extra.get(k, "") for r in scored] for k in extra},
+        },
+        dtype=object,
+    )
+
+
+def summaries(called: CalledRun, rows: Sequence[ImageRow]) -> tuple[Summary | None, Summary | None]:
+    """Counts of a run after and before its corrections; None where no cell was found."""
+    from islet_imaging.statistics import summarise
+
+    if not len(called.corrected):
+        return None, None
+    sheet = sheet_table(rows)
+    settings: dict[str, Any] = {
+        "markers": called.protocol.markers,
+        "denominator": called.protocol.statistics.denominator,
+        "level": called.protocol.statistics.level,
+    }
+    now = summarise(called.corrected, sheet, **settings)
+    if called.corrected is called.raw:
+        return now, now
+    return now, summarise(called.raw, sheet, **settings)
+
+
+def empty_table(names: str) -> pd.DataFrame:
+    """An empty table, for a run in which no cell was found."""
+    import pandas as pd
+
+    return pd.DataFrame({c: [] for c in names.split()})

@@ -1,0 +1,420 @@
+"""One image on its way from pixels to calls.
+
+The idea: two halves with the staining run between them.  `measure_image` needs the pixels of one
+image only; `fit_stains` looks at all images of a staining run, controls included; `call_image`
+then calls each cell of one image.  `score_image` is the three in a row for an image that stands
+alone, and a folder (`islet_imaging.scoring.folder`) runs the same three over many, so all ways in
+agree.  There is one way for every size: an image is asked for by region, corrections are prepared
+once for the whole, nuclei come in strips, islets are decided on a coarse grid, and cells are
+measured in tiles with a margin; a cell belongs to the tile that holds its centre.  Labels and rows
+are the same whatever the tile; only the quality numbers of a large image come from the windows with
+most nuclei, and the record says so.
+It fails, with an error that names the image, when the pixel size or a channel is missing, and where
+a nucleus and its neighbours reach further than `measure_halo_px`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging._types import Region, Work
+from islet_imaging.errors import Cancelled
+from islet_imaging.image import IsletImage
+from islet_imaging.protocol import Protocol
+from islet_imaging.scoring.measured import CancelCheck, MeasuredImage, Progress, ScoredImage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from islet_imaging.positivity import Threshold
+    from islet_imaging.scoring.regions import ImageRegions
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watcher:
+    """Who is told of steps, and may stop them."""
+
+    progress: Progress | None
+    cancelled: CancelCheck | None
+
+    def tell(self, done: float, what: str) -> None:
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled("stopped on request")
+        if self.progress is not None:
+            self.progress(done, what)
+
+
+def measure_image(
+    image: IsletImage,
+    protocol: Protocol,
+    *,
+    flat_fields: Mapping[str, NDArray[np.float32]] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    tile_px: int | None = None,
+    scratch: Path | None = None,
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> MeasuredImage:
+    """Correct, segment and measure one image of any size.
+
+    Parameters
+    ----------
+    image : IsletImage
+        With a pixel size and the protocol's channels.
+    protocol : Protocol
+        Everything that changes a number.
+    flat_fields : mapping of str to ndarray (Y, X), optional
+        Relative illumination per channel, where the protocol asks for one.
+    facts : mapping, optional
+        What the sample sheet knows beside the file: ``section_um``, ``modality``.
+    threads : int, optional
+        Threads the network may use; None lets its engine choose.
+    device : str
+        "auto", "cpu", "cuda" or "mps", for the network.
+    tile_px : int, optional
+        Edge of the parts worked on, px; changes memory and time, never labels or rows.  By default
+        an image is one part up to `islet_imaging.image.WHOLE_PX`.
+    scratch : Path, optional
+        Where a large image's label files lie, which the caller takes away; by default a temporary
+        folder that goes with the result.
+    progress, cancelled : callable, optional
+        Told, and asked, between steps.
+
+    Returns
+    -------
+    MeasuredImage
+        The label images of a large one are read-only `numpy.memmap`.
+
+    Raises
+    ------
+    PixelSizeError, ChannelError
+        If the image lacks what the protocol needs.
+    Cancelled
+        If ``cancelled`` says so.
+
+    Examples
+    --------
+    >>> from islet_imaging import Protocol, phantom
+    >>> from islet_imaging.protocol import Channel, Nuclei
+    >>> image = phantom("easy_confocal", seed=1, shape=(256, 256)).image
+    >>> protocol = Protocol((Channel("DAPI", "dna"), Channel("INS")),
+    ...                     nuclei=Nuclei(method="classical"))
+    >>> whole, parts = measure_image(image, protocol), measure_image(image, protocol, tile_px=100)
+    >>> bool((whole.nuclei == parts.nuclei).all()), whole.cells.equals(parts.cells)
+    (True, True)
+    """
+    from islet_imaging.quality import check_image, flag_cells
+    from islet_imaging.scoring.regions import ImageRegions
+    from islet_imaging.segmentation.islets import shapes_table
+
+    watcher = _Watcher(progress, cancelled)
+    work = Work(threads=threads, device=device, tile_px=tile_px, cancelled=cancelled)
+    watcher.tell(0.0, "reading and correcting")
+    regions = ImageRegions(
+        image, protocol, flat_fields=flat_fields, tile_px=tile_px, scratch=scratch
+    )
+    size = regions.pixel_size_um
+    try:
+        watcher.tell(0.05, "finding nuclei")
+        boxes, n_cells = _segment(regions, protocol, work, watcher)
+        table, pairs = _measure(regions, image, protocol, watcher)
+        table = _ask(table, regions, protocol, work, watcher)
+        table.insert(0, "image", image.name)
+        codes, excluded = flag_cells(table, protocol)
+        table["excluded"] = excluded
+        table["flags"] = codes
+        watcher.tell(0.9, "checking")
+        facts = {**image.metadata, **(facts or {})}
+        numbers, windows = _quality(regions, protocol, facts, table)
+        flags = check_image(
+            {}, protocol=protocol, metadata=facts, cells=table, pixel_size_um=size, numbers=numbers
+        )
+        watcher.tell(0.95, "measuring islets")
+        islet_table = shapes_table(
+            regions.islets.read, image.shape, boxes, n_cells, pixel_size_um=size
+        )
+        islet_table.insert(0, "image", image.name)
+        nuclei, islets = regions.finish()
+    except BaseException:
+        regions.discard()
+        raise
+    return MeasuredImage(
+        image=image.name,
+        pixel_size_um=size,
+        nuclei=nuclei,
+        islets=islets,
+        cells=table,
+        pairs=pairs,
+        islet_table=islet_table,
+        flags=flags,
+        numbers=numbers,
+        record={"correction": regions.record, "metadata": facts, **windows},
+    )
+
+
+def _segment(
+    regions: ImageRegions, protocol: Protocol, work: Work, watcher: _Watcher
+) -> tuple[dict[int, Region | None], NDArray[Any]]:
+    """Fill the label images; where each islet lies, and its number of nuclei."""
+    from islet_imaging.network.scale import Scale
+    from islet_imaging.scoring.regions import boxes_of
+    from islet_imaging.segmentation.islet_grid import IsletGrid
+    from islet_imaging.segmentation.islets import RIM_UM
+    from islet_imaging.segmentation.nuclei import NucleiMethod, segment_nuclei_tiled
+
+    shape, size, how = regions.shape, regions.pixel_size_um, protocol.islets
+    grid = IsletGrid(
+        shape,
+        pixel_size_um=size,
+        max_gap_um=how.max_gap_um,
+        min_cells=how.min_cells,
+        rim_um=RIM_UM,
+    )
+    wanted = protocol.nuclei
+    top = count = 0
+    for _, labels in segment_nuclei_tiled(
+        partial(regions.corrected, protocol.dna),
+        shape,
+        Scale(size, wanted.diameter_um),
+        NucleiMethod(wanted.method, wanted.model, wanted.min_area_um2, wanted.max_area_um2),
+        dataclasses.replace(
+            work,
+            progress=lambda done, total: watcher.tell(0.05 + 0.5 * done / total, "finding nuclei"),
+        ),
+    ):
+        regions.nuclei.append(labels)
+        if how.method == "islets":
+            grid.add(top, labels)
+        top += len(labels)
+        count = max(count, int(labels.max(initial=0)))
+    watcher.tell(0.55, "finding islets")
+    if how.method == "field":
+        for _, labels in regions.nuclei.bands():
+            regions.islets.append(np.full(labels.shape, int(count > 0), np.int32))
+        whole = (slice(0, shape[0]), slice(0, shape[1]))
+        return ({1: whole} if count else {}), np.array([0, count])
+    grid.close()
+    for top, labels in regions.nuclei.bands():
+        regions.islets.append(grid.draw(top, labels))
+        watcher.tell(0.55 + 0.05 * top / shape[0], "finding islets")
+    return boxes_of(regions.islets.bands()), grid.n_cells
+
+
+def _measure(
+    regions: ImageRegions, image: IsletImage, protocol: Protocol, watcher: _Watcher
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of cells, and that of touching cells."""
+    from islet_imaging.measurement.measure import finish_cells
+    from islet_imaging.measurement.saturation import full_scales
+
+    rows, pairs = [], []
+    tiles = regions.tiles()
+    scales = full_scales(image, regions.stored, protocol.markers, tiles)
+    for k, core in enumerate(tiles):
+        watcher.tell(0.6 + 0.2 * k / len(tiles), "measuring")
+        found, touching = _measure_tile(regions, protocol, scales, core)
+        rows.append(found)
+        pairs.append(touching)
+    return finish_cells(_together(rows), pixel_size_um=regions.pixel_size_um), _merged(pairs)
+
+
+def _measure_tile(
+    regions: ImageRegions, protocol: Protocol, scales: dict[str, float], core: Region
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of the cells whose centres lie in a tile, and the borders that begin there."""
+    import pandas as pd
+
+    from islet_imaging.measurement.measure import measure_cells, measure_halo_px, neighbour_pairs
+    from islet_imaging.measurement.saturation import saturated_fractions
+    from islet_imaging.scoring.regions import with_margin
+    from islet_imaging.segmentation.cells import grow_cells
+
+    size = regions.pixel_size_um
+    region = with_margin(core, measure_halo_px(size), regions.shape)
+    origin = (region[0].start, region[1].start)
+    labels = regions.nuclei.read(region)
+    cells = grow_cells(
+        labels, ring_um=protocol.cells.ring_um, gap_um=protocol.cells.gap_um, pixel_size_um=size
+    )
+    rows = measure_cells(
+        labels,
+        cells,
+        regions.channels(region),
+        dna=protocol.dna,
+        pixel_size_um=size,
+        islets=regions.islets.read(region),
+        compartments={c.name: c.compartment for c in protocol.channels},
+        origin_px=origin,
+        image_shape_px=regions.shape,
+    )
+    rows = saturated_fractions(rows, cells, lambda name: regions.stored(name, region), scales)
+    own = (rows["y_px"] >= core[0].start) & (rows["y_px"] < core[0].stop)
+    own &= (rows["x_px"] >= core[1].start) & (rows["x_px"] < core[1].stop)
+    inner = tuple(slice(s.start - o, s.stop - o) for s, o in zip(core, origin, strict=True))
+    cell_a, cell_b, border = neighbour_pairs(cells, begin_in=(inner[0], inner[1]))
+    pairs = pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border})
+    return rows[own], pairs
+
+
+def _together(rows: list[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of all tiles; tiles without cells say nothing of the columns' types."""
+    import pandas as pd
+
+    return pd.concat([r for r in rows if len(r)] or rows[:1], ignore_index=True)
+
+
+def _merged(pairs: list[pd.DataFrame]) -> pd.DataFrame:
+    """Pairs of all tiles, each once with the whole border, sorted."""
+    import pandas as pd
+
+    every = pd.concat([p for p in pairs if len(p)] or pairs[:1], ignore_index=True)
+    return every.groupby(["cell_a", "cell_b"], sort=True, as_index=False).sum()
+
+
+def _ask(
+    table: pd.DataFrame,
+    regions: ImageRegions,
+    protocol: Protocol,
+    work: Work,
+    watcher: _Watcher,
+) -> pd.DataFrame:
+    """The table with what the positivity network makes of every cell."""
+    from islet_imaging.network.engine import shared_engine
+    from islet_imaging.network.positivity import answer_columns, ask_network_lazy
+
+    for model, markers in protocol.asked.items():
+        watcher.tell(0.8, "asking the network")
+        answers = ask_network_lazy(
+            partial(regions.corrected, protocol.dna),
+            {m: partial(regions.corrected, m) for m in markers},
+            lambda rows, columns: regions.nuclei.read((rows, columns)),
+            regions.shape,
+            int(table["cell"].max()) if len(table) else 0,
+            pixel_size_um=regions.pixel_size_um,
+            engine=shared_engine(model, work.device),
+            work=work,
+        )
+        table = table.assign(**answer_columns(table["cell"].to_numpy(), answers))
+    return table
+
+
+def _quality(
+    regions: ImageRegions, protocol: Protocol, facts: Mapping[str, Any], table: pd.DataFrame
+) -> tuple[Any, dict[str, Any]]:
+    """Numbers of the image as stored, and where they come from if not from all of it."""
+    from islet_imaging.quality import measure_quality
+    from islet_imaging.quality.windows import measure_quality_windows
+
+    bits = facts.get("significant_bits")
+    shape, size = regions.shape, regions.pixel_size_um
+    how: dict[str, Any] = {
+        "dna": protocol.dna,
+        "pixel_size_um": size,
+        "bits": int(bits) if bits else None,
+    }
+    if regions.whole:
+        everywhere = slice(0, shape[0]), slice(0, shape[1])
+        return measure_quality(
+            {name: regions.stored(name, everywhere) for name in regions.names}, **how
+        ), {}
+    numbers, windows = measure_quality_windows(
+        regions.stored,
+        shape,
+        regions.names,
+        centres=table[["y_px", "x_px"]].to_numpy(),
+        **how,
+    )
+    return numbers, {"quality": windows}
+
+
+def score_image(
+    image: IsletImage | NDArray[Any],
+    protocol: Protocol,
+    *,
+    controls: Sequence[IsletImage] = (),
+    thresholds: Mapping[str, Threshold] | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> ScoredImage:
+    """Score one image that stands alone.
+
+    Parameters
+    ----------
+    image : IsletImage
+        With a pixel size and the protocol's channels.
+    protocol : Protocol
+        Everything that changes a number.
+    controls : sequence of IsletImage
+        Negative controls of the same staining run.
+    thresholds : mapping of str to Threshold, optional
+        Thresholds to use instead of fitting, as from an earlier run.
+    threads, device, progress, cancelled
+        As in `measure_image`.
+
+    Returns
+    -------
+    ScoredImage
+
+    Raises
+    ------
+    PixelSizeError, ChannelError
+        If the image lacks what the protocol needs.
+
+    Examples
+    --------
+    >>> from islet_imaging import Channel, Protocol, phantom, score_image
+    >>> made = phantom("easy_confocal", seed=1, shape=(256, 256))
+    >>> protocol = Protocol.for_channels(made.image.channel_names)
+    >>> scored = score_image(made.image, protocol)
+    >>> "INS_call" in scored.cells.columns
+    True
+    """
+    from islet_imaging.positivity import call_image, fit_stains
+
+    if not isinstance(image, IsletImage):
+        raise TypeError("score_image takes an IsletImage; wrap arrays with IsletImage.from_array")
+    steps = 1 + len(controls)
+
+    def part(k: int) -> Progress | None:
+        if progress is None:
+            return None
+        return lambda done, what: progress((k + done) / steps, what)
+
+    def measured(k: int, one: IsletImage) -> MeasuredImage:
+        return measure_image(
+            one,
+            protocol,
+            threads=threads,
+            device=device,
+            progress=part(k),
+            cancelled=cancelled,
+        )
+
+    control_tables = [measured(k, one).cells for k, one in enumerate(controls)]
+    own = measured(len(controls), image)
+    if thresholds is None:
+        thresholds = fit_stains([own.cells], control_tables, protocol)
+    cells = call_image(own.cells, thresholds, protocol)
+    _Watcher(progress, cancelled).tell(1.0, "done")
+    return ScoredImage(
+        image_name=own.image,
+        pixel_size_um=own.pixel_size_um,
+        nuclei=own.nuclei,
+        islets=own.islets,
+        cells=cells,
+        islet_table=own.islet_table,
+        flags=own.flags,
+        thresholds=thresholds,
+        protocol=protocol,
+    )
