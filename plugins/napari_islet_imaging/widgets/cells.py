@@ -10,7 +10,7 @@ It fails to show a threshold where the run could not estimate one: there is none
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QTimer
@@ -108,11 +108,9 @@ class CellsWidget(SessionPanel):
         self.connections.later(self.leave)
         self._changed()
 
-    def hideEvent(self, event: Any) -> None:
+    def covered(self) -> None:
         """Another tab is in front, or the panel closes: what was tried here ends."""
-        super().hideEvent(event)
-        if not event.spontaneous():  # as when the window is made small
-            self.leave()
+        self.leave()
 
     def leave(self) -> None:
         """End what was tried: all panels and the image show the calls that count."""
@@ -187,8 +185,9 @@ class CellsWidget(SessionPanel):
         if session is None:
             return None
         fitted = session.thresholds().get(session.marker)
-        on_it = fitted is not None and self.feature_box.currentText() == fitted.feature
-        if not on_it or fitted is None or not fitted.estimable:
+        if fitted is None or not fitted.estimable:
+            return None
+        if self.feature_box.currentText() not in (f"{session.marker}_own", fitted.feature):
             return None
         return fitted if session.trial is None else session.trial.threshold
 

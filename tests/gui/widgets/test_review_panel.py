@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication
 
 from islet_imaging.review.journal import Journal
 from tests.gui.driving import arrive, canvas_of, settle
@@ -265,3 +266,70 @@ def test_outlines_lie_over_stains_that_came_later(review, viewer):
     review.session.open_image(review.session.image_names[1])
     names = [layer.name for layer in viewer.layers]
     assert names.index("calls") > names.index("islets") > max(map(names.index, ("DAPI", "INS")))
+
+
+def _click(viewer, qtbot, session, cell, *, shift=False):
+    """Click a nucleus where it is on the screen."""
+    from napari_islet_imaging.viewer.layers import camera_of
+
+    row = session.row(cell)
+    camera_of(viewer).center = (float(row["y_um"]), float(row["x_um"]))
+    settle(0.1)
+    canvas = canvas_of(viewer)
+    middle = QPoint(canvas.width() // 2, canvas.height() // 2)
+    with_key = Qt.KeyboardModifier.ShiftModifier if shift else Qt.KeyboardModifier.NoModifier
+    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, with_key, middle)
+    settle()
+
+
+def test_a_plain_click_lets_go_of_what_was_chosen(review, viewer, qtbot):
+    session = review.session
+    review.view.centre_on_focus()
+    first, second, third = session.table["cell"].tolist()[10:13]
+    _click(viewer, qtbot, session, first, shift=True)
+    _click(viewer, qtbot, session, second, shift=True)
+    assert session.chosen == [first, second]
+    assert f"nuclei {first}, {second}" in review.tools.hint.text()
+    _click(viewer, qtbot, session, third)
+    assert session.chosen == []
+    assert session.focus == third
+    qtbot.mouseClick(review.tools.delete_button, Qt.MouseButton.LeftButton)
+    gone = session.table.set_index("cell")["flags"].astype(str).str.contains("painted_out")
+    assert [int(c) for c in gone.index[gone]] == [third]
+    assert f"Deleted nucleus {third}." in review.message.text()
+
+
+def test_after_a_name_and_enter_letters_are_keys(review, run, qtbot):
+    review.window().activateWindow()
+    qtbot.waitUntil(review.window().isActiveWindow)
+    review.reviewer_edit.setFocus()
+    review.reviewer_edit.selectAll()
+    qtbot.keyClicks(review.reviewer_edit, "anna")
+    qtbot.keyClick(review.reviewer_edit, Qt.Key.Key_Return)
+    focus = QApplication.focusWidget()
+    assert focus is review
+    qtbot.keyClick(focus, Qt.Key.Key_J)
+    settle(0.1)
+    assert review.session.reviewer == "anna"
+    assert [(e.who, e.after) for e in Journal(run.corrections).edits()] == [("anna", "positive")]
+
+
+def test_a_trial_ends_when_another_panel_comes_to_the_front(review, viewer):
+    from napari_islet_imaging.widgets.cells import CellsWidget
+
+    here = review.session
+    widget = CellsWidget(viewer, here)
+    viewer.window.add_dock_widget(widget, name="understand")
+    settle(0.4)
+    assert not widget.visibleRegion().isEmpty()
+    lines, number = here.open.outlines.copy(), review.headline.text()
+    widget._released(here.thresholds()["INS"].value * 4)
+    assert "Trying a threshold" in widget.headline.text()
+    assert "Trying a threshold" in review.headline.text()
+    assert (here.open.outlines != lines).any()
+    review.parentWidget().raise_()  # its tab is clicked
+    settle(0.3)
+    assert widget.visibleRegion().isEmpty()
+    assert here.trial is None
+    assert review.headline.text() == number
+    np.testing.assert_array_equal(here.open.outlines, lines)
