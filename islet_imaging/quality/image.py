@@ -103,7 +103,7 @@ def check_image(
         *_optics(numbers, protocol, metadata),
         *_identity(numbers, protocol, metadata),
         *_shared_light(numbers, protocol),
-        *_cells(cells, protocol, numbers),
+        *_cells(cells, protocol),
         *_domain(out_of_domain),
     ]
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
@@ -357,12 +357,20 @@ def _shared_light(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
                 )
 
 
-def _cells(cells: pd.DataFrame | None, protocol: Protocol, numbers: ImageNumbers) -> Iterator[Flag]:
+def _cells(cells: pd.DataFrame | None, protocol: Protocol) -> Iterator[Flag]:
     if cells is None:
         return
     limits = protocol.quality
     count = len(cells)
-    if count < limits.min_cells:
+    if count == 0:
+        yield Flag(
+            "no_nuclei",
+            "block",
+            "No nucleus was found: nothing can be counted. Look at the DNA channel, and check "
+            "pixel size and channel order.",
+            protocol.dna,
+        )
+    elif count < limits.min_cells:
         few = count < limits.min_cells / 4
         yield Flag(
             "few_cells",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from psygnal import Signal
 
-from napari_islet_imaging.session.colours import SELECTED
+from napari_islet_imaging.session.colours import BY_CALL, EXCLUDED, NEUTRAL, SELECTED
 from napari_islet_imaging.session.outlines import categories_of
 
 if TYPE_CHECKING:
@@ -33,6 +33,13 @@ def call_categories(session: ReviewSession, image: str) -> NDArray[np.uint8]:
     table = session.tables[image]
     if session.open is not None and session.open.name == image:
         table = session.shown
+    if session.hidden:  # only what the reviewer said is told
+        shown = np.full(len(table), NEUTRAL, np.uint8)
+        for row, cell in enumerate(table["cell"].to_numpy(int)):
+            own = session.own_call(image, int(cell))
+            if own:
+                shown[row] = BY_CALL.get(own, EXCLUDED)
+        return shown
     return categories_of(
         table[f"{session.marker}_call"].to_numpy(), table["excluded"].to_numpy(bool)
     )
@@ -60,7 +67,7 @@ class CallOutlines:
         self.session = session
         self._chosen: list[int] = []
         session.image_opened.connect(self._image_opened)
-        session.marker_changed.connect(self.redraw)
+        session.display_changed.connect(self.redraw)
         session.trial_changed.connect(self.redraw)
         session.chosen_changed.connect(self._chosen_changed)
         session.shapes_changed.connect(self._shapes_changed)

@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from islet_imaging.arrays.text_masks import decode_mask
 from islet_imaging.review.journal import Edit
 from napari_islet_imaging.session.agreement import Agreement
 from napari_islet_imaging.session.edit_history import EditHistory
 from napari_islet_imaging.session.opened import OpenImage, load_image
-from napari_islet_imaging.session.outlines import Region, grown_box
+from napari_islet_imaging.session.outlines import Region
 from napari_islet_imaging.session.queue import (
     QueuedCell,
     ReviewQueue,
     chance_queue,
     review_queue,
 )
-from napari_islet_imaging.session.staining import control_values, thresholds
-from napari_islet_imaging.session.tally import Tally, tally
+from napari_islet_imaging.session.run_facts import RunFacts
+from napari_islet_imaging.session.staining import Stainings
+from napari_islet_imaging.session.tally import Counts
 from napari_islet_imaging.session.trial import Cuts, Trial
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class ReviewSession:
     cells_changed = Signal(list)
     #: another cell is in focus (0: none)
     focus_changed = Signal(int)
-    #: another marker is under review
-    marker_changed = Signal()
+    #: what is shown of all cells changed: another marker, or calls are hidden or shown
+    display_changed = Signal()
     #: a threshold is tried, or no longer
     trial_changed = Signal()
     #: other cells are chosen
@@ -83,12 +83,15 @@ class ReviewSession:
         self.reviewer = reviewer or login_name()
         self.protocol = run.protocol
         self.history = EditHistory(run)
-        self.images = run.images
-        self.summary = run.summary if (run.path / "summary.csv").is_file() else None
+        self.stainings = Stainings(run)
+        self.facts = RunFacts(run)
+        self.counts = Counts(self.history, self.protocol.statistics.denominator)
         self.marker = self.protocol.markers[0]
         self.blinded = blinded
         #: whether the queue goes through the cells drawn for validation
         self.by_chance = False
+        #: whether hidden calls are shown for a moment
+        self.revealed = False
         self.open: OpenImage | None = None
         self.focus = 0
         #: the threshold that is tried, if one is
@@ -99,15 +102,9 @@ class ReviewSession:
         self.queue = ReviewQueue(self._decided, self._gone)
         #: what shows the session in a viewer, if anything does
         self.view: Any = None
-        self._image_flags = {
-            str(row["image"]): [str(f.get("message") or f.get("code")) for f in row["flags"]]
-            for row in run.provenance["images"]
-        }
         self._rows: dict[int, int] = {}
         self._agreement: Agreement | None = None
-        self._tallies: dict[str, Tally] = {}
-        self._raw_tallies: dict[str, Tally] = {}
-        self._samples = self.batches()
+        self._samples = self.facts.batches()
         self.rebuild_queue()
 
     # ------------------------------------------------------------ names and numbers
@@ -153,59 +150,20 @@ class ReviewSession:
         # the same person finds the same order after a break; another person gets another
         return zlib.crc32(f"{self.run.path.resolve()}\n{self.reviewer}".encode())
 
-    def batches(self) -> dict[str, tuple[str, str]]:
-        """Condition and batch of each image that counts as a sample."""
-        images = self.images
-        sample = images[images["role"].isin(["sample", ""])] if "role" in images else images
-        return {
-            str(i): (str(c), str(b))
-            for i, c, b in zip(sample["image"], sample["condition"], sample["batch"], strict=True)
-        }
-
-    def image_flags(self, image: str) -> list[str]:
-        """What was noticed in an image, in words."""
-        return self._image_flags.get(image, [])
-
-    def count(self, table: pd.DataFrame, marker: str | None = None) -> Tally:
-        """Counts of one image's table, by the run's protocol."""
-        return tally(table, marker or self.marker, self.protocol.statistics.denominator)
-
-    def tally(self, image: str) -> Tally:
-        """Counts of an image for the marker under review, with corrections."""
-        if image not in self._tallies:
-            self._tallies[image] = self.count(self.tables[image])
-        return self._tallies[image]
-
-    def raw_tally(self, image: str) -> Tally:
-        """The same as scored, without corrections."""
-        if image not in self._raw_tallies:
-            self._raw_tallies[image] = self.count(self.raw[image])
-        return self._raw_tallies[image]
-
-    def estimable(self, image: str, marker: str | None = None) -> bool:
-        """Whether there is a threshold for a marker (by default that under review) in an image."""
-        fitted = thresholds(self.protocol, self.images, image).get(marker or self.marker)
-        return fitted is not None and fitted.estimable
-
     def thresholds(self) -> dict[str, Threshold]:
         """Each marker's threshold in the open image's staining run; empty without one."""
         if self.open is None:
             return {}
-        return thresholds(self.protocol, self.images, self.open.name)
+        return self.stainings.thresholds(self.open.name)
 
     def control_values(self, column: str) -> NDArray[np.float64] | None:
         """A feature of the open image's negative controls, None without any."""
         if self.open is None:
             return None
-        return control_values(self.tables, self.images, self.open.name, column)
-
-    @property
-    def tables_current(self) -> bool:
-        """Whether the run's tables on the disk hold every correction."""
-        written, journal = self.run.path / "summary.csv", self.run.corrections
-        if not written.is_file():
-            return False
-        return not journal.is_file() or written.stat().st_mtime >= journal.stat().st_mtime
+        names = self.stainings.controls(self.open.name, self.marker)
+        tables = [self.tables[n] for n in names if n in self.tables and n != self.open.name]
+        values = [t.loc[~t["excluded"].astype(bool), column].to_numpy(float) for t in tables]
+        return np.concatenate(values) if values else None
 
     def agreement(self) -> Agreement:
         """How far this person's calls agree with the tool's."""
@@ -213,20 +171,30 @@ class ReviewSession:
             self._agreement = Agreement(self.raw, self.history.effective(who=self.reviewer))
         return self._agreement
 
-    def _decided(self, entry: QueuedCell) -> bool:
-        """Whether this person called or excluded a cell of the queue."""
-        if (entry.image, entry.cell, self.marker) in self.agreement().called:
-            return True
-        table = self.tables[entry.image]
-        excluded = table.loc[table["cell"] == entry.cell, "excluded"]
-        return bool(excluded.any()) or self._gone(entry)
+    # ------------------------------------------------------------ what a reviewer may know
 
-    def _recount(self, image: str | None = None) -> None:
-        if image is not None:
-            self._tallies.pop(image, None)
-        else:  # another marker
-            self._tallies.clear()
-            self._raw_tallies.clear()
+    @property
+    def hidden(self) -> bool:
+        """Whether the calls of the tool and of other people are hidden."""
+        return (self.blinded or self.by_chance) and not self.revealed
+
+    def reveal(self, revealed: bool = True) -> None:
+        """Show what is hidden, on request, until the next cell."""
+        if revealed != self.revealed:
+            self.revealed = revealed
+            self.display_changed.emit()
+            self.settings_changed.emit()
+
+    def own_call(self, image: str, cell: int) -> str:
+        """What this person said of a cell for the marker under review; empty for nothing."""
+        own = self.agreement()
+        if (image, cell) in own.excluded:
+            return "excluded"
+        return own.calls.get((image, cell, self.marker), "")
+
+    def _decided(self, entry: QueuedCell) -> bool:
+        """Whether this person called or excluded a cell of the queue, or it is gone."""
+        return bool(self.own_call(entry.image, entry.cell)) or self._gone(entry)
 
     # ------------------------------------------------------------ what is tried and chosen
 
@@ -241,7 +209,7 @@ class ReviewSession:
             return None
         what = (self.open.name, self.marker)
         if self._cuts is None or (self._cuts.image, self._cuts.marker) != what:
-            self._cuts = Cuts(self.history, self.protocol, self.images, *what)
+            self._cuts = Cuts(self.history, self.protocol, self.stainings, *what)
         self.trial = self._cuts.at(cut)
         self.trial_changed.emit()
         return self.trial
@@ -274,16 +242,15 @@ class ReviewSession:
 
     def reread(self) -> None:
         """Take the summary and the flags of images from the run again."""
-        self.summary = self.run.summary if (self.run.path / "summary.csv").is_file() else None
+        self.facts.reread()
         self.settings_changed.emit()
 
     def set_marker(self, marker: str) -> None:
         """Review another marker."""
         self.end_trial()
         self.marker = marker
-        self._recount()
         self.rebuild_queue()
-        self.marker_changed.emit()
+        self.display_changed.emit()
         self.settings_changed.emit()
 
     def set_reviewer(self, name: str) -> None:
@@ -291,53 +258,40 @@ class ReviewSession:
         self.reviewer = name.strip() or login_name()
         self._agreement = None
         self.rebuild_queue()
+        if self.hidden:  # what was said by whom is drawn
+            self.display_changed.emit()
         self.settings_changed.emit()
 
     def set_blinded(self, blinded: bool) -> None:
-        """Hide or show what could sway the reviewer."""
-        self.blinded = blinded
+        """Hide or show what could sway the reviewer: names, calls, numbers, the order."""
+        self.end_trial()
+        self.blinded, self.revealed = blinded, False
         self.rebuild_queue()
+        self.display_changed.emit()
         self.settings_changed.emit()
-
-    def _drawn(self) -> pd.DataFrame:
-        from islet_imaging.run.validation_sheet import FILE, read_sheet
-
-        sheet = read_sheet(self.run.path / FILE)
-        return sheet[sheet["image"].isin(list(self.tables))]
-
-    def n_drawn(self) -> int:
-        """How many cells chance has drawn for the marker under review."""
-        return int((self._drawn()["marker"] == self.marker).sum())
-
-    def draw_by_chance(self, n: int) -> None:
-        """Draw cells for validation into the run's ``validation.csv``."""
-        from islet_imaging.run.validation_sheet import draw_validation_sheet
-
-        draw_validation_sheet(self.run, self.marker, n=n)
 
     def set_by_chance(self, by_chance: bool) -> None:
         """Review the cells drawn for validation, or the unsure and flagged ones."""
-        self.by_chance = by_chance
+        self.end_trial()
+        self.by_chance, self.revealed = by_chance, False
         self.rebuild_queue()
+        self.display_changed.emit()
         self.settings_changed.emit()
 
     def rebuild_queue(self) -> None:
         """Sort what is left to look at; cells this person has called are left out."""
         if self.by_chance:
-            queue = chance_queue(self._drawn(), self.marker, seed=self._seed())
+            drawn = self.facts.drawn()
+            drawn = drawn[drawn["image"].isin(list(self.tables))]
+            queue = chance_queue(drawn, self.marker, seed=self._seed())
         else:
             queue = review_queue(
-                self.tables,
+                self.history.as_scored(),
                 self.marker,
-                batch_of=self.batches(),
+                batch_of=self._samples,
                 shuffle_seed=self._seed() if self.blinded else None,
             )
-        done = {
-            (e.image, e.cell)
-            for e in self.history.effective(who=self.reviewer)
-            if e.action == "exclude" or e.marker == self.marker
-        }
-        self.queue.fill([c for c in queue if (c.image, c.cell) not in done])
+        self.queue.fill([c for c in queue if not self._decided(c)])
 
     # ------------------------------------------------------------ images and cells
 
@@ -410,6 +364,7 @@ class ReviewSession:
         entry = self.queue.go(by, self._seen)
         if entry is None:
             return None
+        self.reveal(False)
         if self.open is None or self.open.name != entry.image:
             self.open_image(entry.image)
         self.set_focus(entry.cell)
@@ -479,6 +434,25 @@ class ReviewSession:
         self._after_edit([int(s["cell"]) for s in [*before, *after]])
         return edit
 
+    def catch_up(self) -> int:
+        """Take in what was edited in another window meanwhile; returns how many edits."""
+        new = self.history.catch_up()
+        if not new:
+            return 0
+        self.end_trial()
+        self._agreement = None
+        self.counts.forget()
+        if self.open is not None and any(e.image == self.open.name for e in new):
+            if any(e.action in ("shape", "undo") for e in new):
+                focus = self.focus
+                self.open_image(self.open.name)
+                self.set_focus(focus)
+            else:
+                self._index()
+                self.cells_changed.emit([e.cell for e in new if e.image == self.open.name])
+        self.settings_changed.emit()
+        return len(new)
+
     def last_edit(self) -> Edit | None:
         """The last edit of this person that holds: what `undo` takes back."""
         return self.history.last_of(self.reviewer)
@@ -492,36 +466,21 @@ class ReviewSession:
         self.history.take_back(last, self.reviewer)
         self._agreement = None
         if self.open is None or self.open.name != last.image:
-            self._recount(last.image)
+            self.counts.forget(last.image)
             self.open_image(last.image)
         else:
             self._index()
             changed = [last.cell]
             if last.action == "shape":
-                self._paint_back(last)
+                self.shapes_changed.emit(self.open.take_back(last))
                 changed = [int(s["cell"]) for s in [*(last.before or ()), *(last.after or ())]]
             self._after_edit(changed)
         self.set_focus(last.cell)
         return last
 
-    def _paint_back(self, edit: Edit) -> None:
-        assert self.open is not None
-        boxes: list[Region] = []
-        for shapes, erase in ((edit.after or (), True), (edit.before or (), False)):
-            for shape in shapes:
-                region, mask = decode_mask(shape["mask"])
-                part = self.open.labels[region]
-                if erase:
-                    part[mask & (part == int(shape["cell"]))] = 0
-                else:
-                    part[mask] = int(shape["cell"])
-                self.open.committed[region] = part
-                boxes.append(region)
-        self.shapes_changed.emit(grown_box(boxes, self.open.labels.shape, 2))
-
     def _after_edit(self, cells: list[int]) -> None:
         assert self.open is not None
-        self._recount(self.open.name)
+        self.counts.forget(self.open.name)
         self.cells_changed.emit(cells)
 
     def region_of(self, cells: list[int]) -> Region | None:

@@ -1,71 +1,53 @@
-"""What the staining run of an image says: its thresholds, its samples and its negative controls.
+"""What was stained together in a run: thresholds, the samples they rest on, negative controls.
 
-The idea: calls belong to a staining run (a batch), not to an image; these are looked up here by the
-image's batch, from the run's own protocol and tables.
+The idea: calls belong to a staining run, not to an image; these are looked up here by what was
+stained together with the image, from the run's own protocol and rows.
 It fails to find controls that were not measured: there are none then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
+from islet_imaging.protocol import negative_for
+from islet_imaging.run.called import rows_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
-
     from islet_imaging.positivity import Threshold
-    from islet_imaging.protocol import Protocol
+    from islet_imaging.run.folder import Run
 
 
-def batch_of(images: pd.DataFrame, image: str) -> str:
-    """The batch of an image, from a run's table of images."""
-    return str(images.loc[images["image"] == image, "batch"].iloc[0])
-
-
-def thresholds(protocol: Protocol, images: pd.DataFrame, image: str) -> dict[str, Threshold]:
-    """Each marker's threshold in the staining run of an image.
+class Stainings:
+    """The staining runs of a run folder.
 
     Parameters
     ----------
-    protocol : Protocol
-        The run's, with what was fitted.
-    images : DataFrame
-        The run's table of images.
-    image : str
-        The image.
+    run : Run
+        The run folder.
     """
-    from islet_imaging.positivity import Threshold
 
-    stored = protocol.fitted.get(batch_of(images, image), {})
-    return {m: Threshold.from_dict(dict(t)) for m, t in stored.items()}
+    def __init__(self, run: Run) -> None:
+        self._protocol = run.protocol
+        self._rows = [row for row in rows_of(run.provenance) if row.status == "scored"]
+        self._of = {row.image: row.staining for row in self._rows}
 
+    def thresholds(self, image: str) -> dict[str, Threshold]:
+        """Each marker's threshold in the staining run of an image."""
+        from islet_imaging.positivity import Threshold
 
-def sample_tables(
-    tables: Mapping[str, pd.DataFrame], images: pd.DataFrame, image: str
-) -> list[pd.DataFrame]:
-    """Cells of the images that the threshold of an image's staining run is fitted to, in order."""
-    mates = images[images["batch"].astype(str) == batch_of(images, image)]
-    roles = mates["role"] if "role" in mates else ["sample"] * len(mates)
-    return [
-        tables[name]
-        for name, role in zip(mates["image"], roles, strict=True)
-        if role in ("sample", "positive_control") and name in tables
-    ]
+        stored = self._protocol.fitted.get(self._of[image], {})
+        return {m: Threshold.from_dict(dict(t)) for m, t in stored.items()}
 
+    def samples(self, image: str) -> list[str]:
+        """Images that the thresholds of an image rest on, in the order they are fitted in."""
+        return [
+            row.image
+            for row in self._rows
+            if row.staining == self._of[image] and row.role in ("sample", "positive_control")
+        ]
 
-def control_values(
-    tables: Mapping[str, pd.DataFrame], images: pd.DataFrame, image: str, column: str
-) -> NDArray[np.float64] | None:
-    """A feature of the negative controls of an image's staining run, None without any."""
-    if "role" not in images:
-        return None
-    controls = images[images["role"] == "negative_control"]
-    # as in scoring: the batch's own controls, else those that name no batch
-    own = controls[controls["batch"].astype(str) == batch_of(images, image)]
-    own = own if len(own) else controls[controls["batch"] == ""]
-    found = [tables[n] for n in own["image"] if n in tables and n != image]
-    values = [t.loc[~t["excluded"].astype(bool), column].to_numpy(float) for t in found]
-    return np.concatenate(values) if values else None
+    def controls(self, image: str, marker: str) -> list[str]:
+        """Negative controls of a marker: the image's own, else, as in scoring, shared ones."""
+        dark = [row for row in self._rows if negative_for(row.role, marker)]
+        own = [row.image for row in dark if row.staining == self._of[image]]
+        return own or [row.image for row in dark if not row.staining]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from napari_islet_imaging.session.edit_history import EditHistory
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -22,8 +24,10 @@ class Tally:
     ----------
     n, n_positive, n_unsure : int
         Whole cells.
-    expected, weight : float
-        Their ratio is the fraction: unsure cells count by their probability.
+    status : str
+        As in the tables: whether there is a fraction at all.
+    fraction : float
+        As in the tables; NaN where unsure cells leave it open.
     low, high : float
         The fraction with all unsure cells resolved against and for it; NaN without cells.
     """
@@ -31,8 +35,8 @@ class Tally:
     n: int
     n_positive: int
     n_unsure: int
-    expected: float
-    weight: float
+    status: str
+    fraction: float
     low: float
     high: float
 
@@ -40,11 +44,6 @@ class Tally:
     def n_negative(self) -> int:
         """Cells that are surely not positive."""
         return self.n - self.n_positive - self.n_unsure
-
-    @property
-    def fraction(self) -> float:
-        """As in the tables; NaN without cells."""
-        return self.expected / self.weight if self.weight > 0 else float("nan")
 
 
 def tally(table: pd.DataFrame, marker: str, denominator: str) -> Tally:
@@ -67,8 +66,49 @@ def tally(table: pd.DataFrame, marker: str, denominator: str) -> Tally:
         int(sums["n_cells"]),
         int(sums["n_positive"]),
         int(sums["n_unsure"]),
-        float(sums["k"]),
-        float(sums["n"]),
+        str(shares["status"]),
+        float(shares["fraction"]),
         float(shares["fraction_low"]),
         float(shares["fraction_high"]),
     )
+
+
+class Counts:
+    """Counts of a run's images for the marker under review, kept until something changes.
+
+    Parameters
+    ----------
+    history : EditHistory
+        The cells, as scored and corrected.
+    denominator : str
+        Of the protocol: which cells count.
+    """
+
+    def __init__(self, history: EditHistory, denominator: str) -> None:
+        self._history, self._denominator = history, denominator
+        self._kept: dict[tuple[str, str, bool], Tally] = {}
+
+    def of(self, table: pd.DataFrame, marker: str) -> Tally:
+        """Counts of any table of one image."""
+        return tally(table, marker, self._denominator)
+
+    def now(self, image: str, marker: str) -> Tally:
+        """With corrections."""
+        return self._once(image, marker, corrected=True)
+
+    def scored(self, image: str, marker: str) -> Tally:
+        """Without any."""
+        return self._once(image, marker, corrected=False)
+
+    def forget(self, image: str | None = None) -> None:
+        """An image's cells changed, or any image's."""
+        for key in list(self._kept):
+            if key[2] and image in (None, key[0]):
+                del self._kept[key]
+
+    def _once(self, image: str, marker: str, *, corrected: bool) -> Tally:
+        key = (image, marker, corrected)
+        if key not in self._kept:
+            tables = self._history.tables if corrected else self._history.raw
+            self._kept[key] = self.of(tables[image], marker)
+        return self._kept[key]

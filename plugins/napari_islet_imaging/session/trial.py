@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from islet_imaging.review.replay import Replay
-from napari_islet_imaging.session.staining import sample_tables, thresholds
 from napari_islet_imaging.session.tally import Tally, tally
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from islet_imaging.positivity import Threshold
     from islet_imaging.protocol import Protocol
     from napari_islet_imaging.session.edit_history import EditHistory
+    from napari_islet_imaging.session.staining import Stainings
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,8 @@ class Cuts:
         The run's cells and corrections.
     protocol : Protocol
         The run's, with what was fitted.
-    images : DataFrame
-        The run's table of images.
+    stainings : Stainings
+        What was stained together.
     image, marker : str
         What to call.
     """
@@ -81,19 +81,21 @@ class Cuts:
         self,
         history: EditHistory,
         protocol: Protocol,
-        images: pd.DataFrame,
+        stainings: Stainings,
         image: str,
         marker: str,
     ) -> None:
         self._history, self._protocol = history, protocol
         self.image, self.marker = image, marker
         #: the run's own threshold; None where there is none to move
-        self.threshold = thresholds(protocol, images, image).get(marker)
+        self.threshold = stainings.thresholds(image).get(marker)
         if self.threshold is not None and not self.threshold.estimable:
             self.threshold = None
         self._own = np.empty(0)
         if self.threshold is not None:
-            self._own = self._own_intensities(sample_tables(history.raw, images, image))
+            self._own = self._own_intensities(
+                [history.raw[name] for name in stainings.samples(image) if name in history.raw]
+            )
 
     def _own_intensities(self, tables: list[pd.DataFrame]) -> NDArray[np.float64]:
         """Of all cells that a threshold is fitted to, with the run's spill-over taken away.

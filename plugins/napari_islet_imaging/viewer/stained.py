@@ -73,7 +73,7 @@ class StainedImage:
     def results_folder(self) -> Path:
         """Where its results belong: a folder that no other image's results are in."""
         session, paths = self.session, self.paths
-        if session is not None and len(session.batches()) == 1:
+        if session is not None and len(session.facts.batches()) == 1:
             return session.run.path  # what was scored alone is scored again there
         if session is None and not paths:
             return Path.home() / "islet-imaging" / f"{self.stem}-{self.mark()}-scored"

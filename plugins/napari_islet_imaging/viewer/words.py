@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from islet_imaging.statistics.counting import NOT_ESTIMABLE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,11 +36,11 @@ def percent(fraction: float, digits: int = 1) -> str:
     return "no cells" if not np.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
-def share(counted: Tally, estimable: bool) -> str:
-    """A fraction, or its bounds where there is no threshold to make one by."""
-    if estimable or not np.isfinite(counted.low):
-        return percent(counted.fraction)
-    return f"not estimable (between {percent(counted.low)} and {percent(counted.high)})"
+def share(counted: Tally) -> str:
+    """The share of positive cells, or that it is open and between what."""
+    if counted.status == NOT_ESTIMABLE:
+        return f"not estimable ({100 * counted.low:.0f} to {100 * counted.high:.0f} %)"
+    return percent(counted.fraction)
 
 
 def of_marker(session: ReviewSession, marker: str) -> str:
@@ -46,9 +48,9 @@ def of_marker(session: ReviewSession, marker: str) -> str:
     if session.open is None:
         return ""
     image = session.open.name
-    here = session.count(session.tables[image], marker)
+    here = session.counts.of(session.tables[image], marker)
     return (
-        f"<b>{marker}+ {share(here, session.estimable(image, marker))}</b> of {here.n:,} cells "
+        f"<b>{marker}+ {share(here)}</b> of {here.n:,} cells "
         f"({here.n_positive:,} positive, {here.n_negative:,} negative, {here.n_unsure:,} unsure)"
     )
 
@@ -59,14 +61,14 @@ def trial(session: ReviewSession) -> list[str]:
     if tried is None:
         return []
     return [
-        f"<b>Trying a threshold: {tried.marker}+ {percent(tried.tally.fraction)}</b> at "
+        f"<b>Trying a threshold: {tried.marker}+ {share(tried.tally)}</b> at "
         f"{tried.cut:.4g}. Outlines show what it would call; nothing is changed."
     ]
 
 
 def threshold(session: ReviewSession) -> str:
     """The numbers at the threshold that is shown, tried or the run's own."""
-    if session.open is None or session.blinded:
+    if session.open is None or session.hidden:
         return headline(session)
     own = of_marker(session, session.marker)
     tried = session.trial
@@ -89,27 +91,29 @@ def saved(session: ReviewSession, path: Path) -> str:
         return ""
     return (
         f"Saved in {path}. Score again with it: {tried.marker}+ is then "
-        f"{percent(tried.tally.fraction)} in this image."
+        f"{share(tried.tally)} in this image."
     )
 
 
 def headline(session: ReviewSession) -> str:
     """The answer as it stands, for the open image and for the run."""
-    if session.blinded:  # a running number would tell what the tool thinks
-        return "Blinded: numbers, calls and names are hidden."
+    if session.hidden:  # a running number would tell what the tool thinks
+        return "Blinded: numbers and calls are hidden, of the tool and of other people."
     lines = trial(session)
     if session.open is not None:
         lines.append(of_marker(session, session.marker))
-        here, raw = session.tally(session.open.name), session.raw_tally(session.open.name)
-        if raw != here:
-            was = share(raw, session.estimable(session.open.name))
-            lines.append(f"before corrections {was}")
+        here = session.counts.now(session.open.name, session.marker)
+        raw = session.counts.scored(session.open.name, session.marker)
+        if (raw.n, raw.n_positive, raw.n_unsure) != (here.n, here.n_positive, here.n_unsure):
+            lines.append(f"before corrections {share(raw)}")
+    if session.blinded:  # the run's lines name conditions
+        return "<br>".join(lines)
     return "<br>".join([*lines, *intervals(session), *image_flags(session)])
 
 
 def result(session: ReviewSession) -> str:
     """What scoring found in the open image, for every marker, as it stands now."""
-    if session.blinded:
+    if session.hidden:
         return headline(session)
     lines = [headline(session)]
     lines += [of_marker(session, m) for m in session.protocol.markers if m != session.marker]
@@ -118,7 +122,7 @@ def result(session: ReviewSession) -> str:
 
 def intervals(session: ReviewSession) -> list[str]:
     """The run's own headline with its interval, as last written."""
-    table = session.summary
+    table = session.facts.summary
     if table is None:
         return []
     lines = []
@@ -126,6 +130,9 @@ def intervals(session: ReviewSession) -> list[str]:
     for row in rows.to_dict("records"):
         name = row["condition"] or "all samples"
         line = f"{name}: {percent(row['fraction'])}"
+        if row["status"] == NOT_ESTIMABLE:
+            bounds = (100 * row["fraction_low"], 100 * row["fraction_high"])
+            line = f"{name}: not estimable ({bounds[0]:.0f} to {bounds[1]:.0f} %)"
         low, high = row["ci_low"], row["ci_high"]
         if np.isfinite(low) and np.isfinite(high):
             line += f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %"
@@ -134,7 +141,7 @@ def intervals(session: ReviewSession) -> list[str]:
         lines.append(line)
     if not lines:
         return []
-    late = "" if session.tables_current else " (without the corrections since: update them)"
+    late = "" if session.facts.current() else " (without the corrections since: update them)"
     return [f"<i>in the tables{late}: </i>" + "; ".join(lines)]
 
 
@@ -142,7 +149,7 @@ def image_flags(session: ReviewSession) -> list[str]:
     """What was noticed in the open image, in the library's own words."""
     if session.open is None:
         return []
-    found = session.image_flags(session.open.name)
+    found = session.facts.flags(session.open.name)
     return [f"⚑ {text}" for text in found]
 
 
@@ -156,14 +163,19 @@ def cell(session: ReviewSession) -> str:
     if row is None:
         return "No cell in focus. Press N, or click a cell in the image."
     marker = session.marker
-    if session.by_chance and row[f"{marker}_reason"] != f"called by {session.reviewer}":
+    own = session.own_call(session.open.name, session.focus) if session.open is not None else ""
+    if session.hidden:
         # a label swayed by the tool's call, or another person's, says nothing of how often it errs
+        said = f"you said: {own}" if own else f"is it {marker} positive?"
+        drawn = "drawn by chance: " if session.by_chance else ""
         return (
-            f"<b>cell {session.focus}</b><br>drawn by chance: is it {marker} positive? What the "
-            "tool calls it is not shown; where nobody can tell, say unsure."
+            f"<b>cell {session.focus}</b><br>{drawn}{said} What the tool or others call it is not "
+            "shown; where nobody can tell, say unsure."
         )
     call = str(row[f"{marker}_call"])
-    text = f"<b>cell {session.focus}: {call}</b>, p = {row[f'{marker}_probability']:.2f}"
+    probability = float(row[f"{marker}_probability"])
+    text = f"<b>cell {session.focus}: {call}</b>"
+    text += f", p = {probability:.2f}" if np.isfinite(probability) else ""
     if row["excluded"]:
         text = f"<b>cell {session.focus}: excluded</b>"
     reason = str(row.get(f"{marker}_reason", ""))
@@ -181,6 +193,9 @@ def cell(session: ReviewSession) -> str:
 
 def agreement(session: ReviewSession) -> str:
     """How far the reviewer and the tool agree, and who else has looked."""
+    if session.hidden:
+        n = len(session.agreement().calls)
+        return f"You called {n} cell{'' if n == 1 else 's'}."
     made, agree, unsure = session.agreement().counts
     text = "" if made or unsure else "No calls of yours yet."
     if made:
@@ -189,7 +204,7 @@ def agreement(session: ReviewSession) -> str:
     if unsure:
         text += f" You called {unsure} that {'was' if unsure == 1 else 'were'} unsure."
     others = sorted({e.who for e in session.edits} - {session.reviewer})
-    if others and not session.blinded:
+    if others:
         text += f" Also reviewed by {', '.join(others)}."
     if session.history.unmatched:
         text += f" {len(session.history.unmatched)} earlier edits found no nucleus at their place."
@@ -225,9 +240,7 @@ def provisional(found: Provisional) -> str:
     for marker, threshold in found.thresholds.items():
         if threshold.estimable:
             here = found.tally(marker)
-            lines.append(
-                f"{marker}+ {percent(here.fraction)} of {here.n:,} cells ({here.n_unsure:,} unsure)"
-            )
+            lines.append(f"{marker}+ {share(here)} of {here.n:,} cells ({here.n_unsure:,} unsure)")
         else:
             lines.append(f"{marker}: no threshold can be estimated yet")
     lines.append(
@@ -242,8 +255,8 @@ def final(before: Provisional, session: ReviewSession) -> str:
     name = before.opened.name
     lines = [f"<b>{name}</b>: the run is complete, these calls are its own."]
     for marker, threshold in before.thresholds.items():
-        now = share(session.count(session.tables[name], marker), session.estimable(name, marker))
-        was = percent(before.tally(marker).fraction) if threshold.estimable else "not estimable"
+        now = share(session.counts.of(session.tables[name], marker))
+        was = share(before.tally(marker)) if threshold.estimable else "not estimable"
         lines.append(f"{marker}+ {now} (provisional: {was})")
     return "<br>".join(lines)
 

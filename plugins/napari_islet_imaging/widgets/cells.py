@@ -163,6 +163,10 @@ class CellsWidget(SessionPanel):
         if session is None or session.open is None:
             return
         self._n_shown = len(session.table)
+        if session.hidden:  # where a level lies tells what the tool makes of it
+            self.histogram.set_values(np.empty(0))
+            self._show_numbers()
+            return
         column = self.feature_box.currentText()
         control = session.control_values(column)
         shown = self._values()[~session.table["excluded"].to_numpy(bool)]
@@ -203,12 +207,20 @@ class CellsWidget(SessionPanel):
 
     def _try(self) -> None:
         self._timer.stop()
-        if self.session is not None and self._cut is not None and self._threshold() is not None:
-            self.session.try_threshold(self._cut)
+        session = self.session
+        if session is None or session.hidden or self._cut is None:
+            return
+        if self._threshold() is not None:
+            session.try_threshold(self._cut)
 
     def _show_numbers(self) -> None:
         session = self.session
         if session is None or session.open is None:
+            return
+        if session.hidden:
+            self.histogram.set_threshold(None)
+            self.histogram.set_marks(np.empty(0))
+            self.say(words.headline(session))
             return
         threshold = self._threshold()
         if threshold is None:
@@ -254,6 +266,8 @@ class CellsWidget(SessionPanel):
         session = self.session
         if session is None or session.open is None:
             return
+        if session.hidden:
+            return
         marked = session.chosen or [session.focus]
         if self.histogram.selection is not None:
             marked = [session.focus]  # the range itself shows what was chosen
@@ -274,7 +288,7 @@ class CellsWidget(SessionPanel):
             return
         self.cell_label.setText(words.cell(session) if cell else "Click a cell in the image.")
         self._show_marks()
-        row = session.row(cell) if cell else None
+        row = session.row(cell) if cell and not session.hidden else None
         shown = (
             [] if row is None else [(k, v) for k, v in row.items() if k not in ("image", "cell")]
         )

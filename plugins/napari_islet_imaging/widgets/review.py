@@ -90,13 +90,19 @@ class ReviewWidget(SessionPanel):
         self.reviewer_edit.editingFinished.connect(self._name_reviewer)
         # the name is said: the next letters are keys again
         self.reviewer_edit.returnPressed.connect(self.setFocus)
-        self.blinded_box = QCheckBox("Blinded: hide file and condition, shuffle")
+        self.blinded_box = QCheckBox("Blinded: hide names, calls and numbers; shuffle")
         self.blinded_box.toggled.connect(self._blind)
+        self.reveal_button = QPushButton("Show the hidden calls of this cell")
+        self.reveal_button.setCheckable(True)
+        self.reveal_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.reveal_button.setToolTip("Until the next cell; your own calls are always shown")
+        self.reveal_button.toggled.connect(self._reveal)
         form.addRow("Image", self.image_box)
         form.addRow("Marker", self.marker_box)
         form.addRow("Reviewer", self.reviewer_edit)
         self.column.addLayout(form)
         self.column.addWidget(self.blinded_box)
+        self.column.addWidget(self.reveal_button)
         self.column.addWidget(Legend())
         self.headline = wrapped(name="headline")
         self.column.addWidget(self.headline)
@@ -235,7 +241,7 @@ class ReviewWidget(SessionPanel):
         if session is None or self._opening():
             return
         self.say("")
-        if action != "outlines" and self.view is not None and self.view.hidden():
+        if action != "outlines" and self.view is not None and self.view.image_hidden():
             self.say("The image of this run is hidden: show its layers, then go on.")
             return
         try:
@@ -329,7 +335,7 @@ class ReviewWidget(SessionPanel):
         if session is None:
             return
         try:
-            if index == 1 and not session.n_drawn():
+            if index == 1 and not session.facts.n_drawn(session.marker):
                 text = (
                     f"How many cells should chance pick, for you to call them for {session.marker}?"
                 )
@@ -337,11 +343,8 @@ class ReviewWidget(SessionPanel):
                 if not agreed:
                     self.queue_box.setCurrentIndex(0)
                     return
-                session.draw_by_chance(n)
+                session.facts.draw(session.marker, n)
             session.set_by_chance(index == 1)
-            calls = self.view.layer("calls") if self.view else None
-            if calls is not None:  # its colours would tell what the tool thinks; H shows them
-                calls.visible = index == 0
         except (IsletImagingError, OSError) as error:
             self.queue_box.setCurrentIndex(0)
             self.say(str(error))
@@ -355,6 +358,10 @@ class ReviewWidget(SessionPanel):
     def _blind(self, blinded: bool) -> None:
         if self.session is not None and blinded != self.session.blinded:
             self.session.set_blinded(blinded)
+
+    def _reveal(self, revealed: bool) -> None:
+        if self.session is not None:
+            self.session.reveal(revealed)
 
     # ------------------------------------------------------------ showing
 
@@ -387,6 +394,8 @@ class ReviewWidget(SessionPanel):
         if not self.reviewer_edit.hasFocus():
             self.reviewer_edit.setText(session.reviewer)
         self.blinded_box.setChecked(session.blinded)
+        self.reveal_button.setVisible(session.blinded or session.by_chance)
+        self.reveal_button.setChecked(session.revealed)
         self.queue_box.setCurrentIndex(int(session.by_chance))
         self.headline.setText(words.headline(session))
         self.agreement_label.setText(words.agreement(session))

@@ -185,7 +185,7 @@ class ScoreWidget(Panel):
                 self.connections.add(signal, self._show_result)
         text = words.result(session)
         if not session.blinded:
-            images = session.images
+            images = session.facts.images
             for row in images[images["status"] != "scored"].itertuples():
                 text += f"<br>⚑ {row.image}: {row.message}"
         self.result.setText(text + f"<br>Report and tables: {session.run.path}")
