@@ -29,9 +29,9 @@ def call(*words: str | Path) -> tuple[int, str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "stainings"
-    for batch in ("batch1", "batch2"):
-        write(root / batch / "islet.ome.tif", staining(len(batch), 0.5))
-        write(root / batch / "secondary_only.ome.tif", staining(3, 0.0))
+    for k, batch in enumerate(("batch1", "batch2")):
+        write(root / batch / "islet.ome.tif", staining(6 + k, 0.5))
+        write(root / batch / "secondary_only.ome.tif", staining(3 + k, 0.0))
     return root
 
 

@@ -50,7 +50,9 @@ def folder(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(experiment / name, root / name)
     run = Run.open(root / "run")
     cells = run.cells
-    cell = cells[cells["image"].isin(run.images.loc[run.images["role"] == "sample", "image"])].iloc[0]
+    cell = cells[cells["image"].isin(run.images.loc[run.images["role"] == "sample", "image"])].iloc[
+        0
+    ]
     call = cell["INS_call"]
     edit = Edit("ana", cell["image"], "call", int(cell["cell"]), cell["y_px"], cell["x_px"], "INS",
                 call, "negative" if call == "positive" else "positive")  # fmt: skip
@@ -75,4 +77,3 @@ def test_every_written_column_is_described_and_every_described_one_is_written(fo
     for name, columns in found.items():
         assert columns - page[name] == set(), f"{name}: written, not described"
         assert page[name] - columns == set(), f"{name}: described, not written"
-
