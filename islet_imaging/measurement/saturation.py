@@ -1,8 +1,9 @@
 """How much of each cell is clipped at the camera's limit.
 
 The idea: clipping is a property of the pixels as stored, so it is counted there, whatever is
-corrected afterwards; the limit is the camera's (4095 of 12 bits in a 16-bit file), not the type's.
-It fails on images whose grey levels were stretched: their clipped pixels may lie anywhere.
+corrected afterwards; the limit is where pixels pile up (36,863 where a file added 32,768 to 12
+bits), else the camera's (4095 of 12 bits in a 16-bit file), never the type's.
+It fails on images that were resampled after they were clipped: their pile is smeared.
 """
 
 from __future__ import annotations
@@ -20,10 +21,37 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: fewest pixels at one value that make a pile, and how many times those just below it
+PILE_PX, PILE_RATIO = 20, 3.0
+#: "just below": this share of the range of the channel
+PILE_STEP = 0.02
+
+
+def piles_up(at_top: int, below: int) -> bool:
+    """Whether so many pixels at the largest value are clipped ones.
+
+    Parameters
+    ----------
+    at_top : int
+        Pixels at the largest value.
+    below : int
+        Pixels within `PILE_STEP` of the channel's range below it.
+
+    Examples
+    --------
+    >>> piles_up(500, 40), piles_up(3, 0), piles_up(500, 9000)
+    (True, False, False)
+    """
+    return at_top >= PILE_PX and at_top >= PILE_RATIO * below
+
+
 def full_scales(
     image: IsletImage, read: ReadChannel, names: Sequence[str], regions: Sequence[Region]
 ) -> dict[str, float]:
-    """The camera's limit per channel, counts; channels of floating point are left out.
+    """The largest value that could be written per channel, counts.
+
+    Where pixels pile up at the largest value, that is the limit, whatever the type; elsewhere it is
+    the camera's, and a channel of floating point has none.
 
     Parameters
     ----------
@@ -49,8 +77,21 @@ def full_scales(
     """
     found = {}
     for name in names:
-        largest = np.asarray([read(name, region).max(initial=0) for region in regions])
-        scale = image.full_scale(largest.astype(image.dtype))
+        ends = [(p.min(), p.max()) for region in regions if (p := read(name, region)).size]
+        if not ends:
+            continue
+        low, top = min(e[0] for e in ends), max(e[1] for e in ends)
+        scale = image.full_scale(np.asarray([top], image.dtype))
+        if scale != float(top) and top > low:
+            # a known limit needs no second look
+            near = float(top) - PILE_STEP * (float(top) - float(low))
+            at_top = below = 0
+            for region in regions:
+                pixels = read(name, region)
+                at = int(np.count_nonzero(pixels == top))
+                at_top, below = at_top + at, below + int(np.count_nonzero(pixels >= near)) - at
+            if piles_up(at_top, below):
+                scale = float(top)
         if scale is not None:
             found[name] = scale
     return found
