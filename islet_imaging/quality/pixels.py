@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from islet_imaging.measurement.saturation import PILE_STEP, piles_up
-
 from islet_imaging._types import Float32
+from islet_imaging.measurement.saturation import PILE_STEP, piles_up
 
 #: largest values of cameras and detectors: 8, 10, 12, 14 and 16 bit
 CEILINGS = (255, 1023, 4095, 16383, 65535)
