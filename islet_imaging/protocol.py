@@ -33,6 +33,21 @@ FitMethod = Literal["network", "levels", CutMethod]
 CallMethod = Literal["auto", FitMethod]
 
 
+#: what an image of the sheet is, but for a control or a single stain of one channel
+ROLES = ("sample", "negative_control", "positive_control")
+
+
+def negative_for(role: str, marker: str) -> bool:
+    """Whether an image of that role is a negative control of a marker.
+
+    Examples
+    --------
+    >>> negative_for("negative_control", "INS"), negative_for("negative_control:GCG", "INS")
+    (True, False)
+    """
+    return role in ("negative_control", f"negative_control:{marker}")
+
+
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ProtocolError(message)
@@ -40,7 +55,15 @@ def _check(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel: the name it has in tables, what it is for, and how files call it."""
+    """One channel: the name it has in tables, what it is for, and how files call it.
+
+    Examples
+    --------
+    >>> Channel("INS", source="red").role
+    'marker'
+    >>> Channel("NKX6.1", compartment="nucleus").compartment
+    'nucleus'
+    """
 
     name: str
     role: Role = "marker"
@@ -217,6 +240,8 @@ class Quality:
     specks_per_mm2: float = 1600.0
     #: light of one dye in another's channel, as a share, above which bleed-through is suspected
     bleed_through: float = 0.1
+    #: what becomes of an image with a blocking flag; "keep" counts it all the same
+    blocked: Literal["leave_out", "keep"] = "leave_out"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ def evaluate(
     ],
     marker: Annotated[str, typer.Option(help="The marker that was counted.")] = "INS",
 ) -> None:
-    """Print agreement of a run with manual counts: bias, limits, concordance, kappa."""
+    """Compare a run's calls with counts that people made.
+
+    Prints bias, limits of agreement, concordance and kappa.
+    """
     import pandas as pd
 
     from islet_imaging.errors import IsletImagingError

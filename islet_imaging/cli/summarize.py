@@ -31,7 +31,7 @@ def summarize(
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides which cells are picked.")] = 0,
 ) -> None:
-    """Make a run's tables and report again, with the corrections made in review.
+    """Make a run's tables and report again, corrections included.
 
     Where cells of RUN/validation.csv are labelled, positive or negative, in the sheet or in a
     review, the fraction corrected for wrong calls is given beside the raw one (corrected.csv).

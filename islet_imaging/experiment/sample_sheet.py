@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from islet_imaging.errors import ProtocolError
-from islet_imaging.protocol import Protocol, Reading
+from islet_imaging.protocol import ROLES, Protocol, Reading
 from islet_imaging.reading.listing import ImageFiles, Listing, Skipped, list_files, list_images
 from islet_imaging.reading.multifile import SUFFIXES
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("file", "condition", "batch", "role")
-ROLES = ("sample", "negative_control", "positive_control")
 _SINGLE = "single_stain:"
+_OF_ONE = (_SINGLE, "negative_control:")
 #: what a draft writes into the note of a role that it guessed; whoever checked it takes it away
 _GUESSED = "CHECK role"
 
@@ -48,6 +48,11 @@ class Sample:
     role: str = "sample"
     row: int = 0
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def staining(self) -> str:
+        """What was stained together with it: the column ``staining``, else the batch."""
+        return self.extra.get("staining") or self.batch
 
     @property
     def single_stain(self) -> str | None:
@@ -276,12 +281,13 @@ def _wrong(row: Mapping[str, str], n_cells: int, n_columns: int, protocol: Proto
     empty = [c for c in COLUMNS if c in needed and not row.get(c)]
     if empty:
         return f"empty cell in {', '.join(empty)}"
-    if role not in ROLES and not role.startswith(_SINGLE):
+    if role not in ROLES and not role.startswith(_OF_ONE):
         near = difflib.get_close_matches(role.lower(), ROLES, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"unknown role {role!r}; roles are {', '.join(ROLES)}, {_SINGLE}<channel>.{hint}"
-    if role.startswith(_SINGLE):
-        channel = role.removeprefix(_SINGLE)
+        of_one = ", ".join(f"{start}<channel>" for start in _OF_ONE)
+        return f"unknown role {role!r}; roles are {', '.join(ROLES)}, {of_one}.{hint}"
+    if role.startswith(_OF_ONE):
+        channel = role.partition(":")[2]
         known = [c.name for c in protocol.channels] if protocol else [channel]
         if not channel or channel not in known:
             return f"role {role!r}: {channel!r} is not a channel of the protocol ({known})"

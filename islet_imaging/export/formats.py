@@ -46,7 +46,17 @@ def export(run: Run | str | Path, path: str | Path, *, format: str = "geojson") 
 
     Examples
     --------
-    ``export("run", "for_qupath", format="geojson")``
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from islet_imaging import export, score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
+    ...                          controls=False, shape=(160, 160))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
+    >>> written = export(run, folder / "for_qupath", format="geojson")
+    >>> [path.name for path in written]
+    ['islet01.geojson']
     """
     if format not in FORMATS:
         raise IsletImagingError(f"no export format {format!r}; there are {', '.join(FORMATS)}")

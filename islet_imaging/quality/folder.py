@@ -86,7 +86,7 @@ def _duplicates(rows: list[dict[str, Any]], protocol: Protocol) -> Iterator[Flag
             yield Flag(
                 "duplicate",
                 "block",
-                f"{name} holds the same pixels as {seen[key]}: its cells are counted twice. "
+                f"{name} holds the same pixels as {seen[key]}, whose cells must not count twice. "
                 "Remove one of the two from the sample sheet.",
                 image=name,
             )

@@ -362,7 +362,15 @@ def _cells(cells: pd.DataFrame | None, protocol: Protocol) -> Iterator[Flag]:
         return
     limits = protocol.quality
     count = len(cells)
-    if count < limits.min_cells:
+    if count == 0:
+        yield Flag(
+            "no_nuclei",
+            "block",
+            "No nucleus was found: nothing can be counted. Look at the DNA channel, and check "
+            "pixel size and channel order.",
+            protocol.dna,
+        )
+    elif count < limits.min_cells:
         few = count < limits.min_cells / 4
         yield Flag(
             "few_cells",

@@ -29,6 +29,7 @@ from islet_imaging.report.words import (
     number,
     percent,
     plural,
+    share,
     table,
 )
 from islet_imaging.run.folder import write_text
@@ -239,13 +240,15 @@ def _images(data: ReportData) -> str:
         ("status", "Status", clean),
         ("n_cells", "Cells", count),
         ("n_islets", "Islets", count),
-        *((c, str(c).removesuffix("_fraction") + " positive", percent) for c in fractions),
+        *((c, str(c).removesuffix("_fraction") + " positive", clean) for c in fractions),
         ("flags", "Flags", lambda v: clean(v).replace(";", ", ").replace("_", " ")),
     ]
     columns = [w for w in wanted if w[0] in data.images]
+    rows = data.images.to_dict("records")
+    said = {c: [share(r, str(c).removesuffix("fraction")) for r in rows] for c in fractions}
     return (
         f"<details><summary>All {esc(plural(len(data.images), 'image'))}</summary>"
-        + table(data.images, columns, caption="Images (images.csv)")
+        + table(data.images.assign(**said), columns, caption="Images (images.csv)")
         + "</details>"
     )
 

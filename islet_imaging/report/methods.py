@@ -293,7 +293,7 @@ def checklist(data: ReportData) -> list[Item]:
     p, provenance = data.protocol, data.provenance
     images = data.images
     roles = images["role"].astype(str) if "role" in images else None
-    controls = 0 if roles is None else int((roles == "negative_control").sum())
+    controls = 0 if roles is None else int(roles.str.startswith("negative_control").sum())
     status = images["status"].astype(str) if "status" in images else None
     failed = 0 if status is None else int((status == "failed").sum())
     a = p.acquisition

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.protocol import Protocol
-from islet_imaging.run.folder import Run, work_table
+from islet_imaging.protocol import Protocol, negative_for
+from islet_imaging.run.folder import work_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +42,11 @@ class ImageRow:
     record: Mapping[str, Any]
     extra: Mapping[str, Any]
     files: tuple[str, ...] = ()
+
+    @property
+    def staining(self) -> str:
+        """What was stained together with the image: the sheet's ``staining``, else its batch."""
+        return str(self.extra.get("staining") or self.batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +81,10 @@ def load_work(run: Path, image: str, name: str) -> pd.DataFrame:
 def fit_run(
     run: Path, rows: Sequence[ImageRow], protocol: Protocol
 ) -> dict[str, dict[str, Threshold]]:
-    """Fit the thresholds of every staining run (= batch), or take those the protocol states.
+    """Fit the thresholds of every staining run, or take those the protocol states.
+
+    Images with one ``staining`` in the sample sheet, by default one batch, are a staining run.
+    Negative controls that name neither serve every staining run without its own.
 
     Parameters
     ----------
@@ -85,53 +93,42 @@ def fit_run(
     rows : sequence of ImageRow
         Scored images.
     protocol : Protocol
-        With ``fitted`` thresholds for batches that shall not be fitted again.
+        With ``fitted`` thresholds for staining runs that shall not be fitted again.
 
     Returns
     -------
     dict
-        ``{batch: {marker: Threshold}}``.
+        ``{staining: {marker: Threshold}}``.
     """
     from islet_imaging.positivity import Threshold
     from islet_imaging.positivity.staining_run import fit_stains
 
     scored = [r for r in rows if r.status == "scored"]
-    shared = [r for r in scored if r.role == "negative_control" and not r.batch]
     thresholds: dict[str, dict[str, Threshold]] = {}
-    for batch in sorted({r.batch for r in scored}):
-        stated = protocol.fitted.get(batch, {})
+    for staining in sorted({r.staining for r in scored}):
+        stated = protocol.fitted.get(staining, {})
         known = {m: Threshold.from_dict(stated[m]) for m in protocol.markers if m in stated}
         if len(known) == len(protocol.markers):
-            thresholds[batch] = known
+            thresholds[staining] = known
             continue
-        own = [r for r in scored if r.batch == batch]
+        own = [r for r in scored if r.staining == staining]
         samples = [r for r in own if r.role in ("sample", "positive_control")]
-        controls = [r for r in own if r.role == "negative_control"] or shared
+        controls = {
+            marker: [r for r in own if negative_for(r.role, marker)]
+            or [r for r in scored if negative_for(r.role, marker) and not r.staining]
+            for marker in protocol.markers
+        }
+        tables = {
+            name: load_work(run, name, "cells")
+            for name in sorted({r.image for rows in (samples, *controls.values()) for r in rows})
+        }
         fitted = fit_stains(
-            [load_work(run, r.image, "cells") for r in samples],
-            [load_work(run, r.image, "cells") for r in controls],
+            [tables[r.image] for r in samples],
+            {marker: [tables[r.image] for r in rows] for marker, rows in controls.items()},
             protocol,
         )
-        thresholds[batch] = {**fitted, **known}
+        thresholds[staining] = {**fitted, **known}
     return thresholds
-
-
-def raw_cells(run: Run) -> pd.DataFrame:
-    """The cells of a run as the tool called them, also where its tables hold corrections already.
-
-    Parameters
-    ----------
-    run : Run
-        A run folder.
-
-    Returns
-    -------
-    DataFrame
-    """
-    cells = run.cells
-    if "corrected_by" not in cells:
-        return cells
-    return call_run(run.path, rows_of(run.provenance), run.protocol).raw
 
 
 def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledRun:
@@ -144,13 +141,13 @@ def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledR
 
     thresholds = fit_run(run, rows, protocol)
     parts = [
-        call_image(load_work(run, r.image, "cells"), thresholds[r.batch], protocol)
+        call_image(load_work(run, r.image, "cells"), thresholds[r.staining], protocol)
         for r in rows
         if r.status == "scored"
     ]
     fitted = {
-        batch: {m: t.to_dict() for m, t in by_marker.items()}
-        for batch, by_marker in thresholds.items()
+        staining: {m: t.to_dict() for m, t in by_marker.items()}
+        for staining, by_marker in thresholds.items()
     }
     protocol = protocol.replace(fitted=fitted)
     if not parts:

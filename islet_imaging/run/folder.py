@@ -217,7 +217,19 @@ class Run:
 
     Examples
     --------
-    ``run = Run.open("run"); run.summary[["condition", "marker", "fraction", "ci_low", "ci_high"]]``
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from islet_imaging import Run, score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
+    ...                          controls=False, shape=(160, 160))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
+    >>> again = Run.open(folder / "run")
+    >>> again.summary["marker"].tolist(), again.protocol.markers
+    (['INS', 'GCG'], ('INS', 'GCG'))
+    >>> again.labels(again.images["image"][0]).shape
+    (160, 160)
     """
 
     def __init__(self, path: str | Path) -> None:

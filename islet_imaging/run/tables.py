@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from islet_imaging.statistics import Summary
 
-CONDITIONS = "condition marker n_batches n_islets n_cells fraction ci_low ci_high interval note"
+CONDITIONS = (
+    "condition marker status n_batches n_islets n_cells n_unsure n_excluded "
+    "fraction fraction_low fraction_high ci_low ci_high interval note"
+)
 BATCHES = (
     "condition batch marker n_islets n_cells n_positive n_unsure "
     "fraction fraction_low fraction_high"

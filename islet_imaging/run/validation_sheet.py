@@ -59,9 +59,18 @@ def draw_validation_sheet(
 
     Examples
     --------
-    ``draw_validation_sheet("run", "INS", n=500)``
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from islet_imaging import score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
+    ...                          controls=False, shape=(160, 160))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
+    >>> draw_validation_sheet(run, "INS", n=10).name
+    'validation.csv'
     """
-    from islet_imaging.run.called import raw_cells, rows_of
+    from islet_imaging.run.image_checks import checked_rows, raw_cells
     from islet_imaging.statistics import draw_validation
 
     opened = run if isinstance(run, Run) else Run.open(run)
@@ -79,7 +88,7 @@ def draw_validation_sheet(
         raise IsletImagingError(
             f"{path} holds labels of {marker} already; move the file away to draw anew"
         )
-    rows = rows_of(opened.provenance)
+    rows = checked_rows(opened)
     cells = sample_cells(raw_cells(opened), rows)
     drawn = draw_validation(
         cells, marker, n=n, denominator=protocol.statistics.denominator, seed=seed

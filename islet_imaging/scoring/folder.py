@@ -89,7 +89,20 @@ def score_folder(
 
     Examples
     --------
-    ``run = score_folder("stainings", "run", samples="stainings/samples.csv")``
+    A synthetic experiment of two batches, one islet each:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from islet_imaging import score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=2, n_islets=1,
+    ...                          controls=False, shape=(160, 160))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1,
+    ...                    samples=folder / "stainings" / "samples.csv")
+    >>> run.images[["image", "batch", "status"]].values.tolist()
+    [['batch1/untreated/islet01.ome.tif', 'batch1', 'scored'],
+     ['batch2/untreated/islet01.ome.tif', 'batch2', 'scored']]
     """
     from islet_imaging.experiment.calibration import fit_bleed_matrix, fit_flat_fields
     from islet_imaging.experiment.drafting import protocol_of_folder
@@ -217,6 +230,7 @@ def _plan(
     # what comes after measuring does not make an image be measured again
     for later in ("positivity", "statistics", "fitted"):
         plain.pop(later)
+    plain["quality"].pop("blocked")
     hashes = {s.image: [inputs_of(inputs, p) for p in s.paths] for s in sheet.samples}
     field_hash = hash_file(Path(calibration)) if calibration else None
     models = model_hashes(protocol.models)

@@ -76,20 +76,33 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
     """
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
-    from islet_imaging.run.image_checks import check_rows
-    from islet_imaging.run.summary_notes import with_before, with_corrected, with_fragile
+    from islet_imaging.run.image_checks import check_rows, with_threshold_flags
+    from islet_imaging.run.summary_notes import (
+        with_before,
+        with_corrected,
+        with_fragile,
+        with_left_out,
+        with_reasons,
+    )
     from islet_imaging.run.validation_sheet import corrected_table
 
     rows, folder_flags = check_rows(run, rows_of(facts), protocol)
     called = call_run(run, rows, protocol)
+    rows, of_thresholds = with_threshold_flags(rows, called.thresholds)
+    folder_flags = [*of_thresholds, *folder_flags]
     summary, raw_summary = summaries(called, rows)
     corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
+        summary = with_reasons(summary, called, rows)
         summary = with_fragile(summary, called, rows)
         summary = with_before(summary, raw_summary, called)
         summary = with_corrected(summary, corrected)
     tables = {
-        "conditions": empty_table(CONDITIONS) if summary is None else summary.conditions,
+        "conditions": with_left_out(
+            empty_table(CONDITIONS) if summary is None else summary.conditions,
+            rows,
+            protocol.markers,
+        ),
         "batches": empty_table(BATCHES) if summary is None else summary.batches,
         "images": images_table(rows, summary),
         "islets": islets_rows(run, rows, summary),
@@ -140,7 +153,16 @@ def resummarise(run: Run | str | Path) -> Run:
 
     Examples
     --------
-    ``resummarise("run").summary``
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from islet_imaging import resummarise, score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
+    ...                          controls=False, shape=(160, 160))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
+    >>> resummarise(run).summary["marker"].tolist()
+    ['INS', 'GCG']
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     return write_run(opened.path, opened.protocol, opened.provenance)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
+from islet_imaging.statistics.counting import enough
 from islet_imaging.statistics.design import UNKNOWN_BATCH, text
 from islet_imaging.statistics.intervals import (
     batch_logits,
@@ -77,7 +78,8 @@ def compare_conditions(
     ----------
     batches : Summary or DataFrame
         A summary, or its batches table (``batches.csv``): condition, batch, marker, n_cells,
-        fraction.
+        fraction.  Batches with cells and without a fraction are not estimable: they are left out,
+        and where half of a condition's batches or more are, its comparisons are refused.
     reference : str, optional
         Condition the others are compared with.  Without it all pairs are compared, the earlier
         condition of the table being the reference.
@@ -321,16 +323,23 @@ def _check(table: pd.DataFrame) -> pd.DataFrame:
             "batches are not stated, so conditions cannot be compared: fill in the column `batch` "
             "of the sample sheet (one name per differentiation)"
         )
-    table = table[(table["n_cells"] > 0) & table["fraction"].notna()]
+    table = table[table["n_cells"] > 0]
     return table.assign(n_positive=table["n_cells"] * table["fraction"])
 
 
 def _compare(
     reference: pd.DataFrame, other: pd.DataFrame, design: Design, level: float
 ) -> dict[str, object]:
+    notes = []
+    open_ones = [int(t["fraction"].isna().sum()) for t in (reference, other)]
+    for table, n in zip((reference, other), open_ones, strict=True):
+        if len(table) and not enough(len(table) - n, len(table)):
+            return {"note": f"refused: not estimable in {n} of {len(table)} batches"}
+    if any(open_ones):
+        notes.append(f"{sum(open_ones)} batch(es) that are not estimable are left out")
+        reference, other = (t[t["fraction"].notna()] for t in (reference, other))
     shared = sorted(set(reference["batch"]) & set(other["batch"]))
     paired = design == "paired" or (design == "auto" and len(shared) >= 2)
-    notes = []
     if paired:
         dropped = len(set(reference["batch"]) ^ set(other["batch"]))
         if dropped:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from islet_imaging.statistics.counting import read_calls
+from islet_imaging.statistics.counting import closed, read_calls
 from islet_imaging.statistics.design import UNKNOWN_BATCH
 from islet_imaging.statistics.intervals import batch_interval, islet_interval
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NUMBER = ("none", "monohormonal", "bihormonal", "polyhormonal")
+#: classes of cells that could be anything
+_OPEN = ("unsure", "not called")
 
 
 def hormone_number(cells: pd.DataFrame) -> pd.Series:
@@ -97,7 +99,8 @@ def composition(
     DataFrame
         condition, kind (``phenotype`` or ``hormones``), class, n_batches, n_cells, fraction,
         ci_low, ci_high.  Fractions of one condition and kind add up to 1.  Intervals are over
-        batches, or within the one batch there is.
+        batches, or within the one batch there is.  Where more than 20 % of the cells are unsure or
+        not called, only these two classes have a share.
     """
     import pandas as pd
 
@@ -133,13 +136,16 @@ def _classes(
     counts = pd.crosstab(by, classes)
     totals = counts.sum(axis=1)
     present = [str(c) for c in counts.columns]
-    names = [n for n in (*_NUMBER, "unsure", "not called") if n in present]
+    names = [n for n in (*_NUMBER, *_OPEN) if n in present]
+    n_open = sum(int(counts[n].sum()) for n in _OPEN if n in present)
+    known = bool(closed(0.0, n_open / max(int(totals.sum()), 1)))
     if kind == "phenotype":
         names = sorted(present, key=lambda c: (-counts[c].sum(), c))
     rows = []
     for name in names:
         over = islet_interval if one else batch_interval
         interval = over(counts[name], totals, level=level)
+        said = known or name in _OPEN
         rows.append(
             {
                 "condition": condition,
@@ -147,9 +153,9 @@ def _classes(
                 "class": name,
                 "n_batches": 1 if unknown else len(batches),
                 "n_cells": int(counts[name].sum()),
-                "fraction": interval.fraction,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
+                "fraction": interval.fraction if said else np.nan,
+                "ci_low": interval.low if said else np.nan,
+                "ci_high": interval.high if said else np.nan,
             }
         )
     return rows

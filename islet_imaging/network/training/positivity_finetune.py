@@ -254,7 +254,7 @@ def _taught_cells(
     """
     from islet_imaging.review.journal import Journal
     from islet_imaging.review.replay import apply_corrections
-    from islet_imaging.run.called import raw_cells
+    from islet_imaging.run.image_checks import raw_cells
 
     possible = [m for m in protocol.markers if protocol.channel(m).compartment == "cytoplasm"]
     if marker is not None and marker not in possible:
@@ -324,7 +324,7 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
     from islet_imaging.correction.image import correct_image
     from islet_imaging.review.journal import Journal
     from islet_imaging.review.replay import apply_corrections
-    from islet_imaging.run.called import raw_cells
+    from islet_imaging.run.image_checks import raw_cells
 
     scored = raw_cells(run)  # outlines are replayed on what was scored, not on what they became
     edits = Journal(run.corrections).edits()

@@ -14,7 +14,7 @@ import numpy as np
 
 from islet_imaging.review.journal import Edit, Journal, effective
 from islet_imaging.review.replay import Replay, set_call, set_excluded
-from islet_imaging.run.called import raw_cells
+from islet_imaging.run.image_checks import raw_cells
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from islet_imaging.positivity import Threshold
 
 ROLE = "provisional"
-_CONTROL = "negative_control"
-#: roles of images that a threshold is fitted to
-_FITTED = ("sample", "positive_control", _CONTROL)
+#: how roles of images begin that a threshold is fitted to
+_FITTED = ("sample", "positive_control", "negative_control")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,19 +112,20 @@ def provisional_calls(
     named = {s.image: s for s in sheet.samples}
     if image not in named or not work_table(out, image, "cells").is_file():
         raise IsletImagingError(f"{image} could not be measured; why is said when the run is done.")
-    batch = named[image].batch
-    # as in scoring: negative controls that name no batch serve every batch
+    staining = named[image].staining
+    # as in scoring: negative controls that name no staining serve every one
     mates = [
         s
         for s in sheet.samples
-        if (s.batch == batch and s.role in _FITTED) or (s.role == _CONTROL and not s.batch)
+        if (s.staining == staining and s.role.startswith(_FITTED))
+        or (s.role.startswith("negative_control") and not s.staining)
     ]
     rows = [
-        ImageRow(s.image, s.condition, s.batch, s.role, "scored", "", (), {}, {})
+        ImageRow(s.image, s.condition, s.batch, s.role, "scored", "", (), {}, dict(s.extra))
         for s in mates
         if s.image in measured and work_table(out, s.image, "cells").is_file()
     ]
-    thresholds = fit_run(out, rows, used)[batch]
+    thresholds = fit_run(out, rows, used)[staining]
     cells = pd.read_parquet(work_table(out, image, "cells"))
     paths = list(named[image].paths)
     pixels = read_image(paths if len(paths) > 1 else paths[0], protocol=used, name=image)
