@@ -77,24 +77,43 @@ def full_scales(
     """
     found = {}
     for name in names:
-        ends = [(p.min(), p.max()) for region in regions if (p := read(name, region)).size]
-        if not ends:
-            continue
-        low, top = min(e[0] for e in ends), max(e[1] for e in ends)
-        scale = image.full_scale(np.asarray([top], image.dtype))
-        if scale != float(top) and top > low:
-            # a known limit needs no second look
-            near = float(top) - PILE_STEP * (float(top) - float(low))
-            at_top = below = 0
-            for region in regions:
-                pixels = read(name, region)
-                at = int(np.count_nonzero(pixels == top))
-                at_top, below = at_top + at, below + int(np.count_nonzero(pixels >= near)) - at
-            if piles_up(at_top, below):
-                scale = float(top)
+        top, scale = _top(image, read, name, regions)
+        if scale is None and top is not None:
+            scale = image.full_scale(np.asarray([top], image.dtype))
         if scale is not None:
             found[name] = scale
     return found
+
+
+def _top(
+    image: IsletImage, read: ReadChannel, name: str, regions: Sequence[Region]
+) -> tuple[float | None, float | None]:
+    """The largest value of a channel, and again if pixels pile up there."""
+    dtype = np.dtype(image.dtype)
+    if dtype.kind == "u" and dtype.itemsize <= 2:
+        # one look at each region, which for a slide is a read
+        counts = np.zeros(2 ** (8 * dtype.itemsize), np.int64)
+        for region in regions:
+            counts += np.bincount(read(name, region).ravel(), minlength=counts.size)
+        filled = np.flatnonzero(counts)
+        if not filled.size:
+            return None, None
+        low, top = float(filled[0]), float(filled[-1])
+        at_top = int(counts[filled[-1]])
+        near = int(np.ceil(top - PILE_STEP * (top - low)))
+        below = int(counts[near:].sum()) - at_top
+        return top, top if top > low and piles_up(at_top, below) else None
+    ends = [(p.min(), p.max()) for region in regions if (p := read(name, region)).size]
+    if not ends:
+        return None, None
+    low, top = float(min(e[0] for e in ends)), float(max(e[1] for e in ends))
+    at_top = below = 0
+    for region in regions:
+        pixels = read(name, region)
+        at = int(np.count_nonzero(pixels == top))
+        at_top += at
+        below += int(np.count_nonzero(pixels >= top - PILE_STEP * (top - low))) - at
+    return top, top if top > low and piles_up(at_top, below) else None
 
 
 def saturated_fractions(

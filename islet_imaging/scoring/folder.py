@@ -141,6 +141,10 @@ def score_folder(
         log.info("scoring %s: %d images", folder, len(sheet.samples))
         if drafted:
             log.info("no protocol given: drafted from the channel names, see protocol.yaml")
+        for item in sheet.skipped:
+            log.warning("left out: %s", item)
+        if sheet.guessed:
+            log.warning("roles marked CHECK in the sheet: %s", ", ".join(sheet.guessed))
         inputs = hash_inputs(sheet, folder, out)
         whole = digest([inputs, protocol.to_dict(), _sheet_facts(sheet), __version__])
         if (done := _same_run(out, whole)) is not None:
@@ -177,6 +181,7 @@ def score_folder(
             folder=folder, protocol=protocol, rows=rows, inputs=inputs, drafted=drafted
         )
         facts["whole"] = whole
+        facts["left_out"] = [str(item) for item in sheet.skipped]
         facts["sheet"] = None if samples is None else str(samples)
         run = write_run(out, protocol, facts)
         log.info("done: %s", run.path / "report.html")
