@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from islet_imaging._types import Float64, Mask, Region
+from islet_imaging._types import Float64, Mask, ReadChannel, Region
 from islet_imaging.image import WHOLE_PX, IsletImage
 
 #: a bar: at least so long, so many times longer than wide, and so full
@@ -60,13 +60,21 @@ class BurnedIn:
         return found
 
 
-def find_burned_in(planes: Sequence[NDArray[Any]]) -> BurnedIn | None:
+def find_burned_in(
+    read: ReadChannel, names: Sequence[str], shape: tuple[int, int], regions: Sequence[Region]
+) -> BurnedIn | None:
     """Find straight shapes at the largest value of all channels.
 
     Parameters
     ----------
-    planes : sequence of ndarray, shape (Y, X)
-        Channels as stored, two or more.
+    read : callable
+        ``read(channel, region)`` gives pixels as stored.
+    names : sequence of str
+        Channels; with fewer than two nothing is found.
+    shape : tuple of int
+        Of the image, px.
+    regions : sequence of region
+        Parts that share the image out among them.
 
     Returns
     -------
@@ -75,25 +83,25 @@ def find_burned_in(planes: Sequence[NDArray[Any]]) -> BurnedIn | None:
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> dna, ins = rng.integers(10, 90, (2, 80, 80)).astype(np.uint8)
-    >>> dna[70:74, 20:60] = ins[70:74, 20:60] = 255
-    >>> find_burned_in([dna, ins]).boxes
+    >>> planes = dict(zip("ab", rng.integers(10, 90, (2, 80, 80)).astype(np.uint8)))
+    >>> for plane in planes.values():
+    ...     plane[70:74, 20:60] = 255
+    >>> whole = (slice(0, 80), slice(0, 80))
+    >>> find_burned_in(lambda name, region: planes[name][region], "ab", (80, 80), [whole]).boxes
     [[70, 20, 74, 60]]
-    >>> find_burned_in([dna[:60], ins[:60]]) is None
-    True
     """
-    if len(planes) < 2:
+    if len(names) < 2:
         return None
-    white: Mask | None = None
-    for plane in planes:
-        low, top = float(plane.min()), float(plane.max())
+    white = np.ones(shape, bool)
+    for name in names:
+        ends = [(float(p.min()), float(p.max())) for r in regions if (p := read(name, r)).size]
+        low, top = min(e[0] for e in ends), max(e[1] for e in ends)
         if not top > low:
             return None
-        near = plane >= top - NEAR_TOP * (top - low)
-        white = near if white is None else white & near
+        for region in regions:
+            white[region] &= read(name, region) >= top - NEAR_TOP * (top - low)
         if not 3 * LETTER_PX <= np.count_nonzero(white) <= MOST * white.size:
             return None
-    assert white is not None
     labels, n = ndimage.label(white, np.ones((3, 3), bool))
     slices = ndimage.find_objects(labels)
     area = np.bincount(labels.ravel(), minlength=n + 1)[1:]
@@ -154,7 +162,7 @@ class _Filled:
 
 
 def without_burned_in(
-    image: IsletImage, names: Sequence[str]
+    image: IsletImage, names: Sequence[str], regions: Sequence[Region], read: ReadChannel
 ) -> tuple[IsletImage, BurnedIn | None]:
     """An image without its burned-in shapes, and what they were.
 
@@ -164,29 +172,32 @@ def without_burned_in(
         Of any size; a large one is given back as it is.
     names : sequence of str
         The channels in use; a shape must be in all of them.
+    regions : sequence of region
+        Parts that share the image out among them.
+    read : callable
+        ``read(channel, region)`` gives the image's pixels, for one that holds them already.
 
     Returns
     -------
     IsletImage, BurnedIn or None
         The very image given where nothing is found.
     """
-    if image.shape[0] * image.shape[1] > WHOLE_PX or len(names) < 2:
+    if image.shape[0] * image.shape[1] > WHOLE_PX:
         return image, None
-    planes = {name: image.channel(name) for name in names}
-    found = find_burned_in(list(planes.values()))
+    found = find_burned_in(read, names, image.shape, regions)
     if found is None:
         return image, None
     labels, _ = ndimage.label(found.mask)
     fills: list[tuple[Region, dict[str, float]]] = []
     for where in ndimage.find_objects(labels):
-        wide = tuple(
+        rows, columns = (
             slice(max(0, s.start - RING_PX), min(n, s.stop + RING_PX))
             for s, n in zip(where, image.shape, strict=True)
         )
-        around = ~found.mask[wide]
-        level = {
-            name: float(np.median(plane[wide][around])) if around.any() else float(plane.min())
-            for name, plane in planes.items()
-        }
+        around = ~found.mask[rows, columns]
+        level = {}
+        for name in names:
+            pixels = read(name, (rows, columns))
+            level[name] = float(np.median(pixels[around]) if around.any() else pixels.min())
         fills.append(((where[0], where[1]), level))
     return replace(image, reader=_Filled(image, found.mask, fills)), found

@@ -72,12 +72,16 @@ class ImageRegions:
         self.names = [c.name for c in protocol.channels if c.role != "ignore"]
         self.whole = tile_px is None and image.shape[0] * image.shape[1] <= WHOLE_PX
         self._tile = tile_px or (max(1, *image.shape) if self.whole else TILE_PX)
-        # bars and letters that were drawn into the pixels are seen by no later step
-        self._image, self.burned_in = without_burned_in(image, self.names)
-        image = self._image
         self._kept: dict[str, NDArray[Any]] = {}
+        self._image = image
         if self.whole:
             self._kept = {name: image.channel(name) for name in self.names}
+        # bars and letters that were drawn into the pixels are seen by no later step
+        self._image, self.burned_in = without_burned_in(
+            image, self.names, self.tiles(), self.stored
+        )
+        if self.whole and self.burned_in is not None:
+            self._kept = {name: self._image.channel(name) for name in self.names}
         self._correction = PreparedCorrection(
             self.stored,
             self.names,
