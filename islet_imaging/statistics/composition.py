@@ -15,11 +15,24 @@ import numpy as np
 
 from islet_imaging.statistics.counting import read_calls
 from islet_imaging.statistics.design import UNKNOWN_BATCH
-from islet_imaging.statistics.intervals import batch_interval, islet_interval
+from islet_imaging.statistics.intervals import batch_interval
+from islet_imaging.statistics.within_batch import DESCRIPTIVE, ONE_BATCH, OVER_BATCHES, within
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COMPOSITION_COLUMNS = (
+    "condition",
+    "kind",
+    "class",
+    "n_batches",
+    "n_cells",
+    "fraction",
+    "ci_low",
+    "ci_high",
+    "interval",
+    "note",
+)
 _NUMBER = ("none", "monohormonal", "bihormonal", "polyhormonal")
 
 
@@ -96,8 +109,8 @@ def composition(
     -------
     DataFrame
         condition, kind (``phenotype`` or ``hormones``), class, n_batches, n_cells, fraction,
-        ci_low, ci_high.  Fractions of one condition and kind add up to 1.  Intervals are over
-        batches, or within the one batch there is.
+        ci_low, ci_high, interval (what it is over, as in ``summary.csv``), note.  Fractions of one
+        condition and kind add up to 1.
     """
     import pandas as pd
 
@@ -117,8 +130,7 @@ def composition(
         here = cells["condition"] == condition
         for kind, classes in kinds.items():
             rows.extend(_classes(condition, kind, cells[here], classes[here], level))
-    columns = ["condition", "kind", "class", "n_batches", "n_cells", "fraction"]
-    return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high"])
+    return pd.DataFrame(rows, columns=list(COMPOSITION_COLUMNS))
 
 
 def _classes(
@@ -133,13 +145,17 @@ def _classes(
     counts = pd.crosstab(by, classes)
     totals = counts.sum(axis=1)
     present = [str(c) for c in counts.columns]
+    first = cells.groupby(by)["islet_key"].first().reindex(counts.index)
     names = [n for n in (*_NUMBER, "unsure", "not called") if n in present]
     if kind == "phenotype":
         names = sorted(present, key=lambda c: (-counts[c].sum(), c))
     rows = []
     for name in names:
-        over = islet_interval if one else batch_interval
-        interval = over(counts[name], totals, level=level)
+        if one:
+            units = pd.DataFrame({"k": counts[name], "n": totals, "islet_key": first})
+            over, interval = within(units, DESCRIPTIVE if unknown else ONE_BATCH, level)
+        else:
+            over, interval = OVER_BATCHES, batch_interval(counts[name], totals, level=level)
         rows.append(
             {
                 "condition": condition,
@@ -150,6 +166,8 @@ def _classes(
                 "fraction": interval.fraction,
                 "ci_low": interval.low,
                 "ci_high": interval.high,
+                "interval": over,
+                "note": interval.caution,
             }
         )
     return rows

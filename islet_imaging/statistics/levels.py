@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: columns of a sample sheet that are levels of their own, with the name of their count
 FURTHER = {"line": "n_lines", "donor": "n_donors", "well": "n_wells"}
+#: those whose names begin anew with every batch
+WITHIN_BATCH = ("well",)
 
 
 def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -61,7 +63,9 @@ def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
         }
         for column, name in further.items():
             stated = text(own[column])
-            row[name] = stated[stated != ""].nunique()
+            # a well "A1" of another batch is another well; a line or donor is the same one
+            named = own["batch"] + "/" + stated if column in WITHIN_BATCH else stated
+            row[name] = named[stated != ""].nunique()
         row["n_images"] = len(own)
         row["n_islets"] = len(per_islet)
         row["n_cells"] = len(counted)
