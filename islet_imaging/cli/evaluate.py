@@ -21,11 +21,20 @@ def evaluate(
         ),
     ],
     marker: Annotated[str, typer.Option(help="The marker that was counted.")] = "INS",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the tables and the picture; by default RUN/agreement."),
+    ] = None,
 ) -> None:
-    """Print agreement of a run with manual counts: bias, limits, concordance, kappa."""
+    """Agreement of a run with manual counts: bias, limits, concordance, kappa.
+
+    Printed, and written as tables (fractions.csv, cells.csv, raters.csv, islets.csv) and a picture
+    (agreement.svg).
+    """
     import pandas as pd
 
     from islet_imaging.errors import IsletImagingError
+    from islet_imaging.report.agreement import write_agreement
     from islet_imaging.run.folder import Run
     from islet_imaging.statistics import compare_with_manual
 
@@ -39,3 +48,5 @@ def evaluate(
     for name, part in vars(found).items():
         if isinstance(part, pd.DataFrame) and len(part):
             say(f"{name}\n{part.to_string(index=False)}\n")
+    for path in write_agreement(found, out or scored.path / "agreement", marker=marker):
+        say(f"wrote {path}")
