@@ -40,10 +40,6 @@ def make_demo(
     Returns
     -------
     DemoResult
-
-    Examples
-    --------
-    ``make_demo("demo").run.summary``
     """
     folder = Path(folder)
     images = folder / "images"
@@ -72,9 +68,11 @@ def _against_truth(run: Run, truth: Path) -> list[str]:
     both = run.batches.merge(known[[*keys, "section_fraction"]], on=keys)
     said = []
     for marker, rows in both.groupby("marker", sort=False):
-        error = 100 * (rows["fraction"] - rows["section_fraction"]).abs()
+        error = (100 * (rows["fraction"] - rows["section_fraction"]).abs()).dropna()
+        if not len(error):
+            continue
         said.append(
-            f"Truth of this synthetic experiment: the {len(rows)} batches' {marker} fractions are "
+            f"Truth of this synthetic experiment: the {len(error)} batches' {marker} fractions are "
             f"off by {error.mean():.1f} percentage points on average, {error.max():.1f} at most."
         )
     return said

@@ -10,7 +10,17 @@ from __future__ import annotations
 
 
 class IsletImagingError(ValueError):
-    """Base of all errors with a message meant for the user."""
+    """Base of all errors with a message meant for the user.
+
+    Examples
+    --------
+    >>> from islet_imaging import IsletImagingError, read_image
+    >>> try:
+    ...     read_image("nowhere.tif")
+    ... except IsletImagingError as error:
+    ...     print(error)
+    nowhere.tif: there is no such file; check the path
+    """
 
 
 class ImageReadError(IsletImagingError):

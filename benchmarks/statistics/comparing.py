@@ -35,15 +35,15 @@ def settings() -> list[Setting]:
     """Every cell of the null: equal means, all else as unequal as it comes."""
     found = []
     iccs = ((0.005, 0.005), (0.05, 0.05), (0.15, 0.15), (0.005, 0.15))
-    for mean in (0.01, 0.1, 0.5, 0.9):
+    for mean in (0.005, 0.1, 0.5, 0.95):
         for first, second in iccs:
-            for sizes in ((2, 6), (3, 3), (3, 10), (10, 3), (4, 6), (10, 10)):
+            for sizes in ((2, 8), (3, 3), (3, 10), (10, 3), (4, 6)):
                 a, b = Population(mean, first), Population(mean, second)
                 found.append(Setting("unpaired", a, b, *sizes))
     for mean in (0.02, 0.1, 0.4):
         for first, second in ((0.05, 0.05), (0.15, 0.15), (0.005, 0.15)):
             for correlation in (0.0, 0.8):
-                for n in (3, 4, 6, 10):
+                for n in (3, 5, 10):
                     a, b = Population(mean, first), Population(mean, second)
                     found.append(Setting("paired", a, b, n, n, n, correlation))
     for mean in (0.1, 0.4):
@@ -52,7 +52,7 @@ def settings() -> list[Setting]:
                 a, b = Population(mean, first), Population(mean, second)
                 found.append(Setting("partly paired", a, b, *sizes, correlation=0.8))
     for mean in (0.05, 0.4):
-        for sizes in ((3, 6), (6, 6), (10, 10)):
+        for sizes in ((3, 6), (10, 10)):
             a = Population(mean, 0.03, failed=0.2)
             found.append(Setting("unpaired, a fifth failed", a, a, *sizes))
             found.append(Setting("paired, a fifth failed", a, a, sizes[1], sizes[1], sizes[1], 0.8))
@@ -102,11 +102,11 @@ def under_the_null(seed: int, runs: int) -> pd.DataFrame:
 def with_an_effect(seed: int, runs: int) -> pd.DataFrame:
     """Coverage of the difference and power, where there is one."""
     cells = []
-    for first, second in ((0.02, 0.06), (0.1, 0.25), (0.4, 0.55), (0.9, 0.97)):
+    for first, second in ((0.02, 0.06), (0.1, 0.25), (0.4, 0.55), (0.97, 0.9)):
         for icc in (0.02, 0.1):
             a, b = Population(first, icc), Population(second, icc)
-            cells += [Setting("unpaired", a, b, n, m) for n, m in ((3, 3), (4, 8), (10, 10))]
-            cells += [Setting("paired", a, b, n, n, n, 0.8) for n in (3, 4, 6, 10)]
+            cells += [Setting("unpaired", a, b, n, m) for n, m in ((3, 3), (4, 8))]
+            cells += [Setting("paired", a, b, n, n, n, 0.8) for n in (3, 5, 10)]
             cells += [Setting("partly paired", a, b, 6, 5, 4, 0.8)]
     rows = []
     for s in cells:
@@ -119,7 +119,7 @@ def with_an_effect(seed: int, runs: int) -> pd.DataFrame:
             | {
                 "difference_pp": 100 * true,
                 "coverage_%": 100 * float(np.mean((low <= true) & (true <= high))),
-                "power_%": 100 * float(np.mean(low > 0)),
+                "power_%": 100 * float(np.mean((low > 0) | (high < 0))),
                 "power_of_t_on_fractions_%": 100
                 * float(np.mean(_textbook(k0, n0, k1, n1, s, logits=False))),
                 "width_pp": 100 * float(np.mean(high - low)),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import special
 from worlds import Population, draw
 
 from islet_imaging.statistics.batch_model import mean_distribution
-from islet_imaging.statistics.intervals import batch_caution
+from islet_imaging.statistics.intervals import WIDE_LOGITS
+from islet_imaging.statistics.outliers import outlying
 
 MEANS = (0.005, 0.01, 0.02, 0.05, 0.2, 0.5, 0.9, 0.99)
 ICCS = (0.005, 0.05, 0.15)
-BATCHES = (2, 3, 4, 6, 10)
+BATCHES = (2, 3, 5, 10)
 
 #: worlds beside the grid: other shapes, sizes and mishaps
 OTHERS: dict[str, list[Population]] = {
@@ -51,11 +53,10 @@ def _cell(
     none, every = k.sum(axis=1) == 0, (k == n).all(axis=1)
     low = np.where(none, 0.0, np.minimum(found.quantile(0.025), plain))
     high = np.where(every, 1.0, np.maximum(found.quantile(0.975), plain))
-    doubt = np.array(
-        [
-            bool(batch_caution(ki[ni > 0], ni[ni > 0], a, b))
-            for ki, ni, a, b in zip(k, n, low, high, strict=True)
-        ]
+    doubt = (
+        outlying(k, n).any(axis=1)
+        | ((n > 0).sum(axis=1) == 2)
+        | (special.logit(high) - special.logit(low) > WIDE_LOGITS)
     )
     truth = population.truth
     hit = (low <= truth) & (truth <= high)

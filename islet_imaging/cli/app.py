@@ -13,6 +13,8 @@ app = typer.Typer(
         "Count insulin-positive cells in immunofluorescence images of stem-cell-derived islets. "
         "Research use only."
     ),
+    # plain text: markup would take the brackets of pip install 'islet-imaging[train]' for a style
+    rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -17,7 +17,7 @@ def demo(
     out: Annotated[Path, typer.Argument(help="Folder for the example.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same example.")] = 0,
 ) -> None:
-    """Make a small synthetic experiment with known truth, score it and compare with the truth."""
+    """Make a synthetic example, score it, compare it with its truth."""
     from islet_imaging.demo import make_demo
 
     say(f"Making a synthetic experiment in {out / 'images'} (two conditions, three batches each).")

@@ -9,7 +9,9 @@ from islet_imaging.cli.app import app, say
 
 @app.command()
 def doctor() -> None:
-    """Check versions, models, extras and devices; say what to do about what is missing.
+    """Check this installation: versions, models, extras, devices.
+
+    Says what to do about what is missing.
 
     Exit status 1: something that scoring needs is missing.
     """

@@ -26,10 +26,10 @@ def evaluate(
         typer.Option(help="Folder for the tables and the picture; by default RUN/agreement."),
     ] = None,
 ) -> None:
-    """Agreement of a run with manual counts: bias, limits, concordance, kappa.
+    """Compare a run's calls with counts that people made.
 
-    Printed, and written as tables (fractions.csv, cells.csv, raters.csv, islets.csv) and a picture
-    (agreement.svg).
+    Prints bias, limits of agreement, concordance and kappa, and writes them as tables
+    (fractions.csv, cells.csv, raters.csv, islets.csv) with a picture (agreement.svg).
     """
     import pandas as pd
 

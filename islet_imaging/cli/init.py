@@ -17,7 +17,10 @@ def init(
         bool, typer.Option("--force", help="Replace drafts that are there already.")
     ] = False,
 ) -> None:
-    """Write FOLDER/protocol.yaml and FOLDER/samples.csv, ready to edit, then to `score`."""
+    """Draft a protocol and a sample sheet from a folder of images.
+
+    Writes FOLDER/protocol.yaml and FOLDER/samples.csv, ready to edit, then to `score`.
+    """
     from islet_imaging.experiment.drafting import draft_protocol, draft_samples
     from islet_imaging.run.folder import write_text
 

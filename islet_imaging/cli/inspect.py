@@ -14,7 +14,9 @@ from islet_imaging.cli.app import app, say
 def inspect(
     paths: Annotated[list[Path], typer.Argument(help="Images or folders.")],
 ) -> None:
-    """Print shape, channels, pixel size and where each was found, for every image.
+    """Print what is understood of images before they are scored.
+
+    Shape, channels, pixel size, and where each was found.
 
     Exit status 1: a file cannot be read; it is named with the reason.
     """
@@ -24,7 +26,9 @@ def inspect(
     bad = False
     for path in paths:
         try:
-            say(inspect_path(path))
+            found = inspect_path(path)
+            say(found)
+            bad |= any(line.startswith("  cannot be read:") for line in found.splitlines())
         except IsletImagingError as error:
             typer.echo(f"islet-imaging: {error}", err=True)
             bad = True

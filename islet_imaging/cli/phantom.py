@@ -27,7 +27,10 @@ def phantom(
     ] = 6,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
-    """Write synthetic stainings, controls, samples.csv and the truth behind them."""
+    """Write a synthetic experiment with known truth.
+
+    Stained islets, controls, samples.csv, and the truth behind them.
+    """
     from islet_imaging.phantom import write_experiment
 
     write_experiment(

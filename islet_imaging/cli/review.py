@@ -21,7 +21,10 @@ def review(
         bool, typer.Option("--blinded", help="Hide file and condition, shuffle the images.")
     ] = False,
 ) -> None:
-    """Review a run's unsure and flagged cells in napari; every edit is kept as it is made."""
+    """Review a run's unsure and flagged cells in napari.
+
+    Every edit is kept as it is made.
+    """
     from islet_imaging.run.folder import Run
 
     opened = Run.open(run)

@@ -10,6 +10,7 @@ import typer
 
 from islet_imaging.cli.app import app, say
 from islet_imaging.cli.progress import image_progress
+from islet_imaging.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from islet_imaging.run.folder import Run
@@ -41,10 +42,19 @@ def score(
         typer.Option(help="Address of a dask scheduler (tcp://...) that sees the same files."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps, for the networks.")] = "auto",
+    keep_blocked: Annotated[
+        bool,
+        typer.Option(
+            "--keep-blocked", help="Count images too that a blocking flag would leave out."
+        ),
+    ] = False,
 ) -> None:
-    """Score a folder: % positive per islet, image, batch and condition, with a report.
+    """Score a folder: % positive per islet, batch and condition.
 
-    Exit status 0: all images scored; 1: some failed, they are named; 2: wrong use.
+    Writes a run folder of tables, label images and a report.
+
+    Exit status 0: all images scored; 1: some failed or were left out, they are named; 2: wrong
+    use; 3: all images scored, but a share is not estimable, or there is no marker to call.
     """
     import dataclasses
     from contextlib import ExitStack
@@ -54,9 +64,12 @@ def score(
     from islet_imaging.scoring.folder import score_folder
 
     used: Protocol | Path | None = protocol
-    if pixel_size_um is not None:
+    if pixel_size_um is not None or keep_blocked:
         used = Protocol.load(protocol) if protocol is not None else protocol_of_folder(folder)
+    if pixel_size_um is not None and isinstance(used, Protocol):
         used = used.replace(reading=dataclasses.replace(used.reading, pixel_size_um=pixel_size_um))
+    if keep_blocked and isinstance(used, Protocol):
+        used = used.replace(quality=dataclasses.replace(used.quality, blocked="keep"))
     with ExitStack() as stack:
         executor = None
         if dask is not None:
@@ -71,23 +84,39 @@ def score(
             executor=executor,
             device=device,
             progress=tell,
+            cancelled=stack.enter_context(stop_on_signals()),
         )
     if protocol is None:
         say("No protocol given: one was drafted from the channel names; it is in the run folder.")
     tell_result(run)
-    if (run.images["status"] == "failed").any():
-        raise typer.Exit(1)
+    if status := exit_status(run):
+        raise typer.Exit(status)
+
+
+def exit_status(run: Run) -> int:
+    """What a script is told of a run: 0, or 1 for images not counted, 3 for shares not given."""
+    from islet_imaging.statistics.counting import ESTIMATED
+
+    if run.images["status"].isin(["failed", "skipped"]).any():
+        return 1
+    return 0 if len(run.summary) and (run.summary["status"] == ESTIMATED).all() else 3
 
 
 def tell_result(run: Run) -> None:
-    """Print the headline, what failed and where the report is."""
+    """Print the headline, what failed or was left out, and where the report is."""
+    from islet_imaging.statistics.counting import ESTIMATED
+
     notes: dict[str, list[str]] = {}
     rows = run.summary.to_dict("records")
     for row in rows:
         name = " ".join(n for n in (row["condition"], row["marker"]) if n)
         where = f"{row['condition']}: " if row["condition"] else ""
-        if math.isnan(row["fraction"]):
-            say(f"{where}{row['marker']} not estimable. {row['note']}")
+        if row["status"] != ESTIMATED:
+            bounds = ""
+            if not math.isnan(row["fraction_low"]):
+                low, high = 100 * row["fraction_low"], 100 * row["fraction_high"]
+                bounds = f" (between {low:.0f} and {high:.0f} %)"
+            say(f"{where}{row['marker']} not estimable{bounds}. {row['note']}")
             continue
         interval = ""
         if not math.isnan(row["ci_low"]):
@@ -111,7 +140,13 @@ def tell_result(run: Run) -> None:
     failed = images[images["status"] == "failed"]
     for row in failed.to_dict("records"):
         typer.echo(f"failed: {row['image']}: {row['message']}", err=True)
-    say(f"{len(images) - len(failed)} of {len(images)} images scored.")
+    skipped = images[images["status"] == "skipped"]
+    for row in skipped.to_dict("records"):
+        typer.echo(f"skipped: {row['image']}: {row['message']}", err=True)
+    if not run.protocol.markers:
+        say("The protocol has no marker: nuclei were counted, nothing was called.")
+    n_scored = len(images) - len(failed) - len(skipped)
+    say(f"{n_scored} of {len(images)} images scored.")
     say(f"Report: {run.path / 'report.html'}")
 
 
@@ -130,7 +165,15 @@ def _dask_executor(address: str):  # type: ignore[no-untyped-def]
 
     @contextmanager
     def connect():  # type: ignore[no-untyped-def]
-        with Client(address) as client:
+        try:
+            client = Client(address, timeout=15)
+        except (OSError, ValueError, TypeError, ImportError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise IsletImagingError(
+                f"--dask {address}: no scheduler answers there ({text}); give the address that "
+                "`dask scheduler` prints, such as tcp://host:8786"
+            ) from None
+        with client:
             yield client.get_executor()
 
     return connect()

@@ -48,9 +48,10 @@ def train(
         str | None, typer.Option(help="Fine-tuning: network to start from; default: the shipped.")
     ] = None,
 ) -> None:
-    """Train or fine-tune a network; the same command goes on after a stop.
+    """Train or fine-tune a network.
 
-    Fine-tuning prints scores on what was held out, before and after; nothing is replaced.
+    The same command goes on after a stop. Fine-tuning prints scores on what was
+    held out, before and after; nothing is replaced.
     Needs the train extra: pip install 'islet-imaging[train]'.
     """
     from islet_imaging.network.training.curves import plot_curves

@@ -8,20 +8,21 @@ It fails, with an `IsletImagingError`, when a folder holds no readable image.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from islet_imaging.errors import ImageReadError, IsletImagingError, ProtocolError
-from islet_imaging.experiment.sample_sheet import ImageFiles, image_paths, images_in_folder
-from islet_imaging.protocol import FORMAT, Protocol, Reading
-from islet_imaging.reading.multifile import join, split_name
-from islet_imaging.reading.names import known_stain, split_token, words
+from islet_imaging.experiment.sample_sheet import ImageFiles, listing_of
+from islet_imaging.experiment.sheet_draft import sheet_text
+from islet_imaging.protocol import FORMAT, Protocol
+from islet_imaging.reading.listing import Listing, list_files, list_images
+from islet_imaging.reading.multifile import join, part_of
+from islet_imaging.reading.names import known_stain
+from islet_imaging.reading.naming import find_pattern
 from islet_imaging.reading.read import open_source
 from islet_imaging.reading.source import Source
 
@@ -59,11 +60,11 @@ def inspect_path(path: str | Path) -> str:
     target = Path(path)
     if not target.is_dir():
         return "\n".join(_lines(target.name, open_source(target)))
-    pattern = find_pattern(image_paths(target))
-    images = _images(target, pattern)
+    listing, pattern = folder_of_images(target)
+    images = listing.images
     out = [f"{target}: {len(images)} image{'s' if len(images) != 1 else ''}"]
     if pattern:
-        out.append(f"one file per channel, by the pattern {pattern}")
+        out.append(f"several files per image, by the pattern {pattern}")
     for image in images[:_MAX_LOOKED_AT]:
         try:
             out += ["", *_lines(image.name, _source(image, pattern))]
@@ -71,6 +72,11 @@ def inspect_path(path: str | Path) -> str:
             out += ["", image.name, f"  cannot be read: {error}"]
     if len(images) > _MAX_LOOKED_AT:
         out += ["", f"and {len(images) - _MAX_LOOKED_AT} more"]
+    if listing.skipped:
+        out += ["", f"{len(listing.skipped)} left out:"]
+        out += [f"  {s}" for s in listing.skipped[:_MAX_LOOKED_AT]]
+        if len(listing.skipped) > _MAX_LOOKED_AT:
+            out.append(f"  and {len(listing.skipped) - _MAX_LOOKED_AT} more")
     return "\n".join(out)
 
 
@@ -104,69 +110,15 @@ def _lines(name: str, source: Source) -> list[str]:
     return out
 
 
-def find_pattern(paths: Sequence[Path]) -> str | None:
-    """A ``file_pattern`` for one file per channel, or None where files are whole images.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        The files of a folder.
-
-    Returns
-    -------
-    str or None
-        Regular expression with the groups ``image`` and ``channel``.
-
-    Examples
-    --------
-    >>> find_pattern([Path("x_d0.tif"), Path("x_d1.tif")])
-    '(?P<image>.+?)[ _.-]*(?P<channel>d0|d1)[.]tif'
-    """
-    stems: dict[Path, list[str]] = {}
-    for path in paths:
-        stems.setdefault(path.parent, []).append(path.stem)
-    sets: dict[tuple[Path, str], list[tuple[str, str, bool]]] = {}
-    for path in paths:
-        split = split_token(path.stem, stems[path.parent])
-        if split is not None:
-            leads = path.stem.startswith(split[1])
-            sets.setdefault((path.parent, split[0]), []).append((split[1], path.suffix, leads))
-    whole = [s for s in sets.values() if len({t for t, _, _ in s}) > 1]
-    files = [f for s in whole for f in s]
-    # a folder is of this kind when most of its files belong to a set
-    if not whole or len(files) * 2 <= len(paths) or len({leads for _, _, leads in files}) > 1:
-        return None
-    tokens = sorted({t for t, _, _ in files}, key=lambda t: (-len(t), t))
-    suffixes = sorted({s for _, s, _ in files}, key=lambda s: (len(s), s))
-    channel = f"(?P<channel>{'|'.join(_literal(t) for t in tokens)})"
-    end = "|".join(_literal(s[1:]) for s in suffixes)
-    end = f"[.](?:{end})" if len(suffixes) > 1 else f"[.]{end}"
-    if files[0][2]:
-        return f"{channel}[ _.-]*(?P<image>.+){end}"
-    return f"(?P<image>.+?)[ _.-]*{channel}{end}"
-
-
-def _literal(text: str) -> str:
-    """Text for a pattern that stays readable in YAML: no backslashes."""
-    return "".join(c if c.isalnum() or c in "_- " else f"[{c}]" for c in text).replace("[^]", r"\^")
-
-
-def _images(folder: Path, pattern: str | None) -> list[ImageFiles]:
-    if pattern is None:
-        return images_in_folder(folder)
-    return images_in_folder(folder, _carrier(pattern))
-
-
-def _carrier(pattern: str) -> Protocol:
-    """A protocol that only carries a file pattern."""
-    from islet_imaging.protocol import Channel
-
-    return Protocol(channels=(Channel("DNA", "dna"),), reading=Reading(file_pattern=pattern))
+def folder_of_images(folder: Path) -> tuple[Listing, str | None]:
+    """The images of a folder by the way of naming that it follows, and that way."""
+    pattern = find_pattern(list_files(folder)[0], folder)
+    return list_images(folder, pattern), pattern
 
 
 def _source(image: ImageFiles, pattern: str | None) -> Source:
     sources = [open_source(p) for p in image.paths]
-    if len(sources) > 1 or (pattern and split_name(image.paths[0].name, pattern)):
+    if len(sources) > 1 or part_of(image.paths[0], pattern):
         return join(sources, pattern)
     return sources[0]
 
@@ -195,11 +147,13 @@ def draft_protocol(folder: str | Path) -> Draft:
     root = Path(folder)
     if not root.is_dir():
         raise ProtocolError(f"{root}: there is no such folder; give the folder of the images")
-    pattern = find_pattern(image_paths(root))
-    images = _images(root, pattern)
+    listing, pattern = folder_of_images(root)
+    images = listing.images
     if not images:
+        left = f"; left out: {'; '.join(map(str, listing.skipped[:3]))}" if listing.skipped else ""
         raise ProtocolError(
-            f"{root}: no images here (TIFF, SVS, NDPI, QPTIFF, PNG, JPEG, CZI, LIF or ND2)"
+            f"{root}: no images here (TIFF, SVS, NDPI, QPTIFF, PNG, JPEG, CZI, LIF, ND2 or "
+            f"OME-Zarr){left}"
         )
     sources: list[Source] = []
     failed: list[str] = []
@@ -210,6 +164,13 @@ def draft_protocol(folder: str | Path) -> Draft:
             failed.append(str(error))
     if not sources:
         raise ImageReadError(f"{root}: none of its images can be read. The first: {failed[0]}")
+    if pattern is None and len(sources) > 1 and all(len(s.channels) == 1 for s in sources):
+        shown = ", ".join(i.name for i in images[:4])
+        raise ProtocolError(
+            f"{root}: {len(images)} files of one channel each, and their names do not say which "
+            f"belong together ({shown}...). Say it: `reading: {{file_pattern: ...}}` in a "
+            "protocol.yaml, with the groups (?P<image>...) and (?P<channel>...) (docs/images.md)"
+        )
     # the commonest set of channels is the experiment's; others are named in a comment
     kinds = Counter(s.labels for s in sources)
     labels = kinds.most_common(1)[0][0]
@@ -225,7 +186,7 @@ def draft_protocol(folder: str | Path) -> Draft:
         "# compartment: where the marker lies. source: what the files call the channel.",
         "channels:",
         *_title(first),
-        *_channels(labels, questions),
+        *_channels(first, questions),
         "",
         *_reading(sources, pattern, questions),
         "",
@@ -242,6 +203,8 @@ def draft_protocol(folder: str | Path) -> Draft:
         out.insert(3, f"# CHECK: some images have other channels: {_comment(str(other[:3]))}")
     for text in failed[:5]:
         out.insert(3, f"# cannot be read: {_comment(text)}")
+    for item in listing.skipped[:20]:
+        out.insert(3, f"# left out: {_comment(str(item))}")
     text = "\n".join(out) + "\n"
     return Draft(text, _parsed(text), tuple(questions))
 
@@ -264,8 +227,13 @@ def _quoted(text: str) -> str:
     return dumped.removesuffix("\n").removesuffix("\n...")
 
 
-def _channels(labels: tuple[str, ...], questions: list[str]) -> list[str]:
+#: emission of dyes of DNA, nm
+_BLUE_NM = (430, 480)
+
+
+def _channels(source: Source, questions: list[str]) -> list[str]:
     """YAML lines of the channels."""
+    labels = source.labels
     rows: list[dict[str, Any]] = []
     for label in labels:
         known = known_stain(label)
@@ -286,12 +254,17 @@ def _channels(labels: tuple[str, ...], questions: list[str]) -> list[str]:
         extra |= {"role": "ignore", "why": "CHECK: a second DNA stain; only one is used"}
     if not dna:
         blue = [r for r in rows if r["label"] == "blue"]
-        guess = (blue or rows)[0]
+        emits = [
+            r
+            for r, c in zip(rows, source.channels, strict=True)
+            if _BLUE_NM[0] <= float(c.facts.get("emission_nm", 0)) <= _BLUE_NM[1]
+        ]
+        guess = (blue or emits or rows)[0]
+        why = "blue" if blue else "the one that emits blue light" if emits else ""
         guess |= {
             "role": "dna",
             "name": "DAPI" if blue else guess["name"],
-            "why": "CHECK: taken for DNA because it is "
-            + ("blue" if blue else "the first; the names do not say"),
+            "why": f"CHECK: taken for DNA because it is {why or 'the first'}; the names do not say",
         }
         questions.append(f"which channel is DNA (the draft takes {guess['label']!r})")
     unknown = [r["label"] for r in rows if not r["known"] and r["role"] == "marker"]
@@ -339,8 +312,11 @@ def _reading(sources: Sequence[Source], pattern: str | None, questions: list[str
     sizes = {None if s.pixel_size_um is None else round(s.pixel_size_um[1], 4) for s in sources}
     if sizes == {None}:
         questions.append("the pixel size, which no file states")
+        doubts = sorted({s.pixel_size_source for s in sources if s.pixel_size_source})
+        said = f" (they say {_comment(doubts[0])})" if doubts else ""
         out.append(
-            "  pixel_size_um: null  # CHECK: no file states it; look it up at the microscope (um)"
+            f"  pixel_size_um: null  # CHECK: no file states it{said}; look it up at the "
+            "microscope (um)"
         )
     else:
         listed = ", ".join(f"{s:g}" for s in sorted(s for s in sizes if s is not None))
@@ -354,7 +330,7 @@ def _reading(sources: Sequence[Source], pattern: str | None, questions: list[str
     else:
         out.append("  projection: none  # there are no z-stacks")
     if pattern:
-        out.append("  # one file per channel: an image's name is the group `image`")
+        out.append("  # several files per image: what the groups stand for is in docs/images.md")
         out.append(f"  file_pattern: {_quoted(pattern)}")
     return out
 
@@ -377,23 +353,13 @@ def protocol_of_folder(folder: str | Path) -> Protocol:
     return draft.protocol
 
 
-_BATCH = re.compile(
-    r"^(?:batch|diff(?:erentiation)?|rep(?:licate)?|exp(?:eriment)?|run|donor|prep|n|b|r|d)"
-    r"[ _\-]?\d+$|^\d{6,8}$|^\d{4}-\d\d-\d\d$",
-    re.IGNORECASE,
-)
-_NEGATIVE = {"secondary", "secondaryonly", "2nd", "2ndonly", "noprimary", "unstained", "isotype",
-             "negative", "neg", "negcontrol", "negctrl", "negativecontrol"}  # fmt: skip
-_POSITIVE = {"positivecontrol", "poscontrol", "posctrl", "positivectrl"}
-
-
 def draft_samples(folder: str | Path, protocol: Protocol | None = None) -> str:
     """Draft the sample sheet of a folder as CSV text.
 
-    Folders that look like batches (``batch1``, ``diff2``, a date) give the batch, others the
-    condition; words such as "secondary only" or "single" give the role.  The column ``note`` says
-    what is a guess.  The word "control" alone does not make a negative control: it is as often the
-    name of a condition.
+    Folders that look like batches (``batch1``, ``diff2``, a date) give the batch, wells and
+    positions are repeats within one, days and others the condition; words such as "secondary only"
+    or "single" give the role.  The column ``note`` says what is a guess.  The word "control" alone
+    does not make a negative control: it is as often the name of a condition.
 
     Parameters
     ----------
@@ -406,49 +372,8 @@ def draft_samples(folder: str | Path, protocol: Protocol | None = None) -> str:
     Returns
     -------
     str
-        CSV with file, condition, batch, role, note.
+        CSV with file, condition, batch, role, well and day where names show them, note.
     """
     root = Path(folder)
-    if protocol is None:
-        pattern = find_pattern(image_paths(root)) if root.is_dir() else None
-        images = _images(root, pattern)
-    else:
-        images = images_in_folder(root, protocol)
-    names = [c.name for c in protocol.channels if c.role == "marker"] if protocol else []
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["file", "condition", "batch", "role", "note"])
-    for image in images:
-        folders = list(PurePosixPath(image.name).parts[:-1])
-        batches = [f for f in folders if _BATCH.match(f)]
-        conditions = [f for f in folders if not _BATCH.match(f)]
-        notes = []
-        if not batches:
-            notes.append("CHECK batch: all are taken for one")
-        if not conditions:
-            notes.append("CHECK condition")
-        role = _role(image.name, names, notes)
-        writer.writerow(
-            [image.name, "/".join(conditions) or "all", "/".join(batches) or "1", role,
-             "; ".join(notes)]
-        )  # fmt: skip
-    return buffer.getvalue()
-
-
-def _role(name: str, channels: Sequence[str], notes: list[str]) -> str:
-    found = {w for part in PurePosixPath(name).parts for w in words(part)}
-    if found & _POSITIVE:
-        return "positive_control"
-    if found & {"single", "singlestain", "singlestained"}:
-        stains = {known[0] for part in PurePosixPath(name).parts
-                  for w in re.split(r"[\s_\-]+", part) if (known := known_stain(w))}  # fmt: skip
-        hits = [c for c in channels if c.casefold() in found or c in stains]
-        if len(hits) == 1:
-            return f"single_stain:{hits[0]}"
-        notes.append("CHECK role: a single stain? then single_stain:<channel>")
-        return "sample"
-    if found & _NEGATIVE:
-        return "negative_control"
-    if found & {"control", "ctrl", "ctl"}:
-        notes.append("CHECK role: negative_control if this is a staining control")
-    return "sample"
+    listing = folder_of_images(root)[0] if protocol is None else listing_of(root, protocol)
+    return sheet_text(listing.images, protocol)

@@ -13,31 +13,25 @@ import csv
 import difflib
 import io
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from islet_imaging.errors import ProtocolError
-from islet_imaging.protocol import Protocol
-from islet_imaging.reading.multifile import SUFFIXES, split_name
+from islet_imaging.protocol import ROLES, Protocol, Reading
+from islet_imaging.reading.listing import ImageFiles, Listing, Skipped, list_files, list_images
+from islet_imaging.reading.multifile import SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("file", "condition", "batch", "role")
-ROLES = ("sample", "negative_control", "positive_control")
 _SINGLE = "single_stain:"
-#: files that a finished or running run leaves in its folder
-_RUN_FILES = ("provenance.json", "images.csv", "cells.csv", "corrections.jsonl")
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """An image of a folder: its name in tables and the files behind it."""
-
-    name: str
-    paths: tuple[Path, ...]
+_OF_ONE = (_SINGLE, "negative_control:")
+#: what a draft writes into the note of a role that it guessed; whoever checked it takes it away
+_GUESSED = "CHECK role"
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,11 @@ class Sample:
     role: str = "sample"
     row: int = 0
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def staining(self) -> str:
+        """What was stained together with it: the column ``staining``, else the batch."""
+        return self.extra.get("staining") or self.batch
 
     @property
     def single_stain(self) -> str | None:
@@ -80,6 +79,10 @@ class SampleSheet:
     samples: tuple[Sample, ...]
     problems: tuple[SampleProblem, ...] = ()
     extra_columns: tuple[str, ...] = ()
+    #: what the folder holds and is not scored, with the reason
+    skipped: tuple[Skipped, ...] = ()
+    #: rows whose role a draft guessed from the image's name and nobody has confirmed
+    guessed: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """The good rows as a table: image, condition, batch, role, further columns."""
@@ -100,10 +103,11 @@ def images_in_folder(folder: str | Path, protocol: Protocol | None = None) -> li
     Parameters
     ----------
     folder : str or Path
-        The folder.  Hidden files and folders, and the folders of runs, are left out.
+        The folder.  Hidden files, folders of runs, thumbnails, projections beside their stacks and
+        linked folders are left out; `listing_of` says which and why.
     protocol : Protocol, optional
         With ``reading.file_pattern`` files are grouped into images, named by what the pattern's
-        group ``image`` matches; files that do not match are not listed.
+        groups match; files that do not match are not listed.
 
     Returns
     -------
@@ -122,45 +126,25 @@ def images_in_folder(folder: str | Path, protocol: Protocol | None = None) -> li
     >>> [i.name for i in images_in_folder(folder)]
     ['a.tif']
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise ProtocolError(f"{root}: there is no such folder; give the folder of the images")
-    pattern = protocol.reading.file_pattern if protocol else None
-    groups: dict[str, list[Path]] = {}
-    for path in image_paths(root):
-        name = path.relative_to(root).as_posix()
-        if pattern is not None:
-            split = split_name(path.name, pattern)
-            if split is None:
-                continue
-            name = str(PurePosixPath(name).with_name(split[0]))
-        groups.setdefault(name, []).append(path)
-    return [ImageFiles(n, tuple(groups[n])) for n in sorted(groups)]
+    return listing_of(folder, protocol).images
+
+
+def listing_of(folder: str | Path, protocol: Protocol | None = None) -> Listing:
+    """Images of a folder as `images_in_folder` gives them, and what was skipped, with reasons."""
+    reading = protocol.reading if protocol else Reading()
+    return list_images(folder, reading.file_pattern, reading.include, reading.exclude)
 
 
 def image_paths(root: Path) -> list[Path]:
-    """All files under ``root`` with an image's suffix, sorted, without runs and hidden ones."""
-    found: list[Path] = []
-    try:
-        entries = sorted(root.iterdir())
-    except PermissionError:
-        raise ProtocolError(f"{root}: no permission to list this folder") from None
-    if any((root / f).is_file() for f in _RUN_FILES):
-        return []
-    for entry in entries:
-        if entry.name.startswith((".", "~")):
-            continue
-        if entry.is_dir():
-            found += image_paths(entry) if not entry.is_symlink() else []
-        elif entry.suffix.lower() in SUFFIXES:
-            found.append(entry)
-    return found
+    """All files under ``root`` that could be images, sorted; runs, copies and so on left out."""
+    return list_files(root)[0]
 
 
 def samples_without_sheet(folder: str | Path, protocol: Protocol | None = None) -> SampleSheet:
     """Every image of a folder as a sample of one unnamed condition and batch."""
-    images = images_in_folder(folder, protocol)
-    return SampleSheet(tuple(Sample(i.name, i.paths) for i in images))
+    listing = listing_of(folder, protocol)
+    samples = tuple(Sample(i.name, i.paths) for i in listing.images)
+    return SampleSheet(samples, skipped=tuple(listing.skipped))
 
 
 def read_samples(
@@ -192,47 +176,100 @@ def read_samples(
     path, root = Path(sheet), Path(folder)
     header, rows = _table(path)
     extra = tuple(h for h in header if h not in COLUMNS)
-    images = {i.name: i for i in images_in_folder(root, protocol)}
-    by_file = {p.relative_to(root).as_posix(): i for i in images.values() for p in i.paths}
+    listing = listing_of(root, protocol)
+    images = {_folded(i.name): i for i in listing.images}
+    by_file: dict[str, ImageFiles] = {}
+    several: dict[str, list[str]] = {}
+    for image in listing.images:
+        for p in (*image.paths, *image.members):
+            relative = _folded(p.relative_to(root).as_posix())
+            by_file.setdefault(relative, image)
+            several.setdefault(relative, []).append(image.name)
+    left_out = {_folded(s.name): s.why for s in listing.skipped}
     good: list[Sample] = []
     problems: list[SampleProblem] = []
     seen: dict[str, list[int]] = {}
     for number, cells in rows:
         row = dict(zip(header, cells, strict=False))
         name = row.get("file", "").replace("\\", "/").removeprefix("./")
-        found = images.get(name) or by_file.get(name)
-        image = found.name if found else name
+        key = _folded(name)
+        found = images.get(key) or by_file.get(key)
+        image_name = found.name if found else name[:200]
         wrong = _wrong(row, len(cells), len(header), protocol)
+        if not wrong and key not in images and len(several.get(key, ())) > 1:
+            wrong = (
+                f"{name!r} holds {len(several[key])} images; name one, such as {several[key][0]!r}"
+            )
         if not wrong and found is None:
-            if not (root / name).is_file():
-                wrong = f"there is no file {name!r} in {root}{_near(name, [*images, *by_file])}"
-            elif PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                wrong = f"{name!r} lies outside of the scored folder; give a path relative to it"
-            else:
-                wrong = (
-                    f"{name!r} is not listed as an image: its suffix is not one of "
-                    f"{', '.join(SUFFIXES)}, it lies in a run's folder, or its name does not "
-                    "match reading.file_pattern"
-                )
+            wrong = _not_found(name, root, left_out.get(key, ""), [*images, *by_file])
         # the same file twice is noticed even where one row has another fault
         if name:
-            seen.setdefault(image, []).append(number)
+            seen.setdefault(image_name, []).append(number)
         fields = {k: row.get(k, "") for k in COLUMNS[1:]}
         if wrong or found is None:
             problems.append(
-                SampleProblem(number, image, f"{path.name} row {number}: {wrong}", **fields)
+                SampleProblem(number, image_name, f"{path.name} row {number}: {wrong}", **fields)
             )
         else:
             more = {k: row.get(k, "") for k in extra}
-            good.append(Sample(image, found.paths, **fields, row=number, extra=more))
-    for image, numbers in seen.items():
+            good.append(Sample(found.name, found.paths, **fields, row=number, extra=more))
+    for named, numbers in seen.items():
         if len(numbers) > 1:
             rows_text = ", ".join(map(str, numbers))
-            message = f"{path.name} rows {rows_text} all name the image {image!r}; keep one"
-            problems = [p for p in problems if p.image != image]
-            problems.append(SampleProblem(numbers[0], image, message))
-            good = [s for s in good if s.image != image]
-    return SampleSheet(tuple(good), tuple(sorted(problems, key=lambda p: p.row)), extra)
+            message = f"{path.name} rows {rows_text} all name the image {named!r}; keep one"
+            problems = [p for p in problems if p.image != named]
+            problems.append(SampleProblem(numbers[0], named, message))
+            good = [s for s in good if s.image != named]
+    _one_spelling(path, good)
+    scored = {s.image for s in good}
+    unlisted = [Skipped(i.name, f"not in {path.name}") for i in listing.images
+                if i.name not in scored and i.name not in seen]  # fmt: skip
+    return SampleSheet(
+        tuple(good),
+        tuple(sorted(problems, key=lambda p: p.row)),
+        extra,
+        tuple(sorted([*listing.skipped, *unlisted], key=lambda s: s.name)),
+        tuple(f"{s.image} ({s.role})" for s in good if _GUESSED in s.extra.get("note", "")),
+    )
+
+
+def _folded(name: str) -> str:
+    """A name in the one form of its accents that all comparisons use."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _not_found(name: str, root: Path, skipped: str, known: Sequence[str]) -> str:
+    """Why a row's file is no image of the folder."""
+    shown = name if len(name) <= 120 else f"{name[:60]}...{name[-40:]}"
+    try:
+        there = (root / name).exists()
+    except (OSError, ValueError):  # a name that no file system takes
+        return f"{shown!r} ({len(name)} characters) cannot be a file's name"
+    if skipped:
+        return f"{shown!r} is left out: {skipped}"
+    if not there:
+        return f"there is no file {shown!r} in {root}{_near(name, known)}"
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return f"{shown!r} lies outside of the scored folder; give a path relative to it"
+    return (
+        f"{shown!r} is not listed as an image: its suffix is not one of "
+        f"{', '.join(SUFFIXES)}, or it lies in a run's folder or in a linked one"
+    )
+
+
+def _one_spelling(path: Path, samples: Sequence[Sample]) -> None:
+    """Refuse a batch or condition that is written in two ways that look like one."""
+    for column in ("batch", "condition"):
+        known: dict[str, str] = {}
+        for sample in samples:
+            value = getattr(sample, column)
+            key = unicodedata.normalize("NFKC", " ".join(value.split())).casefold()
+            first = known.setdefault(key, value)
+            if first != value:
+                raise ProtocolError(
+                    f"{path}: {column} is written {first!r} and {value!r}; they would count as "
+                    "two. Write it in one way, or name them apart"
+                )
 
 
 def _wrong(row: Mapping[str, str], n_cells: int, n_columns: int, protocol: Protocol | None) -> str:
@@ -244,12 +281,13 @@ def _wrong(row: Mapping[str, str], n_cells: int, n_columns: int, protocol: Proto
     empty = [c for c in COLUMNS if c in needed and not row.get(c)]
     if empty:
         return f"empty cell in {', '.join(empty)}"
-    if role not in ROLES and not role.startswith(_SINGLE):
+    if role not in ROLES and not role.startswith(_OF_ONE):
         near = difflib.get_close_matches(role.lower(), ROLES, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"unknown role {role!r}; roles are {', '.join(ROLES)}, {_SINGLE}<channel>.{hint}"
-    if role.startswith(_SINGLE):
-        channel = role.removeprefix(_SINGLE)
+        of_one = ", ".join(f"{start}<channel>" for start in _OF_ONE)
+        return f"unknown role {role!r}; roles are {', '.join(ROLES)}, {of_one}.{hint}"
+    if role.startswith(_OF_ONE):
+        channel = role.partition(":")[2]
         known = [c.name for c in protocol.channels] if protocol else [channel]
         if not channel or channel not in known:
             return f"role {role!r}: {channel!r} is not a channel of the protocol ({known})"

@@ -3,9 +3,10 @@
 The idea: one marker of one staining run is fitted once (`fit_marker`: levels, spill-over, cut, all
 on the level that is the cell's own), and every image of the run is called with that fit
 (`call_marker`), so that an image without a single positive cell is called by what its neighbours on
-the slide have shown.  A call is `unsure` between two probabilities; the reason says in a few words
-what decided.
-It fails, by design towards `unsure`, where no threshold is estimable.
+the slide have shown.  Probabilities hold at the share of positive cells that the image has
+(:mod:`islet_imaging.positivity.share`).  A call is `unsure` between two probabilities; the reason
+says in a few words what decided.
+It fails, by design towards `unsure` and without a probability, where no threshold is estimable.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.fitting import fit_cells
-from islet_imaging.positivity.levels import level_of
+from islet_imaging.positivity.levels import counted, level_of, marker_of
+from islet_imaging.positivity.share import at_share, share_of
 from islet_imaging.positivity.spillover import neighbourhood, own_level
 from islet_imaging.positivity.threshold import LOGIT_LIMIT, Threshold
 from islet_imaging.positivity.weights import LOGIT_ALONE
-from islet_imaging.protocol import FitMethod
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+#: methods whose evidence is calibrated; a cut by hand stays where the hand put it
+CALIBRATED = ("network", "levels")
 #: without a threshold, an intensity within this factor of the local background is called dark
 DARK = 1.5
-#: and its probability
-DARK_PROBABILITY = 0.1
+#: log odds of the pattern alone beyond which a hint names it
+SURE_ODDS = 1.4
 #: more than this share of clipped pixels is worth saying in the reason
 SATURATED = 0.2
 
@@ -77,12 +80,12 @@ def call_marker(
 def image_threshold(
     cells: pd.DataFrame, threshold: Threshold, *, spillover: bool = True
 ) -> Threshold:
-    """Read an image of a run whose images cannot be compared by its own intensities.
+    """Read what is an image's own: its share of positive cells, perhaps its intensities.
 
     Parameters
     ----------
     cells : DataFrame
-        All measured cells of the image; levels of a part of it are levels of that part.
+        All measured cells of the image; a part of it has a share and intensities of its own.
     threshold : Threshold
         The staining run's.
     spillover : bool
@@ -91,19 +94,14 @@ def image_threshold(
     Returns
     -------
     Threshold
-        Of this image; the one given where the run's holds for all of its images.
+        Of this image, to call any part of it with.  Intensities are the run's where its images
+        can be compared.
     """
-    if not threshold.per_image or not len(cells):
+    if not len(cells):
         return threshold
-    alone = fit_cells(
-        cells,
-        threshold.measured or threshold.feature,
-        feature=threshold.feature,
-        method=_alike(threshold),
-        spillover=spillover,
-        bootstrap=0,
-    )
-    return dataclasses.replace(alone, per_image=False)
+    threshold = _comparable(cells, threshold, spillover)
+    evidence = _evidence(cells, threshold, *_intensities(cells, threshold))
+    return dataclasses.replace(threshold, share=_share(cells, threshold, evidence))
 
 
 def call_cells(
@@ -156,47 +154,44 @@ def call_cells(
         raise ProtocolError(
             f"the cells table has no column {column!r}, which the threshold of {marker} acts on"
         )
-    if threshold.per_image and len(cells):
-        # images of this run cannot be compared: each is read by its own intensities
-        import pandas as pd
+    limits = (unsure_low, unsure_high)
+    if "image" not in cells.columns or cells["image"].nunique() < 2:
+        return _call_image(cells, marker, threshold, limits, spillover)
+    import pandas as pd
 
-        names = np.zeros(len(cells)) if "image" not in cells else cells["image"].to_numpy(str)
-        parts, where = [], []
-        for name in np.unique(names):
-            at = np.flatnonzero(names == name)
-            one = cells.iloc[at]
-            parts.append(
-                call_cells(
-                    one,
-                    marker,
-                    image_threshold(one, threshold, spillover=spillover),
-                    unsure_low=unsure_low,
-                    unsure_high=unsure_high,
-                    spillover=spillover,
-                )
-            )
-            where.append(at)
-        return pd.concat(parts).iloc[np.argsort(np.concatenate(where))]
-    level = level_of(cells, column)
-    own, spill = level, threshold.spill
-    if max(spill.shares) > 0 and len(cells):
-        own = spill.zero + own_level(level - spill.zero, neighbourhood(cells), spill.shares)
-    light, logit = _network_columns(cells, marker, threshold)
+    # every image has a share of positive cells of its own, and perhaps intensities
+    names = cells["image"].to_numpy(str)
+    where = [np.flatnonzero(names == name) for name in np.unique(names)]
+    parts = [_call_image(cells.iloc[at], marker, threshold, limits, spillover) for at in where]
+    return pd.concat(parts).iloc[np.argsort(np.concatenate(where))]
+
+
+def _call_image(
+    cells: pd.DataFrame,
+    marker: str,
+    threshold: Threshold,
+    limits: tuple[float, float],
+    spillover: bool,
+) -> pd.DataFrame:
+    """Call the cells of one image."""
+    if len(cells):
+        threshold = _comparable(cells, threshold, spillover)
+    level, own = _intensities(cells, threshold)
+    evidence = _evidence(cells, threshold, level, own)
+    probability = at_share(evidence, _share(cells, threshold, evidence))
+
+    def called(p: Floats) -> NDArray[np.str_]:
+        return np.select([p <= limits[0], p >= limits[1]], ["negative", "positive"], "unsure")
+
+    call = called(probability)
     if threshold.estimable:
-        probability = threshold.probability(own, level - own, network=light, logit=logit)
-    elif threshold.method == "network":
-        slope, constant = LOGIT_ALONE
-        probability = 1 / (1 + np.exp(-(slope * logit + constant)))
+        reason = _reasons(cells, marker, threshold, level, own, call)
+        swayed = called(evidence) == "unsure"
+        reason[swayed & (call == "negative")] = "near threshold, where few cells are positive"
+        reason[swayed & (call == "positive")] = "near threshold, where most cells are positive"
     else:
-        probability = _without_cut(cells, marker, own)
-    lost = ~np.isfinite(level)
-    probability = np.where(lost, 0.5, probability)
-    call = np.select(
-        [probability <= unsure_low, probability >= unsure_high], ["negative", "positive"], "unsure"
-    )
-    reason = _reasons(cells, marker, threshold, level, own, call)
-    reason[lost] = "not measured"
-    call = np.where(lost, "unsure", call)
+        reason = _hints(cells, marker, threshold, own)
+    reason[~np.isfinite(level)] = "not measured"
     return cells.assign(
         **{
             f"{marker}_own": own,
@@ -207,17 +202,53 @@ def call_cells(
     )
 
 
-def _alike(threshold: Threshold) -> FitMethod:
-    """Method that reads an image's own levels as the run's threshold would have."""
-    return "network" if threshold.method == "network" else "levels"
+def _comparable(cells: pd.DataFrame, threshold: Threshold, spillover: bool) -> Threshold:
+    """The threshold, or where images cannot be compared the one read from this image alone."""
+    if not threshold.per_image:
+        return threshold
+    alone = fit_cells(
+        cells,
+        threshold.measured or threshold.feature,
+        feature=threshold.feature,
+        method="network" if threshold.method == "network" else "levels",
+        spillover=spillover,
+        bootstrap=0,
+    )
+    return dataclasses.replace(alone, per_image=False)
 
 
-def _network_columns(
-    cells: pd.DataFrame, marker: str, threshold: Threshold
-) -> tuple[Floats | None, Floats]:
+def _share(cells: pd.DataFrame, threshold: Threshold, evidence: Floats) -> float:
+    """Share of positive cells that an image is called at."""
+    if threshold.share is not None:
+        return threshold.share
+    return share_of(evidence[counted(cells)]) if threshold.method in CALIBRATED else 0.5
+
+
+def _intensities(cells: pd.DataFrame, threshold: Threshold) -> tuple[Floats, Floats]:
+    """Measured and own intensity of each cell; the second without neighbours' light."""
+    level = level_of(cells, threshold.measured or threshold.feature)
+    spill = threshold.spill
+    if max(spill.shares) <= 0 or not len(cells):
+        return level, level
+    own = spill.zero + own_level(level - spill.zero, neighbourhood(cells), spill.shares)
+    return level, own
+
+
+def _evidence(cells: pd.DataFrame, threshold: Threshold, level: Floats, own: Floats) -> Floats:
+    """Probability as if half of all cells were positive; NaN where there is nothing to go by."""
+    light, logit = _network_columns(cells, threshold)
+    if not threshold.estimable:
+        return np.full(len(cells), np.nan)
+    evidence = threshold.probability(own, level - own, network=light, logit=logit)
+    out: Floats = np.where(np.isfinite(level), evidence, np.nan)
+    return out
+
+
+def _network_columns(cells: pd.DataFrame, threshold: Threshold) -> tuple[Floats | None, Floats]:
     """Own light and logit that the network gave each cell; None and 0 where it had no say."""
     if threshold.method != "network" or not len(cells):
         return None, np.zeros(len(cells))
+    marker = marker_of(threshold.measured or threshold.feature)
     if f"{marker}_network_own" not in cells.columns:
         raise ProtocolError(
             f"the threshold of {marker} was fitted with the network, which these cells were not "
@@ -228,15 +259,25 @@ def _network_columns(
     return light, np.clip(np.nan_to_num(odds), -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
-def _without_cut(cells: pd.DataFrame, marker: str, own: Floats) -> Floats:
-    """Probability where no threshold is estimable: dark cells are probably negative, else 0.5."""
-    probability = np.full(len(cells), 0.5)
+def _hints(
+    cells: pd.DataFrame, marker: str, threshold: Threshold, own: Floats
+) -> NDArray[np.object_]:
+    """Reasons where no threshold is estimable: what a person may want to know of each cell."""
     name = f"{marker}_background"
-    if name in cells.columns:
+    hint = np.full(len(cells), "", dtype=object)
+    if threshold.method == "network":
+        slope, constant = LOGIT_ALONE
+        _, logit = _network_columns(cells, threshold)
+        odds = slope * logit + constant
+        hint = np.select(
+            [odds <= -SURE_ODDS, odds < SURE_ODDS],
+            ["no pattern of expression, but ", "pattern unclear, and "],
+            "pattern of expression, but ",
+        ).astype(object)
+    elif name in cells.columns:
         background = cells[name].to_numpy(dtype=np.float64)
-        dark = (background > 0) & (own <= DARK * background)
-        probability[dark] = DARK_PROBABILITY
-    return probability
+        hint[(background > 0) & (own <= DARK * background)] = "dark, but "
+    return np.asarray(hint + "no threshold estimable", dtype=object)
 
 
 def _reasons(
@@ -247,18 +288,7 @@ def _reasons(
     own: Floats,
     call: NDArray[np.str_],
 ) -> NDArray[np.object_]:
-    if threshold.value is None and threshold.method == "network":
-        words = np.select(
-            [call == "negative", call == "unsure"],
-            ["no pattern of expression", "pattern unclear"],
-            "pattern of expression",
-        )
-        return np.char.add(words, ", no threshold estimable").astype(object)
-    if threshold.value is None:
-        reason = np.where(
-            call == "negative", "dark, but no threshold estimable", "no threshold estimable"
-        ).astype(object)
-        return reason
+    assert threshold.value is not None
     lit = (level > threshold.value) & (own <= threshold.value)
     # the network may see more than an intensity: then its call and the cut disagree
     below, above = own <= threshold.value, own > threshold.value

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from islet_imaging.errors import ProtocolError
+from islet_imaging.positivity.controls import Suspect, suspects
 from islet_imaging.positivity.cut import fit_threshold
+from islet_imaging.positivity.evenness import level_column
 from islet_imaging.positivity.levels import counted, level_of, marker_of, stain_levels
 from islet_imaging.positivity.methods.control import Control, Enough
 from islet_imaging.positivity.methods.levels import by_levels
@@ -72,6 +74,8 @@ def fit_marker(
             return dataclasses.replace(nothing, method="network")
         return nothing
     cells = pd.concat(filled, ignore_index=True)
+    if how.feature is None and protocol.channel(marker).compartment == "cytoplasm":
+        column = level_column(cells, marker)
     method = protocol.method(marker)
     if method == "network" and f"{marker}_network_own" not in cells.columns:
         if how.method == "network":
@@ -145,6 +149,10 @@ def fit_cells(
     name = feature or column
     if not usable.any():
         return _nothing(name, column, "no cell could be measured")
+    if control is not None and method not in ("mixture", "otsu", "manual"):
+        wrong = suspects(control, column)
+        if wrong:
+            return _blocked(name, column, method, wrong)
     around = neighbourhood(cells) if spillover else None
     levels = stain_levels(cells, column, control=control, spillover=spillover, around=around)
     own = levels.own(level, around) if around is not None else level
@@ -202,6 +210,17 @@ def _nothing(feature: str, column: str, reason: str) -> Threshold:
         cut=Cut(None, status="not_estimable", reason=reason),
         measured=column,
     )
+
+
+def _blocked(feature: str, column: str, method: FitMethod, wrong: Sequence[Suspect]) -> Threshold:
+    """No threshold, because a control holds positive cells."""
+    said = "; ".join(f"{100 * s.share:.0f} % of the cells of {s.image} {s.reason}" for s in wrong)
+    reason = (
+        f"a negative control is not negative: {said}. Take it out of the sheet, or give it the "
+        "role that it has"
+    )
+    cut = Cut(None, status="not_estimable", reason=reason, suspects=tuple(s.image for s in wrong))
+    return Threshold(method=method, feature=feature, cut=cut, measured=column)
 
 
 def _control(control: pd.DataFrame | None, column: str) -> Control:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def fit_stains(
     samples: Sequence[pd.DataFrame],
-    controls: Sequence[pd.DataFrame],
+    controls: Sequence[pd.DataFrame] | Mapping[str, Sequence[pd.DataFrame]],
     protocol: Protocol,
 ) -> dict[str, Threshold]:
     """Fit each marker's threshold over one staining run.
@@ -32,8 +32,9 @@ def fit_stains(
     ----------
     samples : sequence of DataFrame
         Cells tables of the run's samples.
-    controls : sequence of DataFrame
-        Cells tables of its negative controls; may be empty.
+    controls : sequence of DataFrame, or mapping of str to such
+        Cells tables of its negative controls; may be empty.  By marker, where a control is one of
+        some markers only.
     protocol : Protocol
         Names the markers, their features and the method.
 
@@ -42,7 +43,8 @@ def fit_stains(
     dict of str to Threshold
         One per marker; a threshold may be "not estimable".
     """
-    return {m: fit_marker(samples, controls, m, protocol) for m in protocol.markers}
+    of = controls if isinstance(controls, Mapping) else dict.fromkeys(protocol.markers, controls)
+    return {m: fit_marker(samples, of.get(m, ()), m, protocol) for m in protocol.markers}
 
 
 def call_image(

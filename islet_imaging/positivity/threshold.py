@@ -44,6 +44,8 @@ class Cut:
         ``few_controls``: a value is there, from fewer control cells or images than asked for.
     reason : str
         In words, what the status rests on.
+    suspects : tuple of str
+        Control images that hold positive cells, so that nothing can be told from them.
     """
 
     value: float | None
@@ -51,6 +53,7 @@ class Cut:
     high: float | None = None
     status: Status = "ok"
     reason: str = ""
+    suspects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,9 @@ class Threshold:
         The measured column that ``feature`` is derived from by spill-over correction; "" if none.
     per_image : bool
         Whether images are not comparable, so that intensities are read again from each.
+    share : float or None
+        Share of positive cells that calls are made at; None of a staining run, whose images each
+        have their own.
 
     Examples
     --------
@@ -217,6 +223,7 @@ class Threshold:
     used: CellsUsed = CellsUsed()
     measured: str = ""
     per_image: bool = False
+    share: float | None = None
 
     @property
     def value(self) -> float | None:
@@ -256,7 +263,7 @@ class Threshold:
         network: ArrayLike | None = None,
         logit: ArrayLike = 0.0,
     ) -> Floats:
-        """Probability of being positive.
+        """Evidence of being positive: the probability as if half of all cells were.
 
         Parameters
         ----------
@@ -297,6 +304,7 @@ class Threshold:
         """Plain values, as a run stores them in its protocol."""
         out = {"version": VERSION, **dataclasses.asdict(self)}
         out["model"]["weights"] = list(self.model.weights)
+        out["cut"]["suspects"] = list(self.cut.suspects)
         return out
 
     @classmethod
@@ -373,6 +381,8 @@ def _made(kind: type[Part], data: Any, where: str) -> Part:
     given = dict(data)
     if "weights" in given:
         given["weights"] = tuple(float(v) for v in given["weights"])
+    if "suspects" in given:
+        given["suspects"] = tuple(str(v) for v in given["suspects"])
     try:
         return kind(**given)
     except TypeError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from islet_imaging.protocol import Protocol
+from islet_imaging.protocol import Protocol, negative_for
 from islet_imaging.quality.flag import Flag
 from islet_imaging.quality.numbers import ChannelNumbers
 
@@ -80,9 +80,9 @@ def _setting(row: Mapping[str, Any], key: str, channel: str) -> float | None:
 
 def _settings(members: Rows, protocol: Protocol) -> Iterator[Flag]:
     """Exposure, gain and power against the controls, where files state them."""
-    controls = [r for r in members if r.get("role") == "negative_control"]
-    reference, whom = (controls, "its negative control") if controls else (members, "the batch")
     for marker in protocol.markers:
+        controls = [r for r in members if negative_for(str(r.get("role")), marker)]
+        reference, whom = (controls, "its negative control") if controls else (members, "the batch")
         for key, word in SETTINGS.items():
             known = [v for r in reference if (v := _setting(r, key, marker)) is not None]
             if not known:
@@ -119,7 +119,7 @@ def _levels(members: Rows, name: str, batch: str) -> Iterator[Flag]:
         for r, c in known
         if r.get("role", "sample") == "sample" and r["numbers"].tissue <= FULL
     ]
-    dark = [c.background - zero for r, c in known if r.get("role") == "negative_control"]
+    dark = [c.background - zero for r, c in known if negative_for(str(r.get("role")), name)]
     usual = float(np.median(dark)) if dark else float("nan")
     shifts = _shifts([c for _, c in samples], zero) if len(samples) >= BATCH else None
     for k, (image, c) in enumerate(samples):

@@ -1,8 +1,9 @@
-"""CZI, LIF and ND2 through bioio, which is optional (``pip install 'islet-imaging[formats]'``).
+"""LIF and ND2 through bioio, which is optional (``pip install 'islet-imaging[formats]'``).
 
 The idea: bioio gives every vendor format the axes T, C, Z, Y, X, channel names and pixel sizes;
-a plane is read when asked for.  It fails, with an `ImageReadError`, when bioio or its plugin is
-not installed, on several scenes, and on time series.
+a plane is read when asked for.  A file of several scenes is several images.
+It fails, with an `ImageReadError`, when bioio or its plugin is not installed, on several scenes
+where none is named, and on time series.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from numpy.typing import NDArray
 
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
+from islet_imaging.reading import czi
 from islet_imaging.reading.guard import check_read, guarded
-from islet_imaging.reading.metadata import plausible
+from islet_imaging.reading.metadata import Facts, worded
 from islet_imaging.reading.pages import bounds
-from islet_imaging.reading.source import FileChannel, Source
+from islet_imaging.reading.source import COLOURS, FileChannel, Source, pick_scene, scene_names
 
 #: first bytes of a file -> its format and the plugin that reads it
 MAGIC = {
-    b"ZISRAWFILE": ("CZI", "bioio-czi"),
+    b"ZISRAWFILE": ("CZI", "pylibCZIrw"),
     b"\xda\xce\xbe\x0a": ("ND2", "bioio-nd2"),
     b"\x70\x00\x00\x00": ("LIF", "bioio-lif"),
 }
@@ -32,29 +34,34 @@ MAGIC = {
 class BioioPlanes:
     """Reads planes through bioio; the last plane is kept for its regions."""
 
-    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
-        self.path, self.shape = path, shape
+    def __init__(self, path: Path, shape: tuple[int, int], scene: int, samples: int) -> None:
+        self.path, self.shape, self.scene, self.samples = path, shape, scene, samples
         self._image: Any = None
         self._last: tuple[tuple[int, int], NDArray[Any]] | None = None
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """The path without the opened file, so that an image can go to another process."""
-        return {"path": self.path, "shape": self.shape}
+        return {n: getattr(self, n) for n in ("path", "shape", "scene", "samples")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], state["shape"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:
         """Pixels (Y, X) of a channel's plane."""
         y0, y1, x0, x1 = bounds(region, self.shape)
+        number, sample = divmod(channel, self.samples)
         with self._lock, guarded(self.path):
-            if self._last is None or self._last[0] != (channel, plane):
+            if self._last is None or self._last[0] != (number, plane):
                 if self._image is None:
                     self._image = _bioimage(self.path)
-                lazy = self._image.get_image_dask_data("YX", T=0, C=channel, Z=plane)
-                self._last = ((channel, plane), np.asarray(lazy.compute(scheduler="synchronous")))
-            return self._last[1][y0:y1, x0:x1].copy()
+                    if self.scene:
+                        self._image.set_scene(self.scene)
+                axes = "YX" if self.samples == 1 else "YXS"
+                lazy = self._image.get_image_dask_data(axes, T=0, C=number, Z=plane)
+                self._last = ((number, plane), np.asarray(lazy.compute(scheduler="synchronous")))
+            found = self._last[1] if self.samples == 1 else self._last[1][..., sample]
+            return found[y0:y1, x0:x1].copy()
 
 
 def _bioimage(path: Path) -> Any:
@@ -62,14 +69,34 @@ def _bioimage(path: Path) -> Any:
         from bioio import BioImage
     except ImportError:
         raise ImageReadError(
-            f"{path}: CZI, LIF and ND2 files need bioio: pip install 'islet-imaging[formats]', "
+            f"{path}: LIF and ND2 files need bioio: pip install 'islet-imaging[formats]', "
             "or export as OME-TIFF"
         ) from None
     return BioImage(path)
 
 
-def open_vendor(path: Path, kind: str, plugin: str, *, max_gib: float) -> Source:
-    """Open a CZI, LIF or ND2 file as a `Source`."""
+def scenes_of_vendor(path: Path) -> tuple[str, ...]:
+    """Names of the images in a CZI, LIF or ND2 file; one name where it holds one.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read, or its library is not installed.
+    """
+    with guarded(path):
+        with path.open("rb") as stream:
+            head = stream.read(10)
+        if head.startswith(b"ZISRAW"):
+            return czi.scenes_of_czi(path)
+        return scene_names([str(s) for s in _bioimage(path).scenes])
+
+
+def open_vendor(
+    path: Path, kind: str, plugin: str, *, max_gib: float, scene: str | None = None
+) -> Source:
+    """Open a CZI, LIF or ND2 file, or one scene of it, as a `Source`."""
+    if kind == "CZI":
+        return czi.open_czi(path, max_gib=max_gib, scene=scene)
     with guarded(path):
         try:
             image = _bioimage(path)
@@ -77,35 +104,45 @@ def open_vendor(path: Path, kind: str, plugin: str, *, max_gib: float) -> Source
             raise
         except Exception as error:
             raise ImageReadError(
-                f"{path}: bioio cannot read this {kind} file ({type(error).__name__}: "
-                f"{str(error)[:120]}). Is {plugin} installed? pip install "
-                "'islet-imaging[formats]', or export as OME-TIFF"
+                f"{path}: this {kind} file cannot be read. Is {plugin} installed (pip install "
+                "'islet-imaging[formats]')? If it is, the file may be damaged: export as OME-TIFF"
             ) from error
-        scenes = tuple(image.scenes)
-        if len(scenes) > 1:
-            raise ImageReadError(
-                f"{path}: holds {len(scenes)} scenes ({', '.join(scenes[:6])}); export one file "
-                "per scene"
-            )
-        size = {a: int(getattr(image.dims, a)) for a in "TCZYX"}
+        number = pick_scene(path, scene_names([str(s) for s in image.scenes]), scene)
+        if number:
+            image.set_scene(number)
+        size = {a: int(getattr(image.dims, a, 1) or 1) for a in "TCZYXS"}
         if size["T"] > 1:
             raise ImageReadError(f"{path}: {size['T']} time points; save one file per time point")
-        names = [str(n) for n in (image.channel_names or [])]
-        if len(set(names)) != size["C"]:
-            names = [""] * size["C"]
-        y, x = image.physical_pixel_sizes.Y, image.physical_pixel_sizes.X
+        names = [worded(str(n)) for n in (image.channel_names or [])]
+        facts = Facts()
+        try:
+            y, x = image.physical_pixel_sizes.Y, image.physical_pixel_sizes.X
+        except Exception:  # a plugin that wants a scale where there is none
+            y = x = None
+        facts.size((float(y), float(x)) if y and x else None)
         dtype = np.dtype(image.dtype)
-    check_read(path, size["Y"] * size["X"] * dtype.itemsize, max_gib)
-    scale = plausible((float(y), float(x))) if y and x else None
+    if len(names) != size["C"]:
+        names = [""] * size["C"]
+    check_read(path, size["Y"] * size["X"] * size["S"] * dtype.itemsize, max_gib)
+    colours = size["S"] > 1
+    samples = min(3, size["S"])
+    channels = tuple(FileChannel(n) for n in names)
+    if colours:
+        channels = tuple(
+            FileChannel(c if size["C"] == 1 else f"{n} {c}".strip())
+            for n in names
+            for c in COLOURS[:samples]
+        )
     return Source(
         paths=(path,),
-        channels=tuple(FileChannel(n) for n in names),
+        channels=channels,
         n_planes=size["Z"],
         shape=(size["Y"], size["X"]),
         dtype=dtype,
-        read=BioioPlanes(path, (size["Y"], size["X"])),
-        names_source=kind if any(names) else "",
-        pixel_size_um=scale,
-        pixel_size_source=kind if scale else "",
-        metadata={"format": kind, "bits": dtype.itemsize * 8, "rgb": False, "lossy": False},
+        read=BioioPlanes(path, (size["Y"], size["X"]), number, samples),
+        names_source=kind if any(names) else "colours of the file" if colours else "",
+        pixel_size_um=facts.pixel_size_um,
+        pixel_size_source=kind if facts.pixel_size_um else facts.doubt,
+        metadata={"format": kind, "bits": dtype.itemsize * 8, "rgb": colours, "lossy": False},
+        channel_axis="colours" if colours else "channels",
     )

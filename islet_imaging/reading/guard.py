@@ -10,6 +10,7 @@ It fails when pixels are touched outside of it.
 from __future__ import annotations
 
 import logging
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,9 +40,6 @@ _LOGGERS = (
     "nd2",
 )
 _BAD = "The file may be damaged or incomplete; export it again from the microscope's software"
-
-#: what a library raises where it met numbers it never expected
-_INTERNAL = (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError)
 
 
 class _Notes(logging.Filter):
@@ -84,10 +82,10 @@ def guarded(path: Path | str) -> Iterator[list[str]]:
     except MemoryError as error:
         raise ImageReadError(f"{path}: not enough memory to read this image ({error})") from error
     except Exception as error:  # the libraries raise at least eight unrelated types
-        text = " ".join(str(error).split())[:200]
-        if isinstance(error, _INTERNAL) or not text:
-            # an error inside the library: its words mean nothing to whoever made the image
-            text = f"its structure is not that of its format ({type(error).__name__}: {text})"
+        text = "its structure is not that of its format"
+        if isinstance(error, OSError) and error.strerror:
+            text = error.strerror
+        # what the library said stays in the chain of exceptions, for whoever looks for a fault
         raise ImageReadError(f"{path}: cannot be read as an image: {text}. {_BAD}") from error
     finally:
         if not outer:
@@ -101,6 +99,10 @@ def check_file(path: Path) -> None:
         raise ImageReadError(f"{path}: this is a folder; give an image file, or score the folder")
     if not path.exists():
         raise ImageReadError(f"{path}: there is no such file; check the path")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ImageReadError(
+            f"{path}: a pipe, device or socket, not a file; give a file, not a link to a device"
+        )
     if path.stat().st_size == 0:
         raise ImageReadError(f"{path}: the file is empty (0 bytes); copy or export it again")
 

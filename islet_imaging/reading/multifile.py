@@ -1,44 +1,36 @@
-"""One file per channel: which files make one image, and their union as one `Source`.
+"""One file per channel or focal plane: the union of the files of one image as one `Source`.
 
-The idea: file names of one image differ only in a channel token; the image's name is what is left
-when the token is taken out.  A protocol's ``reading.file_pattern`` states it (groups ``image`` and
-``channel``); drafts find it with `names.split_token`.
-It fails, with an `ImageReadError`, when the files differ in size, or two hold the same channel.
+The idea: file names of one image differ only in the tokens of channel and plane; a protocol's
+``reading.file_pattern`` says which these are (`naming`).  A tinted picture of one channel, as some
+microscopes export it, is taken for the one colour that it uses.
+It fails, with an `ImageReadError`, when the files differ in size, two hold the same plane, or a
+channel has planes that another lacks.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging._types import Region
-from islet_imaging.errors import ImageReadError, ProtocolError
+from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.names import split_token
+from islet_imaging.reading.naming import Part, compile_pattern, find_pattern, split_path
 from islet_imaging.reading.source import FileChannel, PlaneReader, Source
 
 #: what a folder's images are called
 SUFFIXES = (
-    *(".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".qptiff"),
+    *(".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".flex"),
+    *(".svs", ".ndpi", ".qptiff", ".scn", ".bif"),
     *(".png", ".jpg", ".jpeg", ".czi", ".lif", ".nd2"),
 )
-
-
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A protocol's ``file_pattern``, checked for its two groups."""
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ProtocolError(f"reading.file_pattern {pattern!r}: {error}") from None
-    if not {"image", "channel"} <= set(compiled.groupindex):
-        raise ProtocolError(
-            f"reading.file_pattern {pattern!r} needs the groups (?P<image>...) and (?P<channel>...)"
-        )
-    return compiled
+#: a colour that is this much of the strongest is not used
+_UNUSED = 0.02
 
 
 def split_name(name: str, pattern: str | None) -> tuple[str, str] | None:
@@ -49,33 +41,95 @@ def split_name(name: str, pattern: str | None) -> tuple[str, str] | None:
     >>> split_name("a_d0.tif", r"(?P<image>.+)_(?P<channel>d[0-9])[.]tif")
     ('a', 'd0')
     """
+    part = split_path(name, pattern) if pattern is not None else None
+    return None if part is None else (part.image, part.channel)
+
+
+def part_of(path: Path, pattern: str | None) -> tuple[Part, Path] | None:
+    """What a file is of its image, and the folder that the image's name is relative to."""
     if pattern is None:
         return None
-    found = compile_pattern(pattern).fullmatch(name)
-    if found is None or not found["image"]:
-        return None
-    return found["image"].rstrip(" _-."), found["channel"] or ""
+    if "/" not in pattern:
+        part = split_path(path.name, pattern)
+        return None if part is None else (part, path.parent)
+    for parent in path.parents:
+        part = split_path(path.relative_to(parent).as_posix(), pattern)
+        if part is not None:
+            return part, parent
+    return None
 
 
 def siblings(path: Path, pattern: str) -> tuple[Path, ...]:
     """All files beside ``path`` that belong to its image, in the order of their names."""
-    own = split_name(path.name, pattern)
+    own = part_of(path, pattern)
+    compile_pattern(pattern)
     if own is None:
         return (path,)
-    beside = [p for p in path.parent.iterdir() if p.is_file() and not p.name.startswith(".")]
-    same = [p for p in beside if (split_name(p.name, pattern) or ("",))[0] == own[0]]
+    part, root = own
+    near = root.rglob("*") if "/" in pattern else root.iterdir()
+    same = []
+    for p in near:
+        if p.name.startswith(".") or not p.is_file():
+            continue
+        other = split_path(p.relative_to(root).as_posix(), pattern)
+        if other is not None and other.image == part.image:
+            same.append(p)
     return tuple(sorted(same)) or (path,)
 
 
 @dataclass(frozen=True)
 class JoinedPlanes:
-    """Sends a channel to the file that holds it."""
+    """Sends a channel's plane to the file that holds it."""
 
-    readers: tuple[PlaneReader, ...]
+    #: by channel and plane: the file's reader, and the channel and plane it has there
+    where: dict[tuple[int, int], tuple[PlaneReader, int, int]]
 
     def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:
         """Pixels (Y, X) of a channel's plane."""
-        return self.readers[channel](0, plane, region)
+        read, own, at = self.where[channel, plane]
+        return read(own, at, region)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of an image, brought to one channel."""
+
+    source: Source
+    channel: int
+    token: str
+    plane: str
+
+    @property
+    def path(self) -> Path:
+        return self.source.paths[0]
+
+    @property
+    def own(self) -> FileChannel:
+        return self.source.channels[self.channel]
+
+
+def used_colour(source: Source) -> int | None:
+    """The one colour that a tinted picture uses; None where it uses several.
+
+    A grey picture stored as three equal colours, and a tint of two colours in a fixed ratio, are
+    one channel too.
+    """
+    planes = [
+        np.asarray(source.read(c, z, None), np.float64)
+        for c in range(len(source.channels))
+        for z in range(1)
+    ]
+    light = [float((p - p.min()).sum()) for p in planes]
+    best = int(np.argmax(light))
+    if light[best] == 0:
+        return 0
+    for i, plane in enumerate(planes):
+        if i == best or light[i] <= _UNUSED * light[best]:
+            continue
+        both = np.corrcoef(planes[best].ravel(), plane.ravel())[0, 1]
+        if not both > 0.99:
+            return None
+    return best
 
 
 def join(sources: Sequence[Source], pattern: str | None) -> Source:
@@ -93,11 +147,96 @@ def join(sources: Sequence[Source], pattern: str | None) -> Source:
     Source
     """
     first = sources[0]
-    stems = [s.paths[0].stem for s in sources]
+    files = _files(sources, pattern)
+    by_token: dict[str, list[_File]] = {}
+    for file in files:
+        by_token.setdefault(file.token, []).append(file)
+    depth = first.n_planes
+    where: dict[tuple[int, int], tuple[PlaneReader, int, int]] = {}
     channels: list[FileChannel] = []
-    for source, stem in zip(sources, stems, strict=True):
-        path = source.paths[0]
-        if len(source.channels) != 1:
+    for c, (token, members) in enumerate(by_token.items()):
+        members = sorted(members, key=lambda f: (len(f.plane), f.plane))
+        if len({f.plane for f in members}) < len(members):
+            raise _same_channel(first, files)
+        if len(members) > 1:
+            depth = len(members)
+            if any(f.source.n_planes > 1 for f in members):
+                raise ImageReadError(
+                    f"{members[0].path}: one of {len(members)} files of planes, and a stack "
+                    "itself; give the planes, or the stacks"
+                )
+        for z in range(max(len(members), members[0].source.n_planes)):
+            file = members[z] if len(members) > 1 else members[0]
+            at = 0 if len(members) > 1 else z
+            where[c, z] = (file.source.read, file.channel, at)
+        own = members[0].own
+        stem = members[0].path.stem
+        words = (token, stem, members[0].path.name, *own.aliases)
+        name = own.name if not members[0].source.metadata.get("rgb") else ""
+        aliases = tuple(w for w in words if w and w != name)
+        channels.append(replace(own, name=name or token, aliases=aliases))
+    counts = {c: sum(1 for k in where if k[0] == c) for c in range(len(by_token))}
+    if len(set(counts.values())) > 1:
+        held = ", ".join(f"{t or 'one'}: {counts[c]}" for c, t in enumerate(by_token))
+        raise ImageReadError(
+            f"{first.paths[0]}: channels of this image have different numbers of focal planes "
+            f"({held}); files are missing, or projections lie among the planes"
+        )
+    if len({c.name for c in channels}) < len(channels):
+        # what the files say does not tell them apart; their names do
+        tokens = list(by_token)
+        channels = [
+            replace(c, name=t, aliases=tuple(w for w in (c.name, *c.aliases) if w and w != t))
+            for c, t in zip(channels, tokens, strict=True)
+        ]
+        names_source = "file names"
+    else:
+        inside = any(s.named and not s.metadata.get("rgb") for s in sources)
+        names_source = first.names_source if inside and first.names_source else "file names"
+    scales = {s.pixel_size_um for s in sources if s.pixel_size_um is not None}
+    if len(scales) > 1:
+        raise ImageReadError(
+            f"{first.paths[0]}: the files of this image state different pixel sizes "
+            f"{sorted(scales)}; state reading.pixel_size_um in the protocol"
+        )
+    stated = next((s for s in sources if s.pixel_size_um is not None), first)
+    metadata = dict(first.metadata)
+    metadata["lossy"] = any(s.metadata.get("lossy") for s in sources)
+    metadata["rgb"] = False
+    return Source(
+        paths=tuple(s.paths[0] for s in sources),
+        channels=tuple(channels),
+        n_planes=depth,
+        shape=first.shape,
+        dtype=max((s.dtype for s in sources), key=lambda d: d.itemsize),
+        read=JoinedPlanes(where),
+        names_source=names_source,
+        pixel_size_um=stated.pixel_size_um,
+        pixel_size_source=stated.pixel_size_source,
+        metadata=metadata,
+        members=tuple(dict.fromkeys(m for s in sources for m in s.members)),
+    )
+
+
+def _files(sources: Sequence[Source], pattern: str | None) -> list[_File]:
+    """Each file with its tokens, checked to be one channel of the size of the first."""
+    first = sources[0]
+    paths = [s.paths[0] for s in sources]
+    stems = [p.stem for p in paths]
+    found = pattern or find_pattern(paths)
+    out = []
+    for source, path in zip(sources, paths, strict=True):
+        colour = 0
+        if source.metadata.get("rgb") and len(source.channels) == 3:
+            used = used_colour(source)
+            if used is None:
+                raise ImageReadError(
+                    f"{path}: one of {len(sources)} files of one image, and holds 3 colours that "
+                    "differ (an overlay?); one file per channel must hold one. Save it as a grey "
+                    "image, or leave it out"
+                )
+            colour = used
+        elif len(source.channels) != 1:
             raise ImageReadError(
                 f"{path}: one of {len(sources)} files of one image, and holds "
                 f"{len(source.channels)} {source.channel_axis} {list(source.labels)}; one file per "
@@ -108,41 +247,21 @@ def join(sources: Sequence[Source], pattern: str | None) -> Source:
                 f"{path}: {source.shape} and {source.n_planes} planes, but {first.paths[0].name} "
                 f"has {first.shape} and {first.n_planes}; files of one image must match"
             )
-        split = split_name(path.name, pattern) or split_token(stem, stems)
-        token = split[1] if split else stem
-        own = source.channels[0]
-        aliases = tuple(a for a in (token, stem, path.name, *own.aliases) if a and a != own.name)
-        channels.append(replace(own, name=own.name or token, aliases=aliases))
-    if len({c.name for c in channels}) < len(channels):
-        # what the files say does not tell them apart; their names do
-        channels = [replace(c, name=c.aliases[0], aliases=(*c.aliases[1:],)) for c in channels]
-        names_source = "file names"
-        if len({c.name for c in channels}) < len(channels):
-            held = zip(sources, channels, strict=True)
-            listed = ", ".join(f"{s.paths[0].name} ({c.name})" for s, c in held)
-            raise ImageReadError(
-                f"{first.paths[0]}: files of this image hold the same channel: {listed}; keep one"
-            )
-    else:
-        names_source = first.names_source or "file names"
-    scales = {s.pixel_size_um for s in sources if s.pixel_size_um is not None}
-    if len(scales) > 1:
-        raise ImageReadError(
-            f"{first.paths[0]}: the files of this image state different pixel sizes "
-            f"{sorted(scales)}; state reading.pixel_size_um in the protocol"
-        )
-    stated = next((s for s in sources if s.pixel_size_um is not None), first)
-    metadata = dict(first.metadata)
-    metadata["lossy"] = any(s.metadata.get("lossy") for s in sources)
-    return Source(
-        paths=tuple(s.paths[0] for s in sources),
-        channels=tuple(channels),
-        n_planes=first.n_planes,
-        shape=first.shape,
-        dtype=max((s.dtype for s in sources), key=lambda d: d.itemsize),
-        read=JoinedPlanes(tuple(s.read for s in sources)),
-        names_source=names_source,
-        pixel_size_um=stated.pixel_size_um,
-        pixel_size_source=stated.pixel_size_source,
-        metadata=metadata,
+        part = part_of(path, found)
+        if part is not None:
+            token, plane = part[0].channel, part[0].plane
+        else:
+            split = split_token(path.stem, stems)
+            token, plane = (split[1] if split else path.stem), ""
+        out.append(_File(source, colour, token, plane))
+    if len({(f.token, f.plane) for f in out}) < len(out):
+        raise _same_channel(first, out)
+    return out
+
+
+def _same_channel(first: Source, files: Sequence[_File]) -> ImageReadError:
+    shown = ", ".join(f"{f.path.name} ({f.token or f.plane})" for f in files[:8])
+    return ImageReadError(
+        f"{first.paths[0]}: files of this image hold the same channel: {shown}; keep one, or say in "
+        "reading.file_pattern what tells them apart (groups image, channel, plane, time)"
     )

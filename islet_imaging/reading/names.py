@@ -101,6 +101,42 @@ def known_stain(name: str) -> tuple[str, Literal["dna", "marker", "ignore"], str
     return None
 
 
+#: dyes, lamps and filters that stand in for a channel's name
+_DYES = re.compile(
+    r"^(?:alexa(?:fluor)?|af|atto|cf|dylight|opal|hoechst|cy|iflour|ifluor)[\s_\-]?\d{1,3}$"
+    r"|^(?:fitc|tritc|rhodamine|txred|texasred|cy\d(?:\.5)?|[efr]?[gryc]fp|bfp|mcherry|tdtomato|"
+    r"mkate|apc|pe|pacificblue|uv|cfp|red|green|blue|farred|phase|brightfield)$"
+    r"|^(?:355|365|375|385|395|405|475|488|514|532|545|546|555|561|568|594|633|635|640|647|660)"
+    r"(?:nm)?$",
+    re.IGNORECASE,
+)
+
+
+def known_dye(word: str) -> bool:
+    """Whether a word is a dye, a laser line or a filter set.
+
+    Examples
+    --------
+    >>> [known_dye(w) for w in ("AF488", "Cy5", "647", "C1", "day 14")]
+    [True, True, True, False, False]
+    """
+    return _DYES.match(word.strip(" _-.").replace(" ", "")) is not None
+
+
+def are_stains(labels: Sequence[str]) -> bool:
+    """Whether labels are names of different stains or dyes rather than of focal planes.
+
+    Examples
+    --------
+    >>> are_stains(["DAPI", "INS", "GCG"]), are_stains(["DAPI z1", "DAPI z2"])
+    (True, False)
+    """
+    stains = [known_stain(w) for w in labels]
+    said = [s[0] if s else w.casefold() for s, w in zip(stains, labels, strict=True)]
+    known = sum(s is not None or known_dye(w) for s, w in zip(stains, labels, strict=True))
+    return len(set(said)) == len(said) > 1 and known >= max(2, (len(said) + 1) // 2)
+
+
 def split_token(stem: str, others: Sequence[str] = ()) -> tuple[str, str] | None:
     """Split a file's stem into the image's name and the channel's token.
 

@@ -21,6 +21,8 @@ from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.guard import check_read
 
 _JPEG = {6, 7, 34892, 33007}
+#: compressions that change pixels
+LOSSY = {6, 7, 34892, 33003, 33004, 33005, 34712, 50001, 34933, 34934}
 #: read segments in groups of about this size
 _BATCH_BYTES = 32 * 2**20
 
@@ -151,3 +153,60 @@ def _from_segments(
         piece = segment[0, top - h : bottom - h, left - w : right - w, 0 if planar else sample]
         out[top - y0 : bottom - y0, left - x0 : right - x0] = piece
     return out
+
+
+def check_pixels(key: Any, kind: str, path: Path) -> None:
+    """Refuse pixels that are no intensities."""
+    if key.dtype is None:
+        raise ImageReadError(
+            f"{path}: pixels of {key.bitspersample} bit and sample format {key.sampleformat} are "
+            "not supported; export as 8 or 16 bit unsigned"
+        )
+    if key.dtype.kind not in "uif" or key.bitspersample == 1:
+        what = "black-and-white (1 bit)" if key.dtype.kind in "bu" else str(key.dtype)
+        raise ImageReadError(
+            f"{path}: {what} pixels are no fluorescence intensities; export the raw channels as "
+            "8 or 16 bit unsigned"
+        )
+    photometric = int(key.photometric)
+    if photometric == 0:
+        raise ImageReadError(
+            f"{path}: intensities are stored inverted (MinIsWhite); in ImageJ: Image > Lookup "
+            "Tables > Invert LUT, check, and save again"
+        )
+    if photometric == 3 and kind not in ("imagej", "ome") and not _ramp(key):
+        raise ImageReadError(
+            f"{path}: a palette (indexed colour) image: its numbers are no intensities; export "
+            "the raw channels as 8 or 16 bit grey"
+        )
+    if photometric not in (1, 2, 3, 6):
+        raise ImageReadError(
+            f"{path}: colour space {getattr(key.photometric, 'name', photometric)} is not a set "
+            "of fluorescence channels; export the raw channels"
+        )
+    if key.shaped[1] > 1:
+        raise ImageReadError(f"{path}: volumes stored as one deep page are not supported")
+
+
+def _ramp(key: Any) -> bool:
+    """Whether a colour map only tints an intensity: no component ever falls."""
+    table = key.colormap
+    if table is None:
+        return False
+    steps = np.diff(np.asarray(table, dtype=np.int64), axis=-1)
+    return bool((steps >= 0).all() and (steps > 0).any())
+
+
+def intensity_samples(key: Any, samples: int, *, colours: bool) -> int:
+    """How many of a pixel's samples are intensities: transparency is no channel.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> intensity_samples(SimpleNamespace(extrasamples=(2,)), 2, colours=False)
+    1
+    """
+    alpha = sum(int(e) in (1, 2) for e in key.extrasamples or ())
+    if colours and samples == 4:
+        return 3
+    return samples - alpha if 0 < alpha < samples else samples

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ from islet_imaging.errors import ChannelError, ImageReadError
 from islet_imaging.image import IsletImage
 from islet_imaging.protocol import Protocol
 from islet_imaging.reading import formats, raster
+from islet_imaging.reading.companions import said_beside
 from islet_imaging.reading.guard import MAX_READ_GIB, check_file, guarded
-from islet_imaging.reading.multifile import join, siblings, split_name
+from islet_imaging.reading.members import split_scene
+from islet_imaging.reading.multifile import join, part_of, siblings
 from islet_imaging.reading.names import split_token, squash
-from islet_imaging.reading.source import Source
+from islet_imaging.reading.naming import find_pattern
+from islet_imaging.reading.source import FileChannel, Source, no_scene
+from islet_imaging.reading.zarr_image import is_zarr, open_zarr
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _POSITION = re.compile(r"^(?:channel|ch|c)[ _\-]?([1-9]\d?)$", re.IGNORECASE)
@@ -124,21 +128,47 @@ def read_image(
 
 
 def open_source(path: Path, *, max_gib: float = MAX_READ_GIB) -> Source:
-    """Open one file by its content, whatever its suffix."""
+    """Open one file by its content, whatever its suffix.
+
+    A path may go on behind the file, ``plate.lif/Series 1``: the rest names one of its images.
+    """
     with guarded(path):
+        path, scene = split_scene(path)
+        if path.is_dir() and (path.suffix.lower() == ".zarr" or is_zarr(path)):
+            return open_zarr(path, max_gib=max_gib)
         check_file(path)
         with path.open("rb") as file:
             head = file.read(512)
         if head.startswith(_TIFF):
             from islet_imaging.reading.tiff import open_tiff
 
-            return open_tiff(path, max_gib=max_gib)
+            return _with_companion(open_tiff(path, max_gib=max_gib, scene=scene), path)
         if head.startswith((raster.PNG, raster.JPEG)):
+            no_scene(path, scene)
             return raster.open_raster(path, max_gib=max_gib)
         for magic, (kind, plugin) in formats.MAGIC.items():
             if head.startswith(magic):
-                return formats.open_vendor(path, kind, plugin, max_gib=max_gib)
-    raise ImageReadError(f"{path}: {_what(head)}; images are TIFF, PNG, JPEG, CZI, LIF or ND2")
+                return formats.open_vendor(path, kind, plugin, max_gib=max_gib, scene=scene)
+    raise ImageReadError(
+        f"{path}: {_what(head)}; images are TIFF, PNG, JPEG, CZI, LIF, ND2 or OME-Zarr"
+    )
+
+
+def _with_companion(source: Source, path: Path) -> Source:
+    """What an index beside a file says, where the file itself says nothing."""
+    said = said_beside(path)
+    if said is None:
+        return source
+    more: dict[str, Any] = {"metadata": {**said.metadata, **source.metadata}}
+    if source.pixel_size_um is None and (said.pixel_size_um or said.doubt):
+        more["pixel_size_um"] = said.pixel_size_um
+        more["pixel_size_source"] = said.source if said.pixel_size_um else said.doubt
+    if len(source.channels) == 1 and said.name:
+        own = source.channels[0]
+        words = tuple(w for w in (own.name, *own.aliases, *said.aliases) if w and w != said.name)
+        channel = FileChannel(said.name, words, {**said.facts, **own.facts})
+        more |= {"channels": (channel,), "names_source": said.source}
+    return replace(source, **more)
 
 
 def _what(head: bytes) -> str:
@@ -170,7 +200,7 @@ def _paths(path: str | Path | Sequence[str | Path], pattern: str | None) -> tupl
 
 def _open_all(paths: tuple[Path, ...], pattern: str | None, max_gib: float) -> Source:
     sources = [open_source(p, max_gib=max_gib) for p in paths]
-    if len(sources) > 1 or split_name(paths[0].name, pattern):
+    if len(sources) > 1 or part_of(paths[0], pattern):
         return join(sources, pattern)
     return sources[0]
 
@@ -185,10 +215,12 @@ def default_name(paths: Sequence[Path], pattern: str | None = None) -> str:
     >>> default_name([Path("x/a.tif")])
     'a.tif'
     """
-    stems = [p.stem for p in paths]
-    split = split_name(paths[0].name, pattern)
-    if split is None and len(paths) > 1:
-        split = split_token(stems[0], stems)
+    part = part_of(paths[0], pattern)
+    if part is None and len(paths) > 1:
+        part = part_of(paths[0], find_pattern(paths))
+    if part is not None:
+        return part[0].image
+    split = split_token(paths[0].stem, [p.stem for p in paths]) if len(paths) > 1 else None
     return split[0] if split else paths[0].name
 
 
@@ -254,6 +286,13 @@ def _bind(
         if at is None and ignored:
             continue
         if at is None:
+            several = _called(source, labels, word or want)
+            if len(several) > 1:
+                raise ChannelError(
+                    f"{name}: {len(several)} channels are called {word or want!r}: "
+                    + ", ".join(f"channel {i + 1} ({labels[i]})" for i in several)
+                    + "; state which as `source` in the protocol"
+                )
             raise ChannelError(
                 f"{name}: no channel {word or want!r}"
                 + (f" (the source of {want})" if word and word != want else "")
@@ -278,18 +317,24 @@ def _listed(source: Source, labels: tuple[str, ...]) -> str:
     return ", ".join(parts)
 
 
-def _find(source: Source, labels: tuple[str, ...], word: str, stated: bool) -> int | None:
-    """The one channel that goes by ``word``: exactly, without case, without punctuation, place."""
+def _called(source: Source, labels: tuple[str, ...], word: str) -> list[int]:
+    """Places of the channels that go by ``word``: exactly, else without case, or punctuation."""
     words = [
         {label, *channel.words} for label, channel in zip(labels, source.channels, strict=True)
     ]
     for form in (str, str.casefold, squash):
         hits = [i for i, own in enumerate(words) if form(word) in {form(w) for w in own}]
-        if len(hits) == 1:
-            return hits[0]
         if hits:
-            break
-    place = _POSITION.match(word.strip()) if stated else None
+            return hits
+    return []
+
+
+def _find(source: Source, labels: tuple[str, ...], word: str, stated: bool) -> int | None:
+    """The one channel that goes by ``word``, else the one at the place that it states."""
+    hits = _called(source, labels, word)
+    if len(hits) == 1:
+        return hits[0]
+    place = _POSITION.match(word.strip()) if stated and not hits else None
     if place and int(place[1]) <= len(labels):
         return int(place[1]) - 1
     return None
@@ -306,7 +351,8 @@ def _pixel_size(
             raise ImageReadError(f"{name}: a pixel size of {override} um is not possible")
         return float(override), "given" if given is not None else "protocol"
     if source.pixel_size_um is None:
-        return None, "not stated"
+        why = source.pixel_size_source
+        return None, f"not stated (the file says {why})" if why else "not stated"
     y, x = source.pixel_size_um
     if abs(y - x) > 0.01 * max(x, y):
         raise ImageReadError(

@@ -8,7 +8,8 @@ It fails, at opening, when the file's axes do not come down to channels, planes,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging._types import Region
+from islet_imaging.errors import ImageReadError
+
+COLOURS = ("red", "green", "blue")
 
 #: ``read(channel, plane, region or None)`` gives pixels (Y, X)
 PlaneReader = Callable[[int, int, Region | None], NDArray[Any]]
@@ -60,6 +64,8 @@ class Source:
     channel_axis: str = "channels"
     #: planes of one channel are separate pages without any axis information
     bare_pages: bool = False
+    #: every file that pixels or metadata come from, where those are more than ``paths``
+    members: tuple[Path, ...] = ()
 
     @property
     def named(self) -> bool:
@@ -68,5 +74,56 @@ class Source:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A word for every channel: its name, else ``channel 1`` ..."""
-        return tuple(c.name or f"channel {i}" for i, c in enumerate(self.channels, start=1))
+        """A word for every channel that no other has: its name, else a dye, else ``channel 1``."""
+        names = [c.name for c in self.channels]
+        words = [w for c in self.channels for w in {*c.words}]
+        out = []
+        for i, channel in enumerate(self.channels, start=1):
+            own = [w for w in channel.words if words.count(w) == 1]
+            name = channel.name if channel.name and names.count(channel.name) == 1 else ""
+            out.append(name or (own[0] if own else f"channel {i}"))
+        return tuple(out)
+
+
+def no_scene(path: Path, scene: str | None) -> None:
+    """Refuse a part of a file that has no parts."""
+    if scene is not None:
+        raise ImageReadError(f"{path}: holds one image, none called {scene!r}; leave that away")
+
+
+def pick_scene(path: Path, names: tuple[str, ...], scene: str | None) -> int:
+    """Number of the scene that is asked for, among a file's several.
+
+    Raises
+    ------
+    ImageReadError
+        If the file has several and none is asked for, or not the one that is.
+    """
+    if scene is not None and scene in names:
+        return names.index(scene)
+    if len(names) == 1 and scene is None:
+        return 0
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    if scene is not None:
+        raise ImageReadError(f"{path}: holds no image {scene!r}; it has {shown}")
+    raise ImageReadError(
+        f"{path}: holds {len(names)} images ({shown}); name one of them behind the file, such as "
+        f"{path.name}/{names[0]}, or score the folder"
+    )
+
+
+def scene_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of a file's scenes as parts of a path: each once, none empty, no separators.
+
+    Examples
+    --------
+    >>> scene_names(["Series 1", "a/b", "a/b", ""])
+    ('Series 1', 'a_b', 'a_b 3', 'scene 4')
+    """
+    out: list[str] = []
+    for i, name in enumerate(names, start=1):
+        plain = re.sub(r'[\x00-\x1f/\\\\:*?"<>|]', "_", name).strip(" .")[:100] or f"scene {i}"
+        if plain.casefold() in {o.casefold() for o in out}:
+            plain = f"{plain} {i}"
+        out.append(plain)
+    return tuple(out)

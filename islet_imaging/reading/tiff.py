@@ -12,99 +12,35 @@ from __future__ import annotations
 
 import math
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
-from islet_imaging.reading.guard import check_declared, guarded
-from islet_imaging.reading.metadata import Facts, parse_imagej, parse_ome, resolution_um
-from islet_imaging.reading.pages import check_segments, read_plane
-from islet_imaging.reading.slides import parse_qptiff, parse_svs
-from islet_imaging.reading.source import FileChannel, Source
+from islet_imaging.reading.guard import check_declared
+from islet_imaging.reading.ome import speaks_of_files
+from islet_imaging.reading.pages import LOSSY, check_pixels, check_segments, intensity_samples
+from islet_imaging.reading.source import Source, no_scene
+from islet_imaging.reading.tiff_facts import channels_of, facts_of
+from islet_imaging.reading.tiff_planes import TiffPlanes
+from islet_imaging.reading.tiff_set import open_set
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
-_COLOURS = ("red", "green", "blue")
 _AXES = {
     "T": "time points", "P": "positions", "M": "mosaic tiles", "R": "tiles", "V": "events",
     "A": "angles", "E": "excitation wavelengths", "H": "lifetimes", "L": "exposures",
 }  # fmt: skip
 #: formats whose first series is the slide and whose others are its label and thumbnail
-_SLIDES = {"svs", "ndpi", "scn", "qpi", "bif", "philips", "avs", "indica", "ventana"}
-_LOSSY = {6, 7, 34892, 33003, 33004, 33005, 34712, 50001, 34933, 34934}
+_SLIDES = {"lsm", "svs", "ndpi", "scn", "qpi", "bif", "philips", "avs", "indica", "ventana"}
 _CUT = re.compile(r"invalid (?:page|value) offset|corrupted page list")
 #: more planes than this in one image is a damaged header or a movie
 _MAX_PLANES = 20_000
 
 
-class TiffPlanes:
-    """Reads regions of planes; opens the file for each read and keeps what was parsed."""
-
-    def __init__(self, path: Path, max_gib: float) -> None:
-        self.path = path
-        self.max_gib = max_gib
-        #: what tifffile warned of when the file was last opened
-        self.notes: list[str] = []
-        self._tif: TiffFile | None = None
-        self._lock = threading.RLock()
-        #: page number in the series and number behind that page, by channel and plane
-        self.where: dict[tuple[int, int], tuple[int, int, int]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the parsed file, so that an image can go to another process."""
-        return {"path": self.path, "max_gib": self.max_gib, "where": self.where}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], state["max_gib"])  # type: ignore[misc]
-        self.where = state["where"]
-
-    @contextmanager
-    def opened(self) -> Iterator[TiffFile]:
-        """The parsed file, open."""
-        import tifffile
-
-        with self._lock, guarded(self.path) as self.notes:
-            if self._tif is None:
-                self._tif = tifffile.TiffFile(self.path)
-            else:
-                self._tif.filehandle.open()
-            try:
-                yield self._tif
-            finally:
-                self._tif.filehandle.close()
-
-    def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:
-        """Pixels (Y, X) of a channel's plane."""
-        page_index, virtual, sample = self.where[channel, plane]
-        with self.opened() as tif:
-            page: Any = tif.series[0][page_index]
-            handle = page.parent.filehandle
-            elsewhere = handle is not tif.filehandle  # OME-TIFF spread over files
-            if elsewhere:
-                handle.open()
-            try:
-                return read_plane(
-                    page,
-                    self.path,
-                    virtual=virtual,
-                    sample=sample,
-                    region=region,
-                    max_gib=self.max_gib,
-                )
-            finally:
-                if elsewhere:
-                    handle.close()
-
-
-def open_tiff(path: Path, *, max_gib: float) -> Source:
+def open_tiff(path: Path, *, max_gib: float, scene: str | None = None) -> Source:
     """Open a TIFF file as a `Source`; no pixel is decoded.
 
     Parameters
@@ -113,6 +49,8 @@ def open_tiff(path: Path, *, max_gib: float) -> Source:
         The file.
     max_gib : float
         Largest array that one read may make.
+    scene : str, optional
+        Which image of a file that holds several.
 
     Returns
     -------
@@ -125,6 +63,10 @@ def open_tiff(path: Path, *, max_gib: float) -> Source:
     """
     planes = TiffPlanes(path, max_gib)
     with planes.opened() as tif:
+        xml = tif.ome_metadata if tif.is_ome else None
+        if xml and speaks_of_files(xml):
+            return open_set(tif, xml, path, scene=scene, max_gib=max_gib)
+        no_scene(path, scene)
         source = _describe(tif, path, planes)
         # tifffile steps over tags and pages that lie beyond the file's end
         if any(_CUT.search(note) for note in planes.notes):
@@ -132,16 +74,7 @@ def open_tiff(path: Path, *, max_gib: float) -> Source:
                 f"{path}: truncated: parts of its header lie beyond its end; copy or export it "
                 "again"
             )
-        for file in _others(tif):
-            file.close()
     return source
-
-
-def _others(tif: TiffFile) -> list[Any]:
-    """Further open files of a multi-file OME-TIFF."""
-    pages = [tif.series[0][i] for i in range(len(tif.series[0]))]
-    handles = {id(p.parent.filehandle): p.parent.filehandle for p in pages if p is not None}
-    return [h for h in handles.values() if h is not tif.filehandle]
 
 
 def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
@@ -168,7 +101,7 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
             f"{path}: holds {len(tif.series)} images that are no channels or planes of each other "
             f"({listed}), such as scenes or previews; export one file per image"
         )
-    _check_pixels(key, kind, path)
+    check_pixels(key, kind, path)
     file_bytes = int(tif.filehandle.size)
     axes, shape = series.get_axes(False), series.get_shape(False)
     if 0 in shape:
@@ -176,9 +109,10 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
     check_declared(path, math.prod(shape) * key.dtype.itemsize, file_bytes)
     lead_axes, lead, samples = _split(axes, shape, key, path)
     colours = samples > 1 and (int(key.photometric) in (2, 6) or kind == "svs")
-    alpha = colours and samples == 4
-    n_samples = 3 if alpha else samples
-    facts, named_by, scale_by = _facts(tif, kind)
+    n_samples = intensity_samples(key, samples, colours=colours)
+    facts, named_by, scale_by = facts_of(tif, kind)
+    if facts.slices_are_channels:
+        lead_axes = lead_axes.translate(str.maketrans("ZC", "CZ"))
     channel_axis, sizes = _roles(lead_axes, lead, n_samples, kind, path)
     n_lead = sizes.get(channel_axis, 1) if channel_axis else 1
     n_planes = sizes.get("Z", 1)
@@ -207,13 +141,13 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
             if not truncated or flat == 0:
                 check_segments(page, path, math.prod(lead) if truncated else 1)
 
-    channels = _channels(facts, n_lead * n_samples, colours, n_samples)
+    channels = channels_of(facts, n_lead * n_samples, colours, n_samples)
     metadata: dict[str, Any] = {
         "format": {"ome": "OME-TIFF", "imagej": "ImageJ TIFF"}.get(kind, f"TIFF ({kind})"),
         "axes": axes,
         "bits": int(key.bitspersample) if isinstance(key.bitspersample, int) else None,
         "rgb": colours,
-        "lossy": int(key.compression) in _LOSSY,
+        "lossy": int(key.compression) in LOSSY,
         **facts.metadata,
     }
     bare = channel_axis in ("I", "Q")
@@ -227,53 +161,11 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
         read=planes,
         names_source=names_source,
         pixel_size_um=facts.pixel_size_um,
-        pixel_size_source=scale_by,
+        pixel_size_source=scale_by or facts.doubt,
         metadata=metadata,
         channel_axis="colours" if colours else "pages" if bare else "channels",
         bare_pages=bare,
     )
-
-
-def _check_pixels(key: Any, kind: str, path: Path) -> None:
-    """Refuse pixels that are no intensities."""
-    if key.dtype is None:
-        raise ImageReadError(
-            f"{path}: pixels of {key.bitspersample} bit and sample format {key.sampleformat} are "
-            "not supported; export as 8 or 16 bit unsigned"
-        )
-    if key.dtype.kind not in "uif" or key.bitspersample == 1:
-        what = "black-and-white (1 bit)" if key.dtype.kind in "bu" else str(key.dtype)
-        raise ImageReadError(
-            f"{path}: {what} pixels are no fluorescence intensities; export the raw channels as "
-            "8 or 16 bit unsigned"
-        )
-    photometric = int(key.photometric)
-    if photometric == 0:
-        raise ImageReadError(
-            f"{path}: intensities are stored inverted (MinIsWhite); in ImageJ: Image > Lookup "
-            "Tables > Invert LUT, check, and save again"
-        )
-    if photometric == 3 and kind not in ("imagej", "ome") and not _ramp(key):
-        raise ImageReadError(
-            f"{path}: a palette (indexed colour) image: its numbers are no intensities; export "
-            "the raw channels as 8 or 16 bit grey"
-        )
-    if photometric not in (1, 2, 3, 6):
-        raise ImageReadError(
-            f"{path}: colour space {getattr(key.photometric, 'name', photometric)} is not a set "
-            "of fluorescence channels; export the raw channels"
-        )
-    if key.shaped[1] > 1:
-        raise ImageReadError(f"{path}: volumes stored as one deep page are not supported")
-
-
-def _ramp(key: Any) -> bool:
-    """Whether a colour map only tints an intensity: no component ever falls."""
-    table = key.colormap
-    if table is None:
-        return False
-    steps = np.diff(np.asarray(table, dtype=np.int64), axis=-1)
-    return bool((steps >= 0).all() and (steps > 0).any())
 
 
 def _split(
@@ -321,53 +213,3 @@ def _roles(
             "image, or its colours into channels"
         )
     return channel, sizes
-
-
-def _rational(value: Any) -> float | None:
-    if isinstance(value, tuple) and len(value) == 2 and value[1]:
-        return float(value[0]) / float(value[1]) or None
-    return None
-
-
-def _facts(tif: TiffFile, kind: str) -> tuple[Facts, str, str]:
-    """What the file says, and where names and pixel size were found."""
-    tags = tif.pages[0].tags
-    x, y = (_rational(tags.valueof(code)) for code in (282, 283))
-    facts, names_by, scale_by = Facts(), "", ""
-    if tif.is_ome and tif.ome_metadata:
-        facts = parse_ome(tif.ome_metadata) or facts
-        names_by = scale_by = "OME-XML"
-    elif tif.is_imagej and tif.imagej_metadata:
-        facts = parse_imagej(tif.imagej_metadata, x, y)
-        names_by, scale_by = "ImageJ labels", "ImageJ properties"
-    elif kind == "svs":
-        facts = parse_svs(tif.pages[0].description)
-        scale_by = "Aperio description"
-    elif kind == "qpi":
-        facts = parse_qptiff([p.description for p in tif.series[0].pages if p is not None])
-        names_by = "QPTIFF description"
-    if facts.pixel_size_um is None and not tif.is_imagej:
-        unit = tags.valueof(296, default=2)
-        facts.pixel_size_um = resolution_um(x, y, int(unit) if isinstance(unit, int) else 2)
-        scale_by = "TIFF resolution in cm"
-    if facts.pixel_size_um is None:
-        scale_by = ""
-    return facts, names_by, scale_by
-
-
-def _channels(facts: Facts, n: int, colours: bool, samples: int) -> tuple[FileChannel, ...]:
-    """One record per channel; colours have their names, others what the metadata says."""
-    out = []
-    for i in range(n):
-        known = len(facts.names) == n
-        name = facts.names[i] if known else ""
-        aliases = facts.aliases[i] if known and len(facts.aliases) == n else ()
-        more = facts.channel_facts[i] if len(facts.channel_facts) == n else {}
-        if colours and samples == 3:
-            aliases = (*aliases, _COLOURS[i % 3]) if name else aliases
-            name = name or _COLOURS[i % 3]
-        out.append(FileChannel(name, aliases, more))
-    if len({c.name for c in out}) < len(out) and any(c.name for c in out):
-        # names that are not unique cannot address a channel; keep them as words
-        out = [FileChannel("", (), c.facts) for c in out]
-    return tuple(out)

@@ -133,22 +133,24 @@ def _thresholds(rows: Sequence[ImageRow], called: CalledRun) -> list[dict[str, A
     import numpy as np
 
     from islet_imaging.positivity import threshold_sensitivity
+    from islet_imaging.protocol import negative_for
 
     of = {r.image: r for r in rows}
     cells = called.raw
     counted = cells[~cells["excluded"].astype(bool)] if len(cells) else cells
-    batch = counted["image"].map(lambda i: of[i].batch)
+    staining = counted["image"].map(lambda i: of[i].staining)
     role = counted["image"].map(lambda i: of[i].role)
     found = []
     for name, by_marker in called.thresholds.items():
         for marker, threshold in by_marker.items():
-            here = {
-                kind: counted.loc[(batch == name) & (role == kind), threshold.feature].to_numpy()
+            dark = role.map(lambda r, m=marker: negative_for(r, m)).astype(bool)
+            sample, control = (
+                counted.loc[(staining == name) & kind, threshold.feature].to_numpy()
                 if threshold.feature in counted
                 else np.empty(0)
-                for kind in ("sample", "negative_control")
-            }
-            sensitivity = threshold_sensitivity(here["sample"], threshold)
+                for kind in (role == "sample", dark)
+            )
+            sensitivity = threshold_sensitivity(sample, threshold)
             found.append(
                 {
                     "batch": name,
@@ -158,8 +160,8 @@ def _thresholds(rows: Sequence[ImageRow], called: CalledRun) -> list[dict[str, A
                         for k in ("feature", "method", "value", "low", "high", "status", "reason")
                     },
                     "fragile": sensitivity is not None and sensitivity.fragile,
-                    "sample_values": here["sample"],
-                    "control_values": here["negative_control"],
+                    "sample_values": sample,
+                    "control_values": control,
                     "sensitivity": None
                     if sensitivity is None
                     else {
@@ -199,6 +201,7 @@ def _gallery(
     run: Path, rows: Sequence[ImageRow], called: CalledRun, islets: pd.DataFrame
 ) -> list[GalleryEntry]:
     from islet_imaging.run.folder import read_labels
+    from islet_imaging.run.measurements import check_unchanged
 
     of = {r.image: r for r in rows}
     if not called.protocol.markers or not len(called.corrected):
@@ -210,6 +213,7 @@ def _gallery(
     for image, islet in chosen:
         row = of[image]
         try:
+            check_unchanged(run, row)
             stained = read_row(row, called.protocol)
             size, dna = stained.require_pixel_size(), called.protocol.dna
             cells = called.corrected[called.corrected["image"] == image]

@@ -9,9 +9,7 @@ It fails where a section grows a computation of its own: numbers belong in the r
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -31,8 +29,10 @@ from islet_imaging.report.words import (
     number,
     percent,
     plural,
+    share,
     table,
 )
+from islet_imaging.run.folder import write_text
 
 
 def build_report(data: ReportData) -> str:
@@ -87,15 +87,7 @@ def write_report(path: str | Path, results: ReportData) -> Path:
         The file.
     """
     path = Path(path)
-    text = build_report(results)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    write_text(path, build_report(results))
     return path
 
 
@@ -248,13 +240,15 @@ def _images(data: ReportData) -> str:
         ("status", "Status", clean),
         ("n_cells", "Cells", count),
         ("n_islets", "Islets", count),
-        *((c, str(c).removesuffix("_fraction") + " positive", percent) for c in fractions),
+        *((c, str(c).removesuffix("_fraction") + " positive", clean) for c in fractions),
         ("flags", "Flags", lambda v: clean(v).replace(";", ", ").replace("_", " ")),
     ]
     columns = [w for w in wanted if w[0] in data.images]
+    rows = data.images.to_dict("records")
+    said = {c: [share(r, str(c).removesuffix("fraction")) for r in rows] for c in fractions}
     return (
         f"<details><summary>All {esc(plural(len(data.images), 'image'))}</summary>"
-        + table(data.images, columns, caption="Images (images.csv)")
+        + table(data.images.assign(**said), columns, caption="Images (images.csv)")
         + "</details>"
     )
 

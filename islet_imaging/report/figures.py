@@ -191,6 +191,14 @@ def headline_figure(
                     [100 * row["ci_low"], 100 * row["ci_high"]], [y - 0.06] * 2,
                     color=INK, lw=1.6, solid_capstyle="butt", zorder=3,
                 )  # fmt: skip
+            bounds = [row[k] for k in ("fraction_low", "fraction_high") if not missing(row.get(k))]
+            if missing(row["fraction"]) and len(bounds) == 2:
+                low, high = (100 * float(b) for b in bounds)
+                ax.plot([low, high], [y - 0.06] * 2, color=SOFT, lw=5, alpha=0.35, zorder=2)
+                ax.text(
+                    0.5 * (low + high), y + 0.1, "not estimable", color=INK, ha="center",
+                    va="center", fontsize=8,
+                )  # fmt: skip
             if not missing(row["fraction"]):
                 ax.plot(
                     [100 * row["fraction"]] * 2, [y - 0.24, y + 0.12], color=INK, lw=2.4, zorder=3

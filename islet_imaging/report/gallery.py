@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.report.data import GalleryEntry, Outline
-from islet_imaging.report.words import clean, esc
+from islet_imaging.report.words import clean, esc, missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,7 +200,7 @@ def _outlines(
         points = approximate_polygon(points, 0.6)
         call = "excluded" if bool(row["excluded"]) else clean(row[f"{marker}_call"])
         words = [f"cell {label}", call]
-        if f"{marker}_probability" in row and call != "excluded":
+        if not missing(row.get(f"{marker}_probability")) and call != "excluded":
             words.append(f"probability {float(row[f'{marker}_probability']):.2f}")
         if f"{marker}_reason" in row:
             words.append(clean(row[f"{marker}_reason"]))

@@ -46,7 +46,12 @@ def _sentence(data: ReportData, row: Mapping[str, Any]) -> str:
     marker, n = esc(row["marker"]), row.get("n_batches")
     seen = f"{plural(row['n_islets'], 'islet')}, {plural(row['n_cells'], 'cell')}"
     if missing(row["fraction"]):
-        return f"{who}the share of {marker}-positive cells cannot be given ({esc(seen)})."
+        text = f"{who}the share of {marker}-positive cells is <strong>not estimable</strong>"
+        low, high = row.get("fraction_low"), row.get("fraction_high")
+        if not missing(low) and not missing(high):
+            text += f": it may be anything from {percent(low, 0)} to {percent(high, 0)}"
+        why = clean(row.get("note"))
+        return f"{text} ({esc(seen)}).{f' {esc(why)}.' if why else ''}"
     batches = 0 if n is None or missing(n) else int(n)
     of = _denominator(data)
     estimand = "the mean over batches of the share" if batches > 1 else "the share"
@@ -135,10 +140,15 @@ def headline(data: ReportData) -> str:
     notes = [
         ("condition", "Condition", clean),
         ("marker", "Marker", clean),
+        ("status", "Status", lambda v: clean(v).replace("_", " ")),
         ("n_batches", "Batches", count),
         ("n_islets", "Islets", count),
         ("n_cells", "Cells", count),
+        ("n_unsure", "of them unsure", count),
+        ("n_excluded", "Nuclei left out", count),
         ("fraction", "Positive", percent),
+        ("fraction_low", "If all unsure negative", percent),
+        ("fraction_high", "If all unsure positive", percent),
         ("ci_low", "From", percent),
         ("ci_high", "To", percent),
         ("interval", "Interval", clean),
@@ -219,7 +229,9 @@ def comparison(data: ReportData) -> str:
 
 def _difference(data: ReportData, row: Mapping[Any, Any]) -> str:
     if any(missing(row.get(k)) for k in ("condition", "reference", "effect_pp")):
-        return f"{esc(row.get('marker'))}: no difference could be estimated."
+        pair = " and ".join(esc(row[k]) for k in ("condition", "reference") if row.get(k))
+        why = "" if missing(row.get("note")) else f" ({esc(row['note'])})"
+        return f"{esc(row.get('marker'))}: no difference of {pair} could be estimated{why}."
     text = (
         f"{esc(row.get('marker'))}: <b>{esc(row['condition'])}</b> minus "
         f"<b>{esc(row['reference'])}</b> is <strong>{points(row['effect_pp'])}</strong> "
@@ -240,6 +252,10 @@ def _difference(data: ReportData, row: Mapping[Any, Any]) -> str:
             "small p rests on the t distribution"
         )
     return text + "."
+
+
+def _or_open(value: Any) -> str:
+    return "not estimable" if missing(value) else percent(value)
 
 
 def corrections(data: ReportData) -> str:
@@ -263,7 +279,7 @@ def corrections(data: ReportData) -> str:
     rows = [{"what": k, "before": v[0], "after": v[1]} for k, v in raw.items()]
     columns = [
         ("what", "Condition and marker", clean),
-        ("before", "As scored", percent),
-        ("after", "As corrected", percent),
+        ("before", "As scored", _or_open),
+        ("after", "As corrected", _or_open),
     ]
     return text + (table(rows, columns, caption="With and without corrections") if rows else "")

@@ -75,6 +75,22 @@ def percent(value: Any, digits: int = 1) -> str:
     return f"{100 * float(value):.{digits}f} %"
 
 
+def share(row: Mapping[Any, Any], prefix: str = "") -> str:
+    """The share of positive cells of a table's row, or that it is open and between what.
+
+    Examples
+    --------
+    >>> share({"fraction": float("nan"), "fraction_low": 0.03, "fraction_high": 0.62})
+    'not estimable (3 to 62 %)'
+    """
+    value = row[f"{prefix}fraction"]
+    bounds = [row.get(f"{prefix}fraction_{k}") for k in ("low", "high")]
+    if not missing(value) or any(missing(b) for b in bounds):
+        return percent(value)
+    low, high = (percent(b, 0).removesuffix(" %") for b in bounds)
+    return f"not estimable ({low} to {high} %)"
+
+
 def points(value: Any) -> str:
     """Percentage points with a sign and one digit: ``+14.2``; a dash where missing."""
     if missing(value) or not math.isfinite(float(value)):

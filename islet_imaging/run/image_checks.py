@@ -1,33 +1,38 @@
 """Images of a run held against each other: exposure, focus, duplicates, overlap.
 
 The idea: `quality.check_folder` compares numbers; here they are taken from the measured images of a
-run folder, and what it finds goes to the images: flags, or a failed image where no threshold of the
-staining run holds for it.
+run folder, and what it finds goes to the images as flags.  An image with a blocking flag is left
+out of every count: one copy of a duplicate stays, a swapped channel makes no fraction.
 It fails to judge a slide with one dye only by what it lacks; such flags are left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from islet_imaging.protocol import Protocol
-from islet_imaging.run.folder import work_table
+from islet_imaging.run.called import call_run, rows_of
+from islet_imaging.run.folder import Run
+from islet_imaging.run.measurements import load_work, require
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
+    from islet_imaging.positivity import Threshold
     from islet_imaging.quality import Flag
     from islet_imaging.run.called import ImageRow
 
-#: what makes a threshold of the staining run invalid for an image
-STOPS = ("exposure_mismatch",)
+#: blocking flags that forbid intensities and leave calls as they are
+OF_INTENSITIES = ("saturated",)
 #: what says nothing of a picture with one dye only
 OF_SAMPLES = (
     "few_cells",
+    "no_nuclei",
     "swapped_channels",
     "partly_out_of_focus",
     "empty_channel",
@@ -38,7 +43,7 @@ OF_SAMPLES = (
 def check_rows(
     run: Path, rows: Sequence[ImageRow], protocol: Protocol
 ) -> tuple[list[ImageRow], list[Flag]]:
-    """Hold the images against each other; those that must not be pooled become failed.
+    """Hold the images against each other; those with a blocking flag are left out.
 
     Parameters
     ----------
@@ -52,25 +57,26 @@ def check_rows(
     Returns
     -------
     rows : list of ImageRow
-        With the flags of the comparison; an image whose settings differ from its controls' is
-        ``failed``, since no threshold holds for both.
+        With the flags of the comparison; an image with a blocking flag is ``skipped``, with the
+        flag as its message, unless the protocol says ``quality: {blocked: keep}``.
     flags : list of Flag
         Those that concern the folder as a whole.
     """
     from islet_imaging.quality import check_folder
 
-    scored = [r for r in rows if r.status == "scored"]
+    scored = [(r, require(run, r).outcome["record"]) for r in rows if r.status == "scored"]
     found = check_folder(
         [
             {
                 "image": r.image,
-                "batch": r.batch,
+                "batch": r.staining,
                 "role": r.role,
-                "metadata": r.record["metadata"],
-                "numbers": r.record["numbers"],
-                "nuclei": _nuclei(run, r.image),
+                "metadata": record["metadata"],
+                "numbers": record["numbers"],
+                "scale": record.get("scale"),
+                "nuclei": _nuclei(run, r),
             }
-            for r in scored
+            for r, record in scored
         ],
         protocol=protocol,
     )
@@ -80,24 +86,114 @@ def check_rows(
     checked = []
     for row in rows:
         own = by_image.get(row.image, [])
-        stop = [f for f in own if f.code in STOPS and f.severity == "block"]
-        if stop:
-            row = dataclasses.replace(row, status="failed", message=stop[0].message)
         flags = [f for f in (*row.flags, *own) if not (_single(row) and f.code in OF_SAMPLES)]
-        checked.append(dataclasses.replace(row, flags=tuple(flags)))
+        row = dataclasses.replace(row, flags=tuple(flags))
+        # one control may well be filed with several batches; it is counted nowhere
+        harmless = (*OF_INTENSITIES, *(("duplicate",) if row.role != "sample" else ()))
+        stop = [f for f in flags if f.severity == "block" and f.code not in harmless]
+        leave_out = protocol.quality.blocked == "leave_out" and not _single(row)
+        if stop and leave_out and row.status == "scored":
+            message = f"left out ({stop[0].code}): {stop[0].message}"
+            row = dataclasses.replace(row, status="skipped", message=message)
+        checked.append(row)
     return checked, by_image.get(None, [])
+
+
+def with_threshold_flags(
+    rows: Sequence[ImageRow], thresholds: Mapping[str, Mapping[str, Threshold]]
+) -> tuple[list[ImageRow], list[Flag]]:
+    """Flags of the staining runs that have no threshold, and of the controls that are to blame.
+
+    Parameters
+    ----------
+    rows : sequence of ImageRow
+        Images of the run.
+    thresholds : mapping
+        ``{staining: {marker: Threshold}}``.
+
+    Returns
+    -------
+    rows : list of ImageRow
+        Controls that hold positive cells have the flag ``control_not_negative``.
+    flags : list of Flag
+        ``no_threshold``, one per staining run and marker without.
+    """
+    from islet_imaging.quality import Flag
+
+    of_image: dict[str, list[Flag]] = {}
+    found = []
+    for staining, by_marker in thresholds.items():
+        for marker, threshold in by_marker.items():
+            if threshold.estimable:
+                continue
+            where = f" of {staining}" if staining else ""
+            found.append(
+                Flag(
+                    "no_threshold",
+                    "block",
+                    f"{marker}: no threshold can be estimated for the images{where}, so no share "
+                    f"of positive cells is given: {threshold.reason}.",
+                    marker,
+                )
+            )
+            for image in threshold.cut.suspects:
+                message = f"{marker}: {threshold.reason}."
+                flag = Flag("control_not_negative", "block", message, marker, image)
+                of_image.setdefault(image, []).append(flag)
+    checked = [
+        dataclasses.replace(r, flags=(*r.flags, *of_image[r.image])) if r.image in of_image else r
+        for r in rows
+    ]
+    return checked, found
+
+
+def checked_rows(run: Run) -> list[ImageRow]:
+    """The images of a finished run as its tables know them."""
+    return check_rows(run.path, rows_of(run.provenance), run.protocol)[0]
+
+
+def raw_cells(run: Run) -> pd.DataFrame:
+    """The cells of a run as the tool called them, also where its tables hold corrections already.
+
+    Parameters
+    ----------
+    run : Run
+        A run folder.
+
+    Returns
+    -------
+    DataFrame
+    """
+    cells = run.cells
+    if "corrected_by" not in cells:
+        return cells
+    return call_run(run.path, checked_rows(run), run.protocol, corrections=False).raw
+
+
+def current_cells(run: Run) -> pd.DataFrame:
+    """The cells of a run with every correction that its journal holds by now.
+
+    Parameters
+    ----------
+    run : Run
+        A run folder.
+
+    Returns
+    -------
+    DataFrame
+    """
+    if not run.corrections_pending:
+        return run.cells
+    return call_run(run.path, checked_rows(run), run.protocol).corrected
 
 
 def _single(row: ImageRow) -> bool:
     return row.role.startswith("single_stain") or row.extra.get("control_kind") == "unstained"
 
 
-def _nuclei(run: Path, image: str) -> dict[str, NDArray[np.float64]]:
+def _nuclei(run: Path, row: ImageRow) -> dict[str, NDArray[np.float64]]:
     """Where the nuclei of an image lie, um, and the DNA light of those that are not cut."""
-    import pandas as pd
-
-    names = ["y_um", "x_um", "dna_integrated", "nucleus_area_um2", "touches_border"]
-    table = pd.read_parquet(work_table(run, image, "cells"), columns=names)
+    table = load_work(run, row, "cells")
     area = table["nucleus_area_um2"]
     light = (table["dna_integrated"] / area).where(
         ~table["touches_border"].astype(bool) & (area > 0.6 * area.median())

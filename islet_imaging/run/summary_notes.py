@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from islet_imaging.statistics.counting import ESTIMATED, NO_CELLS
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -34,11 +36,14 @@ def with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) 
 
     of = {r.image: r for r in rows}
     cells = called.raw[~called.raw["excluded"].astype(bool)]
+    if cells.empty:
+        return summary
     samples = cells[cells["image"].map(lambda i: of[i].role == "sample")]
-    where = [samples["image"].map(lambda i, k=k: getattr(of[i], k)) for k in ("condition", "batch")]
+    keys = ("condition", "batch", "staining")
+    where = [samples["image"].map(lambda i, k=k: getattr(of[i], k)) for k in keys]
     fragile: dict[tuple[str, str], list[str]] = {}
-    for (condition, batch), group in samples.groupby(where):
-        for marker, threshold in called.thresholds[str(batch)].items():
+    for (condition, batch, staining), group in samples.groupby(where):
+        for marker, threshold in called.thresholds[str(staining)].items():
             if threshold.feature not in group:
                 continue
             found = threshold_sensitivity(group[threshold.feature], threshold)
@@ -87,12 +92,215 @@ def with_before(summary: Summary, raw: Summary | None, called: CalledRun) -> Sum
         return summary
     people = called.corrected["corrected_by"].fillna("").astype(str)
     by = ", ".join(f"{k} {n}" for k, n in people[people != ""].value_counts().items())
-    said = {
-        (row["condition"], row["marker"]): f"{100 * row['fraction']:.1f} % before corrections"
-        + (f" (cells of the run changed by {by})" if by else "")
-        for row in raw.conditions.to_dict("records")
-    }
+    said = {}
+    for row in raw.conditions.to_dict("records"):
+        was = f"{100 * row['fraction']:.1f} %" if row["status"] == ESTIMATED else "not estimable"
+        changed = f" (cells of the run changed by {by})" if by else ""
+        said[row["condition"], row["marker"]] = f"{was} before corrections{changed}"
     return _noted(summary, said)
+
+
+def with_reasons(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) -> Summary:
+    """The summary with a note of the batches in which no threshold could be estimated, and why.
+
+    Parameters
+    ----------
+    summary : Summary
+        Of the run.
+    called : CalledRun
+        Its thresholds.
+    rows : sequence of ImageRow
+        Its images.
+    """
+    samples = [r for r in rows if r.status == "scored" and r.role == "sample"]
+    said: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for condition, staining in dict.fromkeys((r.condition, r.staining) for r in samples):
+        for marker, threshold in called.thresholds[staining].items():
+            if not threshold.estimable:
+                reasons = said.setdefault((condition, marker), {})
+                reasons.setdefault(threshold.reason, []).append(staining)
+    clauses = {
+        key: "; ".join(
+            f"no threshold{_in_runs(runs)}: {reason}" for reason, runs in reasons.items()
+        )
+        for key, reasons in said.items()
+    }
+    return _noted(summary, clauses)
+
+
+def _in_runs(stainings: Sequence[str]) -> str:
+    named = [s for s in stainings if s]
+    return f" in {', '.join(named)}" if named else ""
+
+
+def with_left_out(
+    conditions: pd.DataFrame, rows: Sequence[ImageRow], markers: Sequence[str]
+) -> pd.DataFrame:
+    """Conditions with a note of the samples that a blocking flag left out, and rows of none else.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    rows : sequence of ImageRow
+        Images of the run; those left out are ``skipped``.
+    markers : sequence of str
+        Markers of the protocol.
+
+    Returns
+    -------
+    DataFrame
+        A copy; a condition of which every image is left out has rows of status "no_cells".
+    """
+    import pandas as pd
+
+    gone: dict[str, list[ImageRow]] = {}
+    for row in rows:
+        if row.status in ("failed", "skipped") and row.role == "sample":
+            gone.setdefault(row.condition, []).append(row)
+    table = conditions.copy()
+    for condition, images in gone.items():
+        n = sum(r.condition == condition and r.role == "sample" for r in rows)
+        said = "; ".join(filter(None, (_left_out(images), _failed(images, n))))
+        here = (table["condition"] == condition).to_numpy(dtype=bool)
+        table.loc[here, "note"] = [f"{n}; {said}" if n else said for n in table.loc[here, "note"]]
+        if here.any():
+            continue
+        empty = {c: 0 for c in table.columns if str(c).startswith("n_")}
+        more = pd.DataFrame(
+            [
+                {
+                    "condition": condition, "marker": marker, "status": NO_CELLS, **empty,
+                    "interval": "none", "note": said,
+                }
+                for marker in markers
+            ],
+            columns=list(table.columns),
+        )  # fmt: skip
+        table = pd.concat([table, more], ignore_index=True) if len(table) else more
+    return table
+
+
+def with_empty(
+    conditions: pd.DataFrame, rows: Sequence[ImageRow], markers: Sequence[str]
+) -> pd.DataFrame:
+    """Conditions with rows of those whose images were scored and hold no nucleus.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    rows : sequence of ImageRow
+        Images of the run.
+    markers : sequence of str
+        Markers of the protocol.
+
+    Returns
+    -------
+    DataFrame
+        A copy; every condition of the sheet's samples has a row for every marker.
+    """
+    import pandas as pd
+
+    known = set(zip(conditions["condition"], conditions["marker"], strict=True))
+    counts = {c: 0 for c in conditions.columns if str(c).startswith("n_")}
+    more = [
+        {
+            "condition": condition,
+            "marker": marker,
+            "status": NO_CELLS,
+            **counts,
+            "interval": "none",
+            "note": "no cell could be counted: no nucleus was found",
+        }
+        for condition in dict.fromkeys(r.condition for r in rows if r.role == "sample")
+        for marker in markers
+        if (condition, marker) not in known
+    ]
+    if not more:
+        return conditions.copy()
+    added = pd.DataFrame(more, columns=list(conditions.columns))
+    return pd.concat([conditions, added], ignore_index=True) if len(conditions) else added
+
+
+def _left_out(images: Sequence[ImageRow]) -> str:
+    images = [r for r in images if r.status == "skipped"]
+    if not images:
+        return ""
+    codes = [f.code for r in images for f in r.flags if f.severity == "block"]
+    why = ", ".join(dict.fromkeys(c.replace("_", " ") for c in codes))
+    n = len(images)
+    return f"{n} {'image is' if n == 1 else 'images are'} left out ({why}), see images.csv"
+
+
+def _failed(images: Sequence[ImageRow], n: int, what: str = "image") -> str:
+    """Those of ``n`` images that failed, in words; empty for none."""
+    names = [r.image for r in images if r.status == "failed"]
+    if not names:
+        return ""
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    # a semicolon parts the clauses of a note
+    shown = shown.replace(";", ",")
+    if len(names) == n:
+        whole = f"all {n} {what}s" if n > 1 else f"its only {what}"
+        return f"{whole} failed ({shown}), see images.csv"
+    return f"{len(names)} of {n} {what}s failed ({shown}), see images.csv"
+
+
+def with_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> pd.DataFrame:
+    """Conditions with a note of negative controls that failed or were left out.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    rows : sequence of ImageRow
+        Images of the run.
+
+    Returns
+    -------
+    DataFrame
+        A copy.
+    """
+    table = conditions.copy()
+    controls = [r for r in rows if r.role.startswith("negative_control")]
+    for staining in dict.fromkeys(r.staining for r in controls if r.status != "scored"):
+        own = [r for r in controls if r.staining == staining]
+        lost = [r for r in own if r.status != "scored"]
+        where = f" of {staining}" if staining else ""
+        said = (
+            f"all {len(own)} negative controls{where} are missing (failed or left out)"
+            if len(lost) == len(own)
+            else f"{len(lost)} of {len(own)} negative controls{where} are missing (failed or left "
+            "out)"
+        )
+        said += ": " + ", ".join(r.image.replace(";", ",") for r in lost[:3])
+        of = {r.condition for r in rows if not staining or r.staining == staining}
+        here = table["condition"].isin(of).to_numpy(dtype=bool)
+        table.loc[here, "note"] = [f"{n}; {said}" if n else said for n in table.loc[here, "note"]]
+    return table
+
+
+def with_told(conditions: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:
+    """Conditions with what concerns every number of the run in every note.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    told : sequence of str
+        Clauses.
+
+    Returns
+    -------
+    DataFrame
+        A copy.
+    """
+    table = conditions.copy()
+    clauses = "; ".join(t.replace("; ", ", ") for t in told)
+    if clauses:
+        table["note"] = [f"{n}; {clauses}" if n else clauses for n in table["note"]]
+    return table
 
 
 def _noted(summary: Summary, said: dict[tuple[str, str], str]) -> Summary:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run.folder import Run, write_table
+from islet_imaging.run.folder import Run, plain_text, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +59,19 @@ def draw_validation_sheet(
 
     Examples
     --------
-    ``draw_validation_sheet("run", "INS", n=500)``
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from islet_imaging import score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
+    ...                          preset="easy_confocal",
+    ...                          controls=False, shape=(448, 448))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
+    >>> draw_validation_sheet(run, "INS", n=10).name
+    'validation.csv'
     """
-    from islet_imaging.run.called import raw_cells, rows_of
+    from islet_imaging.run.image_checks import checked_rows, raw_cells
     from islet_imaging.statistics import draw_validation
 
     opened = run if isinstance(run, Run) else Run.open(run)
@@ -79,7 +89,7 @@ def draw_validation_sheet(
         raise IsletImagingError(
             f"{path} holds labels of {marker} already; move the file away to draw anew"
         )
-    rows = rows_of(opened.provenance)
+    rows = checked_rows(opened)
     cells = sample_cells(raw_cells(opened), rows)
     drawn = draw_validation(
         cells, marker, n=n, denominator=protocol.statistics.denominator, seed=seed
@@ -118,7 +128,9 @@ def read_sheet(path: Path) -> pd.DataFrame:
     if missing:
         raise IsletImagingError(f"{path}: the column {missing[0]!r} is missing")
     for column in COLUMNS:
-        table[column] = table[column].str.strip() if column in table else ""
+        if column not in table:
+            table[column] = ""
+        table[column] = [plain_text(str(v).strip()) for v in table[column]]
     for column in ("cell", "y_px", "x_px"):
         numbers = pd.to_numeric(table[column], errors="coerce")
         bad = table.index[numbers.isna() & ((table[column] != "") | (column == "cell"))]

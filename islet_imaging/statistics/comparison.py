@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
+from islet_imaging.statistics.counting import enough
 from islet_imaging.statistics.design import UNKNOWN_BATCH, text
 from islet_imaging.statistics.difference import (
     LEAST_SHARED,
@@ -126,7 +127,9 @@ def compare_conditions(
     ----------
     batches : Summary or DataFrame
         A summary, or its batches table (``batches.csv``): condition, batch, marker, n_cells,
-        fraction, and the columns that ``unit`` and ``blocks`` name.
+        fraction, and the columns that ``unit`` and ``blocks`` name.  Batches with cells and without
+        a fraction are not estimable: they are left out, and where half of a condition's batches or
+        more are, its comparisons are refused.
     reference : str, optional
         Condition the others are compared with.  Without it, and without ``contrasts``, all pairs
         are compared, the earlier condition of the table being the reference.
@@ -278,7 +281,7 @@ def batches_of(batches: Summary | pd.DataFrame, columns: Sequence[str]) -> pd.Da
                 f"batch {batch!r} has no {column} in the sample sheet, or several; the comparison "
                 "needs one"
             )
-    table = table[(table["n_cells"] > 0) & table["fraction"].notna()]
+    table = table[table["n_cells"] > 0]
     return table.assign(n_positive=table["n_cells"] * table["fraction"])
 
 
@@ -306,6 +309,13 @@ def _compare(
 ) -> dict[str, object]:
     row: dict[str, object] = {"unit": design.unit, "margin_pp": design.equivalence_pp}
     notes: list[str] = []
+    open_ones = [int(t["fraction"].isna().sum()) for t in (reference, other)]
+    for table, n in zip((reference, other), open_ones, strict=True):
+        if len(table) and not enough(len(table) - n, len(table)):
+            return row | {"note": f"refused: not estimable in {n} of {len(table)} batches"}
+    if any(open_ones):
+        notes.append(f"{sum(open_ones)} batch(es) that are not estimable are left out")
+        reference, other = (t[t["fraction"].notna()] for t in (reference, other))
     if len(other) == 0 or len(reference) == 0:
         return row | {"n_units": len(other), "n_reference": len(reference), "note": "no batch"}
     try:

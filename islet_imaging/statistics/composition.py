@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from islet_imaging.statistics.counting import read_calls
+from islet_imaging.statistics.counting import closed, read_calls
 from islet_imaging.statistics.design import UNKNOWN_BATCH
 from islet_imaging.statistics.intervals import batch_interval
-from islet_imaging.statistics.within_batch import DESCRIPTIVE, ONE_BATCH, OVER_BATCHES, within
+from islet_imaging.statistics.within_batch import (
+    DESCRIPTIVE,
+    NONE,
+    ONE_BATCH,
+    OVER_BATCHES,
+    within,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +40,8 @@ COMPOSITION_COLUMNS = (
     "note",
 )
 _NUMBER = ("none", "monohormonal", "bihormonal", "polyhormonal")
+#: classes of cells that could be anything
+_OPEN = ("unsure", "not called")
 
 
 def hormone_number(cells: pd.DataFrame) -> pd.Series:
@@ -110,7 +118,8 @@ def composition(
     DataFrame
         condition, kind (``phenotype`` or ``hormones``), class, n_batches, n_cells, fraction,
         ci_low, ci_high, interval (what it is over, as in ``summary.csv``), note.  Fractions of one
-        condition and kind add up to 1.
+        condition and kind add up to 1.  Where more than 20 % of the cells are unsure or not called,
+        only these two classes have a share.
     """
     import pandas as pd
 
@@ -146,7 +155,9 @@ def _classes(
     totals = counts.sum(axis=1)
     present = [str(c) for c in counts.columns]
     first = cells.groupby(by)["islet_key"].first().reindex(counts.index)
-    names = [n for n in (*_NUMBER, "unsure", "not called") if n in present]
+    names = [n for n in (*_NUMBER, *_OPEN) if n in present]
+    n_open = sum(int(counts[n].sum()) for n in _OPEN if n in present)
+    known = bool(closed(0.0, n_open / max(int(totals.sum()), 1)))
     if kind == "phenotype":
         names = sorted(present, key=lambda c: (-counts[c].sum(), c))
     rows = []
@@ -156,6 +167,7 @@ def _classes(
             over, interval = within(units, DESCRIPTIVE if unknown else ONE_BATCH, level)
         else:
             over, interval = OVER_BATCHES, batch_interval(counts[name], totals, level=level)
+        said = known or name in _OPEN
         rows.append(
             {
                 "condition": condition,
@@ -163,11 +175,11 @@ def _classes(
                 "class": name,
                 "n_batches": 1 if unknown else len(batches),
                 "n_cells": int(counts[name].sum()),
-                "fraction": interval.fraction,
-                "ci_low": interval.low,
-                "ci_high": interval.high,
-                "interval": over,
-                "note": interval.caution,
+                "fraction": interval.fraction if said else np.nan,
+                "ci_low": interval.low if said else np.nan,
+                "ci_high": interval.high if said else np.nan,
+                "interval": over if said else NONE,
+                "note": interval.caution if said else "not estimable: too many cells are unsure",
             }
         )
     return rows

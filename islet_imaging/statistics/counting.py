@@ -2,8 +2,9 @@
 
 The idea: every fraction of the project is a sum over a sum, taken at one place.  A positive cell
 weighs 1, a negative one 0, an unsure one its probability; the lower and upper fraction resolve
-every unsure cell against and for the fraction.  Excluded cells weigh nothing.  A denominator that
-is itself a marker (INS+ of CHGA+) is weighted the same way.
+every unsure cell against and for the fraction.  Where these two lie further apart than `OPEN_WIDTH`
+the fraction is open and no single number is given.  Excluded cells weigh nothing.  A denominator
+that is itself a marker (INS+ of CHGA+) is weighted the same way.
 It fails where probabilities are not calibrated: then unsure cells pull the fraction, and only the
 lower and upper fraction are safe.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from islet_imaging.errors import IsletImagingError
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+
+#: unsure cells may leave a fraction open by so much; beyond, it is not estimable
+OPEN_WIDTH = 0.20
+#: what a status says of a fraction
+ESTIMATED = "estimated"
+NOT_ESTIMABLE = "not_estimable"
+NO_CELLS = "no_cells"
 
 #: columns of a counts table that are sums over cells
 SUMS = (
@@ -138,18 +146,63 @@ def weigh(cells: pd.DataFrame, marker: str, denominator: str) -> pd.DataFrame:
 
 
 def fractions(sums: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``fraction``, ``fraction_low``, ``fraction_high`` from summed counts."""
+    """Fraction, its bounds and its status from summed counts.
+
+    Parameters
+    ----------
+    sums : DataFrame
+        With columns ``SUMS``.
+
+    Returns
+    -------
+    DataFrame
+        ``status`` ("estimated", "not_estimable", "no_cells"), ``fraction``, which is NaN unless it
+        is estimated, ``fraction_low`` and ``fraction_high``; index of ``sums``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({"islet": 1, "excluded": False, "INS_probability": [0.9, 0.1, 0.5],
+    ...                       "INS_call": ["positive", "negative", "unsure"]})
+    >>> one = weigh(cells, "INS", "all").sum().to_frame().T
+    >>> fractions(one)[["status", "fraction_low", "fraction_high"]].round(2).to_numpy().tolist()
+    [['not_estimable', 0.33, 0.67]]
+    """
     import pandas as pd
 
     fraction = sums["k"] / sums["n"].where(sums["n"] > 0)
     low = sums["k_low"] / sums["n_low"].where(sums["n_low"] > 0)
     high = sums["k_high"] / sums["n_high"].where(sums["n_high"] > 0)
+    # a bound is without cells only if no resolution leaves the denominator any to differ in
+    low, high = low.fillna(fraction), high.fillna(fraction)
+    known = closed(low, high) & fraction.notna().to_numpy()
+    status = np.where(known, ESTIMATED, NOT_ESTIMABLE).astype(object)
+    status[~(sums["n_cells"] > 0).to_numpy()] = NO_CELLS
     return pd.DataFrame(
         {
-            "fraction": fraction,
-            # a bound is without cells only if no resolution leaves the denominator any to differ in
-            "fraction_low": low.fillna(fraction),
-            "fraction_high": high.fillna(fraction),
+            "status": status,
+            "fraction": fraction.where(status == ESTIMATED),
+            "fraction_low": low,
+            "fraction_high": high,
         },
         index=sums.index,
     )
+
+
+def closed(low: ArrayLike, high: ArrayLike) -> NDArray[np.bool_]:
+    """Whether bounds are near enough for a single number.
+
+    Examples
+    --------
+    >>> closed([0.1, 0.1], [0.2, 0.6])
+    array([ True, False])
+    """
+    width = np.asarray(high, dtype=float) - np.asarray(low, dtype=float)
+    # rounding of sums must not decide
+    out: NDArray[np.bool_] = np.asarray(width <= OPEN_WIDTH + 1e-9)
+    return out
+
+
+def enough(known: int, counted: int) -> bool:
+    """Whether parts with a fraction can stand for all that have cells: more than half of them."""
+    return known > 0 and 2 * known > counted

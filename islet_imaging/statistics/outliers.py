@@ -23,6 +23,8 @@ _USUAL_SD, _USUAL_DF = 0.09, 4.0
 _ALPHA = 0.02
 #: cells below which a batch is small, in absolute number and as a share of the median batch
 SMALL_CELLS, SMALL_SHARE = 50, 0.1
+#: with fewer, nobody can say which one is odd
+LEAST_BATCHES = 3
 
 
 def outlying(positives: ArrayLike, totals: ArrayLike) -> NDArray[np.bool_]:
@@ -30,12 +32,12 @@ def outlying(positives: ArrayLike, totals: ArrayLike) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    positives, totals : array_like, shape (n_batches,)
-        Positive (may be fractional) and counted cells of each batch.
+    positives, totals : array_like, shape (..., n_batches)
+        Positive (may be fractional) and counted cells of each batch; those without cells are none.
 
     Returns
     -------
-    ndarray of bool, shape (n_batches,)
+    ndarray of bool, shape (..., n_batches)
         All false with fewer than three batches.
 
     Notes
@@ -55,22 +57,25 @@ def outlying(positives: ArrayLike, totals: ArrayLike) -> NDArray[np.bool_]:
     [False, False, True, False]
     """
     k, n = np.asarray(positives, dtype=float), np.asarray(totals, dtype=float)
-    b = len(k)
-    if b < 3:
-        return np.zeros(b, dtype=bool)
-    x = np.arcsin(np.sqrt(np.clip((k + 0.375) / (n + 0.75), 0, 1)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x = np.arcsin(np.sqrt(np.clip((k + 0.375) / (n + 0.75), 0, 1)))
+        # what counting a small batch adds
+        counting2 = 1 / (4 * n)
+    x = np.where(n > 0, x, np.nan)
+    b = np.sum(n > 0, axis=-1)
     df = _USUAL_DF + b - 2
     # half of the chance per side, shared by all batches
-    cut = -special.stdtrit(df, _ALPHA / (2 * b))
-    far = np.zeros(b, dtype=bool)
-    for i in range(b):
-        others = np.delete(x, i)
-        middle = np.median(others)
-        own = 1.4826 * np.median(np.abs(others - middle))
+    cut = -special.stdtrit(df, _ALPHA / (2 * np.maximum(b, 1)))
+    far = np.zeros(x.shape, dtype=bool)
+    for i in range(x.shape[-1]):
+        others = np.delete(x, i, axis=-1)
+        known = np.isfinite(x[..., i]) & (b >= LEAST_BATCHES)
+        others = np.where(known[..., None], others, 0.0)
+        middle = np.nanmedian(others, axis=-1)
+        own = 1.4826 * np.nanmedian(np.abs(others - middle[..., None]), axis=-1)
         spread2 = (_USUAL_DF * _USUAL_SD**2 + (b - 2) * own**2) / df
-        # what counting a small batch adds
-        counting2 = 1 / (4 * n[i])
-        far[i] = abs(x[i] - middle) > cut * np.sqrt(spread2 * (1 + 1 / (b - 1)) + counting2)
+        spread2 = spread2 * (1 + 1 / np.maximum(b - 1, 1)) + np.where(known, counting2[..., i], 0)
+        far[..., i] = known & (np.abs(x[..., i] - middle) > cut * np.sqrt(spread2))
     return far
 
 

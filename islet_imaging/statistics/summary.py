@@ -17,7 +17,15 @@ import numpy as np
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.statistics import composition, levels
 from islet_imaging.statistics.cautions import batch_notes, none_note
-from islet_imaging.statistics.counting import SUMS, fractions, weigh
+from islet_imaging.statistics.counting import (
+    ESTIMATED,
+    NO_CELLS,
+    NOT_ESTIMABLE,
+    SUMS,
+    enough,
+    fractions,
+    weigh,
+)
 from islet_imaging.statistics.design import UNKNOWN_BATCH, join, sheet_by_batch
 from islet_imaging.statistics.intervals import (
     batch_interval,
@@ -48,8 +56,9 @@ class Summary:
     Attributes
     ----------
     conditions : DataFrame
-        ``summary.csv``: condition, marker, n_batches, n_islets, n_cells, fraction, ci_low,
-        ci_high, interval, note.
+        ``summary.csv``: condition, marker, status ("estimated", "not_estimable", "no_cells"),
+        n_batches, n_islets, n_cells, n_unsure, n_excluded, fraction (empty unless estimated),
+        fraction_low, fraction_high, ci_low, ci_high, interval, note.
     batches : DataFrame
         ``batches.csv``: condition, batch, marker, n_islets, n_cells, n_positive, n_unsure,
         fraction, fraction_low, fraction_high.
@@ -64,7 +73,8 @@ class Summary:
         Composition per condition: shares that add up to 1, with intervals and what they are over.
     counts : DataFrame
         The counts everything is made of, one row per condition, batch, unit (islet, or image for
-        cells outside islets) and marker: k positives (fractional) of n cells.
+        cells outside islets) and marker: k positives (fractional) of n cells.  Batches whose
+        fraction is open are left out.
     sheet : DataFrame
         Per batch: condition, batch, and the columns of the sample sheet that its images agree on.
     denominator : str
@@ -124,22 +134,23 @@ def summarise(
     Notes
     -----
     ``fraction`` counts an unsure cell by its probability, ``fraction_low`` and ``fraction_high``
-    count all of them as negative and as positive.  Excluded cells count nowhere.  Only images of
-    role ``sample`` enter batches and conditions.  A batch's fraction is all its positives over
-    all its cells; a condition's is the mean over its batches.  Intervals: see
-    `batch_interval` and `islet_interval`.
+    count all of them as negative and as positive; where these differ by more than 20 points there
+    is no fraction.  Excluded cells count nowhere.  Only images of role ``sample`` enter batches
+    and conditions.  A batch's fraction is all its positives over all its cells; a condition's is
+    the mean over its batches, and it has one only if more than half of those with cells have.
+    Intervals: see `batch_interval` and `islet_interval`.
 
     Examples
     --------
     >>> import pandas as pd
     >>> cells = pd.DataFrame({
     ...     "image": ["a", "a", "b", "b"], "islet": 1, "cell": [1, 2, 1, 2], "excluded": False,
-    ...     "INS_call": ["positive", "negative", "positive", "unsure"],
-    ...     "INS_probability": [0.99, 0.02, 0.95, 0.5]})
+    ...     "INS_call": ["positive", "negative", "positive", "negative"],
+    ...     "INS_probability": [0.99, 0.02, 0.95, 0.1]})
     >>> sheet = pd.DataFrame({"file": ["a", "b"], "condition": "day 30", "batch": ["d1", "d2"]})
     >>> s = summarise(cells, sheet, markers=["INS"])
     >>> s.conditions[["condition", "marker", "n_batches", "fraction", "interval"]].to_dict("list")
-    {'condition': ['day 30'], 'marker': ['INS'], 'n_batches': [2], 'fraction': [0.625], \
+    {'condition': ['day 30'], 'marker': ['INS'], 'n_batches': [2], 'fraction': [0.5], \
 'interval': ['over batches']}
     """
     check_level(level)
@@ -151,7 +162,9 @@ def summarise(
 
     counts = _counts(cells[is_sample], {m: w[is_sample] for m, w in weighed.items()})
     batches = _batches(counts, markers, images)
-    conditions = _conditions(counts, batches, markers, images, level)
+    counts = _of_known(counts, batches)
+    excluded = cells[is_sample & cells["excluded"].to_numpy(dtype=bool)]
+    conditions = _conditions(counts, batches, markers, images, excluded, level)
     return Summary(
         conditions=conditions,
         batches=batches[list(_BATCH_COLUMNS)],
@@ -183,15 +196,27 @@ _BATCH_COLUMNS = (
 _CONDITION_COLUMNS = (
     "condition",
     "marker",
+    "status",
     "n_batches",
     "n_islets",
     "n_cells",
+    "n_unsure",
+    "n_excluded",
     "fraction",
+    "fraction_low",
+    "fraction_high",
     "ci_low",
     "ci_high",
     "interval",
     "note",
 )
+#: flags that take a nucleus out of every fraction, in words
+EXCLUDING = {
+    "border": "cut by the border",
+    "pyknotic": "dying",
+    "by_hand": "by hand",
+    "painted_out": "painted out",
+}
 _WHOLE = ["n_cells", "n_positive", "n_unsure", "n_unknown"]
 
 
@@ -237,30 +262,78 @@ def _batches(counts: pd.DataFrame, markers: Sequence[str], images: pd.DataFrame)
     return out
 
 
+def _of_known(counts: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
+    """Counts of the batches that have a fraction."""
+    keys = ["condition", "batch", "marker"]
+    known = batches.loc[batches["status"] == ESTIMATED, keys]
+    return counts.merge(known, on=keys, how="inner")[list(counts.columns)]
+
+
 def _conditions(
     counts: pd.DataFrame,
     batches: pd.DataFrame,
     markers: Sequence[str],
     images: pd.DataFrame,
+    excluded: pd.DataFrame,
     level: float,
 ) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
     for condition in _order(images):
+        left_out = excluded[excluded["condition"] == condition]
         for marker in markers:
             here = batches[(batches["condition"] == condition) & (batches["marker"] == marker)]
             units = counts[(counts["condition"] == condition) & (counts["marker"] == marker)]
-            rows.append(_condition(condition, marker, here, units, level))
+            rows.append(
+                {
+                    "condition": condition,
+                    "marker": marker,
+                    "n_excluded": len(left_out),
+                    **_condition(here, units, _left_out(left_out), level),
+                }
+            )
     return pd.DataFrame(rows, columns=list(_CONDITION_COLUMNS))
 
 
+def _left_out(excluded: pd.DataFrame) -> str:
+    """How many cells count in no fraction and why, in words; "" for none."""
+    if not len(excluded):
+        return ""
+    why = ""
+    if "flags" in excluded:
+        codes = excluded["flags"].fillna("").astype(str).str.split(";").explode()
+        reasons = codes[codes.isin(EXCLUDING)].value_counts()
+        why = ", ".join(f"{n} {EXCLUDING[str(code)]}" for code, n in reasons.items())
+    return f"left out of all counts: {len(excluded)} nuclei" + (f" ({why})" if why else "")
+
+
 def _condition(
-    condition: str, marker: str, batches: pd.DataFrame, units: pd.DataFrame, level: float
+    batches: pd.DataFrame, units: pd.DataFrame, left_out: str, level: float
 ) -> dict[str, object]:
-    counted = batches[batches["n"] > 0]
-    notes: list[str] = []
+    """What is said of one condition and marker; ``units`` are of batches with a fraction."""
+    with_cells = batches[batches["n_cells"] > 0]
+    known = batches[batches["status"] == ESTIMATED]
     unknown = UNKNOWN_BATCH in set(batches["batch"])
+    n_cells = int(batches["n_cells"].sum())
+    row: dict[str, object] = {
+        "n_batches": min(len(with_cells), 1) if unknown else len(with_cells),
+        "n_islets": int(batches["n_islets"].sum()),
+        "n_cells": n_cells,
+        "n_unsure": int(batches["n_unsure"].sum()),
+        "fraction": np.nan,
+        "fraction_low": with_cells["fraction_low"].mean(),
+        "fraction_high": with_cells["fraction_high"].mean(),
+        "ci_low": np.nan,
+        "ci_high": np.nan,
+        "interval": NONE,
+    }
+    if not enough(len(known), len(with_cells)):
+        status, said = NOT_ESTIMABLE, _why_open(with_cells, len(known))
+        if not n_cells:
+            status, said = NO_CELLS, "no cell could be counted"
+        return row | {"status": status, "note": "; ".join(n for n in (said, left_out) if n)}
+    notes: list[str] = []
     if unknown:
         kind, interval = within(units, DESCRIPTIVE, level)
         notes.append(
@@ -268,22 +341,21 @@ def _condition(
             "are taken as one batch: the interval describes these islets and says nothing about "
             "another differentiation"
         )
-    elif len(counted) >= 2:
-        kind, interval = OVER_BATCHES, batch_interval(counted["k"], counted["n"], level=level)
-        notes += batch_notes(counted, interval, level=level)
+    elif len(known) >= 2:
+        kind, interval = OVER_BATCHES, batch_interval(known["k"], known["n"], level=level)
+        notes += batch_notes(known, interval, level=level)
     else:
         kind, interval = within(units, ONE_BATCH, level)
         notes.append("one batch: the interval is over its islets; batches differ by more")
     if kind == NONE:
-        notes = [
-            "no cell could be counted"
-            if interval.n == 0
-            else f"fewer than {LEAST_ISLETS} islets or images of one batch: no interval"
-        ]
-    without = [str(b) for b in batches.loc[batches["n"] == 0, "batch"]]
-    if without and len(counted):
+        notes = [f"fewer than {LEAST_ISLETS} islets or images of one batch: no interval"]
+    without = [str(b) for b in batches.loc[batches["n_cells"] == 0, "batch"]]
+    if without:
         notes.append(f"no cell could be counted in batch {', '.join(without)}")
-    n_cells = int(batches["n_cells"].sum())
+    open_ones = with_cells[with_cells["status"] == NOT_ESTIMABLE]
+    if len(open_ones):
+        names = ", ".join(str(b) for b in open_ones["batch"])
+        notes.append(f"batch {names} is left out: {_why_open(open_ones, 0)}")
     notes += none_note(batches, interval, kind)
     share = batches["n_unknown"].sum() / max(n_cells, 1)
     if share > UNKNOWN_SHARE:
@@ -293,18 +365,31 @@ def _condition(
         notes.append(
             f"{100 * equal:.1f} % where every islet weighs the same: large and small islets differ"
         )
-    return {
-        "condition": condition,
-        "marker": marker,
-        "n_batches": min(len(counted), 1) if unknown else len(counted),
-        "n_islets": int(batches["n_islets"].sum()),
-        "n_cells": n_cells,
+    if left_out:
+        notes.append(left_out)
+    return row | {
+        "status": ESTIMATED,
+        "n_batches": min(len(known), 1) if unknown else len(known),
         "fraction": interval.fraction,
+        "fraction_low": known["fraction_low"].mean(),
+        "fraction_high": known["fraction_high"].mean(),
         "ci_low": interval.low,
         "ci_high": interval.high,
         "interval": kind,
         "note": "; ".join(notes),
     }
+
+
+def _why_open(batches: pd.DataFrame, known: int) -> str:
+    """Why there is no fraction, in words."""
+    n, unsure = int(batches["n_cells"].sum()), int(batches["n_unsure"].sum())
+    low, high = (100 * batches[f"fraction_{k}"].mean() for k in ("low", "high"))
+    text = (
+        f"not estimable: {unsure} of {n} cells are unsure, anything from {low:.0f} to {high:.0f} %"
+    )
+    if known:
+        text += f"; only {known} of {len(batches)} batches have a fraction"
+    return text
 
 
 def _equal_weight(units: pd.DataFrame, *, pooled: bool) -> float:
@@ -343,5 +428,6 @@ def _with_fractions(
     parts = [out]
     for marker, weights in weighed.items():
         sums = weights.loc[cells.index].groupby([cells[k] for k in keys], observed=True).sum()
-        parts.append(fractions(sums.reindex(out.index)).add_prefix(f"{marker}_"))
+        found = fractions(sums.reindex(out.index, fill_value=0)).drop(columns="status")
+        parts.append(found.add_prefix(f"{marker}_"))
     return pd.concat(parts, axis=1)

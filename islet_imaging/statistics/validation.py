@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
-from islet_imaging.statistics.counting import read_calls
+from islet_imaging.statistics.counting import ESTIMATED, read_calls
 from islet_imaging.statistics.intervals import Interval
 from islet_imaging.statistics.misclassification import (
     Corrected,
@@ -257,7 +257,9 @@ def _row(
 ) -> dict[str, object]:
     raw = Interval(row["fraction"], row["ci_low"], row["ci_high"], _units(row))
     found: Corrected | None = None
-    if rates is not None:
+    if row["status"] != ESTIMATED:
+        refusal = str(row["note"])
+    elif rates is not None:
         try:
             found = correct_interval(raw, rates, level=level)
         except NotEstimableError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from islet_imaging.cli import app
@@ -28,17 +29,36 @@ def call(*words: str | Path) -> tuple[int, str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "stainings"
-    for batch in ("batch1", "batch2"):
-        write(root / batch / "islet.ome.tif", staining(len(batch), 0.5))
-        write(root / batch / "secondary_only.ome.tif", staining(3, 0.0))
+    for k, batch in enumerate(("batch1", "batch2")):
+        write(root / batch / "islet.ome.tif", staining(6 + k, 0.5))
+        write(root / batch / "secondary_only.ome.tif", staining(3 + k, 0.0))
     return root
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help(verb: str) -> None:
+def test_help_prints_every_word_as_written(verb: str) -> None:
+    """Brackets too: `pip install 'islet-imaging[train]'` once lost its `[train]` to markup."""
     status, text = call(verb, "--help")
     assert status == 0
     assert "Usage" in text
+    command = get_command(app).commands[verb]  # type: ignore[attr-defined]
+    printed = _letters(text)
+    for written in (command.help, *(getattr(p, "help", None) for p in command.params)):
+        for paragraph in (written or "").split("\n\n"):
+            assert _letters(paragraph) in printed
+
+
+def _letters(text: str) -> str:
+    # where lines break, and whether inside a word with a hyphen, is the terminal's business
+    return "".join(text.split())
+
+
+def test_the_list_of_verbs_has_whole_sentences() -> None:
+    status, text = call("--help")
+    assert status == 0
+    listed = text.split("Commands:")[1]
+    assert "..." not in listed
+    assert all(f"  {verb} " in listed for verb in VERBS)
 
 
 def test_from_init_to_a_number(folder: Path, tmp_path: Path) -> None:

@@ -85,8 +85,9 @@ def viewer(display, request):
 @pytest.fixture
 def review(viewer, run):
     """A review of the small run, docked in the window."""
-    from driving import settle
     from napari_islet_imaging import open_review
+
+    from tests.gui.driving import settle
 
     widget = open_review(viewer, run, reviewer="ana")
     settle(0.2)

@@ -86,8 +86,8 @@ def test_one_population_without_control_is_left_open(share, seed):
     rng = np.random.default_rng(seed)
     fitted, called = scored([cells(rng, 800, share)], [])
     assert fitted.status == "not_estimable"
-    assert not (called["INS_call"] == "positive").any()
-    assert called["INS_probability"].between(0.05, 0.5).all()
+    assert (called["INS_call"] == "unsure").all()
+    assert called["INS_probability"].isna().all()
     assert called["INS_reason"].str.contains("no threshold").all()
 
 
@@ -140,9 +140,33 @@ def test_a_part_of_an_image_is_called_by_the_levels_of_the_whole_image():
     assert (call_cells(part, "INS", cut, spillover=False)["INS_call"] == "positive").mean() < 0.9
 
 
-def test_a_run_that_can_be_compared_keeps_its_threshold():
-    cut = fit_threshold([], feature="INS_own", method="manual", value=1.0)
-    assert image_threshold(cells(np.random.default_rng(0), 20, 0.5), cut) is cut
+def test_images_that_can_be_compared_keep_the_runs_cut_and_have_a_share_of_their_own():
+    rng = np.random.default_rng(0)
+    samples = [cells(rng, 400, share, image=f"s{share}") for share in (0.1, 0.8)]
+    fitted = fit_marker(samples, [], "INS", PROTOCOL)
+    own = [image_threshold(s, fitted) for s in samples]
+    assert {t.cut for t in own} == {fitted.cut}
+    assert [t.share for t in own] == pytest.approx([0.1, 0.8], abs=0.1)
+    assert fitted.share is None
+    # a cut by hand is a cut, whatever the share
+    cut = fit_threshold([], feature="INS_sector_p25", method="manual", value=300.0)
+    called = call_cells(samples[1], "INS", cut)
+    np.testing.assert_array_equal(
+        called["INS_probability"] > 0.5, samples[1]["INS_sector_p25"] > 300.0
+    )
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.4, 0.8, 0.95])
+def test_a_fraction_does_not_shrink_towards_the_middle(share):
+    rng = np.random.default_rng(20)
+    # dim positives and bright negatives meet: many cells in doubt
+    samples = [cells(rng, 1500, share, image=f"s{k}", level=260.0) for k in range(3)]
+    controls = [cells(rng, 600, 0.0, image=f"c{k}") for k in range(3)]
+    called = scored(samples, controls)[1]
+    unsure = called["INS_call"] == "unsure"
+    counted = called["INS_probability"].where(unsure, called["INS_call"] == "positive")
+    assert unsure.mean() > 0.01
+    assert float(counted.mean()) == pytest.approx(called["truth"].mean(), abs=0.04)
 
 
 def test_stored_threshold_calls_the_same():

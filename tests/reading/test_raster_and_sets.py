@@ -13,6 +13,7 @@ import tifffile
 from islet_imaging.errors import ImageReadError, ProtocolError
 from islet_imaging.protocol import Channel, Protocol, Reading
 from islet_imaging.reading import read_image
+from islet_imaging.reading.formats import scenes_of_vendor
 from islet_imaging.reading.multifile import split_name
 from islet_imaging.reading.names import known_stain, split_token
 
@@ -102,7 +103,8 @@ def test_sets_must_match(tmp_path: Path) -> None:
     a, b = grey(tmp_path / "a_d0.tif", 1), grey(tmp_path / "a_d1.tif", 2, (9, 9))
     with pytest.raises(ImageReadError, match=r"a_d1.tif.*must match"):
         read_image([a, b])
-    tifffile.imwrite(b, np.zeros((7, 8, 3), np.uint8), photometric="rgb")
+    mixed = RNG.integers(0, 255, (7, 8, 3)).astype(np.uint8)
+    tifffile.imwrite(b, mixed, photometric="rgb")
     with pytest.raises(ImageReadError, match=r"holds 3 colours.*grey"):
         read_image([a, b])
     same = tmp_path / "sub"
@@ -153,6 +155,7 @@ def test_known_stains(name: str, expected: tuple[str, str, str] | None) -> None:
 
 def test_vendor_formats_without_bioio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bioio", None)
+    monkeypatch.setitem(sys.modules, "pylibCZIrw", None)
     for name, magic in (
         ("x.czi", b"ZISRAWFILE"),
         ("x.nd2", b"\xda\xce\xbe\x0a"),
@@ -178,11 +181,15 @@ class FakeBioImage:
         self.dims = SimpleNamespace(**self.sizes)
         self.physical_pixel_sizes = SimpleNamespace(Z=1.0, Y=0.2, X=0.2)
         self.dtype = self.stored.dtype
+        self.scene = 0
+
+    def set_scene(self, number: int) -> None:
+        self.scene = number
 
     def get_image_dask_data(self, order: str, **at: int) -> object:
         from types import SimpleNamespace
 
-        plane = self.stored[at["T"], at["C"], at["Z"]]
+        plane = self.stored[at["T"], at["C"], at["Z"]] + self.scene
         return SimpleNamespace(compute=lambda scheduler: plane)
 
 
@@ -190,19 +197,25 @@ def test_vendor_formats_through_bioio(tmp_path: Path, monkeypatch: pytest.Monkey
     from types import SimpleNamespace
 
     monkeypatch.setitem(sys.modules, "bioio", SimpleNamespace(BioImage=FakeBioImage))
-    file = tmp_path / "x.czi"
-    file.write_bytes(b"ZISRAWFILE" + bytes(100))
+    file = tmp_path / "x.nd2"
+    file.write_bytes(b"\xda\xce\xbe\x0a" + bytes(100))
     image = read_image(file, channel_names={"insulin": "INS"}, projection="max")
     assert image.pixel_size_um == 0.2
-    assert image.sources["pixel_size_um"] == "CZI"
+    assert image.sources["pixel_size_um"] == "ND2"
     expected = FakeBioImage.stored[0, 1].max(axis=0)
     np.testing.assert_array_equal(image.channel("insulin"), expected)
     monkeypatch.setattr(FakeBioImage, "sizes", {**FakeBioImage.sizes, "T": 4})
     with pytest.raises(ImageReadError, match="4 time points"):
         read_image(file)
-    monkeypatch.setattr(FakeBioImage, "scenes", ("a", "b"))
-    with pytest.raises(ImageReadError, match=r"2 scenes \(a, b\)"):
+    monkeypatch.setattr(FakeBioImage, "scenes", ("a", "b/c"))
+    with pytest.raises(ImageReadError, match=r"2 images \(a, b_c\)"):
         read_image(file)
+    monkeypatch.setattr(FakeBioImage, "sizes", {**FakeBioImage.sizes, "T": 1})
+    assert scenes_of_vendor(file) == ("a", "b_c")
+    other = read_image(file / "b_c", projection="max")
+    np.testing.assert_array_equal(other.channel("INS"), expected + 1)
+    with pytest.raises(ImageReadError, match="holds no image 'd'; it has a, b_c"):
+        read_image(file / "d")
 
 
 def test_a_real_czi(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

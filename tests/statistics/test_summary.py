@@ -28,7 +28,7 @@ def make_cells(seed: int = 0, batches: int = 3, islets: int = 4, size: int = 30)
     for marker in ("INS", "GCG"):
         chance = table["p"] if marker == "INS" else 0.2
         truth = rng.random(len(table)) < chance
-        probability = np.clip(np.where(truth, 0.9, 0.1) + rng.normal(0, 0.15, len(table)), 0, 1)
+        probability = np.clip(np.where(truth, 0.9, 0.1) + rng.normal(0, 0.05, len(table)), 0, 1)
         call = np.select([probability > 0.8, probability < 0.2], ["positive", "negative"], "unsure")
         table[f"{marker}_probability"] = probability
         table[f"{marker}_call"] = call
@@ -51,10 +51,15 @@ def test_columns_are_those_of_the_run_folder() -> None:
         [
             "condition",
             "marker",
+            "status",
             "n_batches",
             "n_islets",
             "n_cells",
+            "n_unsure",
+            "n_excluded",
             "fraction",
+            "fraction_low",
+            "fraction_high",
             "ci_low",
             "ci_high",
             "interval",

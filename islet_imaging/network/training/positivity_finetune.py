@@ -254,7 +254,7 @@ def _taught_cells(
     """
     from islet_imaging.review.journal import Journal
     from islet_imaging.review.replay import apply_corrections
-    from islet_imaging.run.called import raw_cells
+    from islet_imaging.run.image_checks import raw_cells
 
     possible = [m for m in protocol.markers if protocol.channel(m).compartment == "cytoplasm"]
     if marker is not None and marker not in possible:
@@ -262,7 +262,9 @@ def _taught_cells(
             f"{run.path}: the positivity network learns markers of the cytoplasm, here "
             f"{', '.join(possible) or 'none'}; not {marker!r}"
         )
-    cells = apply_corrections(raw_cells(run), Journal(run.corrections).edits()).cells
+    cells = apply_corrections(
+        raw_cells(run), Journal(run.corrections).edits(), pixels=run.pixels
+    ).cells
     found = []
     for name in possible if marker is None else [marker]:
         by_hand = cells[f"{name}_reason"].str.startswith("called by ", na=False)
@@ -324,7 +326,7 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
     from islet_imaging.correction.image import correct_image
     from islet_imaging.review.journal import Journal
     from islet_imaging.review.replay import apply_corrections
-    from islet_imaging.run.called import raw_cells
+    from islet_imaging.run.image_checks import raw_cells
 
     scored = raw_cells(run)  # outlines are replayed on what was scored, not on what they became
     edits = Journal(run.corrections).edits()
@@ -344,7 +346,7 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
         own = cells[cells["image"] == image].reset_index(drop=True)
         labels = {image: run.labels(image)}
         before = scored[scored["image"] == image].reset_index(drop=True)
-        nuclei = apply_corrections(before, edits, labels=labels).labels
+        nuclei = apply_corrections(before, edits, labels=labels, pixels=run.pixels).labels
         row = rows.loc[image]
         made.append(
             _Picture(
@@ -353,7 +355,7 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
                 str(row["role"]),
                 channels,
                 labels[image] if nuclei is None else nuclei,
-                size,
+                run.scale(image).working_pixel_um,
                 own,
             )
         )

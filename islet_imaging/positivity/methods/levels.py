@@ -8,10 +8,12 @@ It fails where the run's intensities do: see :mod:`islet_imaging.positivity.leve
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
+from islet_imaging.positivity.gap import Gap, clipped, find_gap, gap_of
 from islet_imaging.positivity.levels import StainLevels, dark_peak, mix_soft, populations
 from islet_imaging.positivity.methods.control import Control, trimmed_quantile
 from islet_imaging.positivity.methods.logistic import FLOOR_ODDS, slope_at_crossing
@@ -88,13 +90,28 @@ def by_levels(
             used=CellsUsed(int(own.size)),
         )
 
-    above = fit.cut - levels.zero
-    alone = not control.intensities.size
-    if alone and not (fit.separate and dark_peak(own - levels.zero, levels.scale, above)):
-        why = fit.reason or "no peak of dark cells"
-        return made(Cut(None, status="not_estimable", reason=f"no separable population: {why}"))
+    if not control.intensities.size and not _parted(own, fit, levels):
+        found = find_gap(own)
+        if found is None:
+            why = fit.reason or "no peak of dark cells, or no gap above them"
+            reason = f"no separable population: {why}"
+            return made(Cut(None, status="not_estimable", reason=reason))
+        levels = dataclasses.replace(
+            levels, zero=found.zero, scale=found.scale, positive=found.bright
+        )
+        fit = _fit(own, found.zero, found.scale, found.bright, np.empty(0), learned, gap=found)
     low, high = _cut_interval(own, levels, control, bootstrap, learned)
     return made(Cut(fit.cut, low, high, reason=_reason(fit, levels, control)))
+
+
+def _parted(own: Floats, fit: _Fit, levels: StainLevels) -> bool:
+    """Whether the sample's own cells part, so that no control is needed."""
+    if not (fit.separate and dark_peak(own - levels.zero, levels.scale, fit.cut - levels.zero)):
+        return False
+    # of a dark end that was clipped no spread can be told, so there must be room above it
+    return (
+        not clipped(own) or gap_of(own, levels.zero, levels.scale, fit.model.bright, fit.cut).open
+    )
 
 
 def _reason(fit: _Fit, levels: StainLevels, control: Control) -> str:
@@ -124,17 +141,21 @@ def _fit(
     positive: float | None,
     dark: Floats,
     learned: Learned,
+    gap: Gap | None = None,
 ) -> _Fit:
     """Populations, model, and the cut where the probability of an unlit cell is one half.
 
-    Where the sample's populations are not separate a steep logistic at the controls' high quantile
-    stands for them.
+    Where the sample's populations are not separate a steep logistic stands for them, at the gap
+    between dark and bright cells if one was found, else at the controls' high quantile.
     """
     bright = max(positive or 0.0, FLOOR * scale)
     soft = mix_soft(scale, positive)
     mixture = populations(own - zero, scale, positive)
     separate = mixture.separable and positive is not None
-    if separate:
+    if gap is not None:
+        separate, mix_cut = True, float(np.arcsinh((gap.cut - zero) / soft))
+        mix_slope = FLOOR_ODDS / mix_cut
+    elif separate:
         mix_cut, mix_slope = mixture.crossing(), slope_at_crossing(mixture)
     else:
         above = LEAST_SPREADS * scale
@@ -165,7 +186,7 @@ def _fit(
         negative=zero,
         spread=scale,
         positive=zero + bright if positive is not None else None,
-        positive_share=mixture.weight if separate else None,
+        positive_share=gap.share if gap else mixture.weight if separate else None,
         separation=mixture.separation,
     )
     return _Fit(zero + 0.5 * (low + high), model, network, seen, separate, mixture.reason)

@@ -14,7 +14,7 @@ import numpy as np
 
 from islet_imaging.review.journal import Edit, Journal, effective
 from islet_imaging.review.replay import Replay, set_call, set_excluded
-from islet_imaging.run.called import raw_cells
+from islet_imaging.run.image_checks import raw_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +39,12 @@ class EditHistory:
     edits : list of Edit
         All there ever were, undone ones and undos included.
     unmatched : list of Edit
-        Those that found no nucleus at their place.
+        Those that are not applied: no nucleus at their place, another picture, or in conflict.
     """
 
     def __init__(self, run: Run) -> None:
         self.journal = Journal(run.corrections)
+        self._pixels = run.pixels
         self.raw: dict[str, pd.DataFrame] = {
             str(k): t.reset_index(drop=True) for k, t in raw_cells(run).groupby("image")
         }
@@ -80,7 +81,7 @@ class EditHistory:
     def reshape(self, edit: Edit) -> Edit:
         """Keep a change of outlines, and put its measurements into the table."""
         kept = self._keep(edit)
-        replay = Replay(self.tables[edit.image])
+        replay = Replay(self.tables[edit.image], pixels=self._pixels.get(edit.image, ()))
         if not replay.apply(edit):
             self.unmatched.append(edit)
         self.tables[edit.image] = replay.cells
@@ -114,7 +115,10 @@ class EditHistory:
         return kept
 
     def _replayed(self, image: str, edits: list[Edit], table: pd.DataFrame) -> pd.DataFrame:
-        replay = Replay(table)
+        replay = Replay(table, pixels=self._pixels.get(image, ()))
         self.unmatched = [e for e in self.unmatched if e.image != image]
-        self.unmatched += [e for e in edits if not replay.apply(e)]
+        for edit in edits:
+            replay.apply(edit)
+        # also what was taken back again because another edit disagrees
+        self.unmatched += [*replay.unmatched, *replay.other_pixels, *replay.conflicts]
         return replay.cells

@@ -157,7 +157,8 @@ class ReviewSession:
         if image is not None:
             return self._tallies[image]
         return sum(
-            (self._tallies[i] for i in self.batches() if i in self._tallies), Tally(0, 0, 0, 0, 0.0)
+            (self._tallies[i] for i in self.batches() if i in self._tallies),
+            Tally(0, 0, 0, 0, 0, 0.0),
         )
 
     def agreement(self) -> Agreement:

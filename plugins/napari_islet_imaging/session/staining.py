@@ -1,7 +1,7 @@
 """What the staining run of a session's open image says: its thresholds and its negative controls.
 
-The idea: calls belong to a staining run (a batch), not to an image; these are looked up here by the
-image's batch, from the run's own protocol and tables.
+The idea: calls belong to a staining run, not to an image; these are looked up here by what was
+stained together with the image, from the run's own protocol and tables.
 It fails to find controls that were not measured: there are none then.
 """
 
@@ -10,6 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from islet_imaging.protocol import negative_for
+from islet_imaging.run.called import rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,24 +27,29 @@ def thresholds(session: ReviewSession) -> dict[str, Threshold]:
 
     if session.open is None:
         return {}
-    images = session.images
-    batch = str(images.loc[images["image"] == session.open.name, "batch"].iloc[0])
-    stored = session.protocol.fitted.get(batch, {})
+    stored = session.protocol.fitted.get(_stainings(session)[session.open.name], {})
     return {m: Threshold.from_dict(dict(t)) for m, t in stored.items()}
 
 
 def control_values(session: ReviewSession, column: str) -> NDArray[np.float64] | None:
-    """A feature of the negative controls of that staining run, None without any."""
+    """A feature of that staining run's negative controls of the marker, None without any."""
     images = session.images
     if session.open is None or "role" not in images:
         return None
-    batch = images.loc[images["image"] == session.open.name, "batch"].iloc[0]
-    controls = images[images["role"] == "negative_control"]
-    # as in scoring: the batch's own controls, else those that name no batch
-    own = controls[controls["batch"] == batch]
-    own = own if len(own) else controls[controls["batch"] == ""]
-    tables = [
-        session.tables[n] for n in own["image"] if n in session.tables and n != session.open.name
+    staining = _stainings(session)
+    own = staining[session.open.name]
+    dark = [
+        str(row["image"])
+        for row in images.to_dict("records")
+        if negative_for(str(row["role"]), session.marker)
     ]
+    # as in scoring: the staining run's own controls, else those that name none
+    names = [n for n in dark if staining[n] == own] or [n for n in dark if not staining[n]]
+    tables = [session.tables[n] for n in names if n in session.tables and n != session.open.name]
     values = [t.loc[~t["excluded"].astype(bool), column].to_numpy(float) for t in tables]
     return np.concatenate(values) if values else None
+
+
+def _stainings(session: ReviewSession) -> dict[str, str]:
+    """What each image of the run was stained with."""
+    return {row.image: row.staining for row in rows_of(session.run.provenance)}

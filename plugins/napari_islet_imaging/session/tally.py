@@ -7,6 +7,7 @@ It fails to give an interval: that needs the batches, and is the tables' busines
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,21 +25,33 @@ class Tally:
     n_positive: int
     n_negative: int
     n_unsure: int
+    #: unsure cells that have a probability, and the sum of these
+    n_weighed: int
     probability_sum: float
 
     @property
+    def low(self) -> float:
+        """The fraction if every unsure cell were negative."""
+        return self.n_positive / self.n if self.n else float("nan")
+
+    @property
+    def high(self) -> float:
+        """The fraction if every unsure cell were positive."""
+        return (self.n_positive + self.n_unsure) / self.n if self.n else float("nan")
+
+    @property
     def fraction(self) -> float:
-        """Unsure cells count by their probability."""
-        expected = self.n_positive + self.probability_sum
-        return expected / self.n if self.n else float("nan")
+        """Unsure cells count by their probability; NaN where they leave the fraction open."""
+        from islet_imaging.statistics.counting import closed
+
+        known = self.n_positive + self.n_negative + self.n_weighed
+        if not known or not closed(self.low, self.high):
+            return float("nan")
+        return (self.n_positive + self.probability_sum) / known
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
-            self.n + other.n,
-            self.n_positive + other.n_positive,
-            self.n_negative + other.n_negative,
-            self.n_unsure + other.n_unsure,
-            self.probability_sum + other.probability_sum,
+            *(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self))
         )
 
 
@@ -47,11 +60,13 @@ def tally(table: pd.DataFrame, marker: str) -> Tally:
     counted = ~table["excluded"].to_numpy(bool)
     calls = table[f"{marker}_call"].to_numpy()[counted]
     unsure = calls == "unsure"
-    probability = np.nan_to_num(table[f"{marker}_probability"].to_numpy(float)[counted], nan=0.5)
+    probability = table[f"{marker}_probability"].to_numpy(float)[counted][unsure]
+    weighed = probability[np.isfinite(probability)]
     return Tally(
         int(counted.sum()),
         int((calls == "positive").sum()),
         int((calls == "negative").sum()),
         int(unsure.sum()),
-        float(probability[unsure].sum()),
+        int(weighed.size),
+        float(weighed.sum()),
     )

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+
+from napari_islet_imaging.session.tally import Tally, tally
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
     from islet_imaging.positivity import Threshold
@@ -28,17 +30,12 @@ class WhatIf:
     ----------
     calls : ndarray of object
         Per row of the table.
-    fraction : float
-        Unsure cells count by their probability; excluded ones not at all.
-    n_positive, n_unsure, n : int
-        Counts without excluded cells.
+    counts : Tally
+        Of the cells that are not excluded.
     """
 
     calls: NDArray[np.object_]
-    fraction: float
-    n_positive: int
-    n_unsure: int
-    n: int
+    counts: Tally
 
 
 class ThresholdView:
@@ -91,7 +88,7 @@ class ThresholdView:
     def probability(self, cut: float) -> NDArray[np.float64]:
         """Probability of each cell of being positive, were the threshold at ``cut``."""
         if self.threshold is None:
-            return (self.values > cut).astype(float)
+            return np.where(np.isfinite(self.values), self.values > cut, np.nan)
         return 1 / (1 + np.exp(-(self._odds - self._shift(cut))))
 
     def _shift(self, cut: float) -> float:
@@ -100,21 +97,14 @@ class ThresholdView:
 
     def at(self, cut: float) -> WhatIf:
         """Calls of every cell, were the threshold at ``cut``."""
-        probability = np.nan_to_num(self.probability(cut), nan=0.5)
+        probability = self.probability(cut)
         calls = np.full(len(probability), "unsure", object)
         calls[probability <= self._low] = "negative"
         calls[probability >= self._high] = "positive"
-        positive = (probability >= self._high) & self.counted
-        unsure = (probability > self._low) & (probability < self._high) & self.counted
-        n = int(self.counted.sum())
-        expected = positive.sum() + probability[unsure].sum()
-        return WhatIf(
-            calls,
-            float(expected / n) if n else float("nan"),
-            int(positive.sum()),
-            int(unsure.sum()),
-            n,
+        seen = pd.DataFrame(
+            {"excluded": ~self.counted, "_call": calls, "_probability": probability}
         )
+        return WhatIf(calls, tally(seen, ""))
 
     def band(self, cut: float) -> tuple[float, float] | None:
         """The values between which calls are unsure, were the threshold at ``cut``."""
@@ -131,5 +121,5 @@ class ThresholdView:
 
 
 def _log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    safe = np.clip(np.nan_to_num(probability, nan=0.5), 1e-12, 1 - 1e-12)
+    safe = np.clip(probability, 1e-12, 1 - 1e-12)
     return np.log(safe / (1 - safe))

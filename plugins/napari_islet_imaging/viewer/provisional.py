@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from islet_imaging.positivity import Threshold
 
 ROLE = "provisional"
-_CONTROL = "negative_control"
-#: roles of images that a threshold is fitted to
-_FITTED = ("sample", "positive_control", _CONTROL)
+#: how roles of images begin that a threshold is fitted to
+_FITTED = ("sample", "positive_control", "negative_control")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +96,6 @@ def provisional_calls(
     IsletImagingError
         If the image could not be measured.
     """
-    import pandas as pd
-
     from islet_imaging.errors import IsletImagingError
     from islet_imaging.experiment.drafting import protocol_of_folder
     from islet_imaging.experiment.sample_sheet import read_samples, samples_without_sheet
@@ -106,27 +103,40 @@ def provisional_calls(
     from islet_imaging.protocol import Protocol
     from islet_imaging.reading import read_image
     from islet_imaging.run.called import ImageRow, fit_run
-    from islet_imaging.run.folder import read_labels, work_table
+    from islet_imaging.run.folder import read_labels
+    from islet_imaging.run.measurements import load_work, read_record
 
     used = protocol_of_folder(folder) if protocol is None else Protocol.from_dict(protocol)
     sheet = read_samples(samples, folder, used) if samples else samples_without_sheet(folder, used)
     named = {s.image: s for s in sheet.samples}
-    if image not in named or not work_table(out, image, "cells").is_file():
+    if image not in named:
         raise IsletImagingError(f"{image} could not be measured; why is said when the run is done.")
-    batch = named[image].batch
-    # as in scoring: negative controls that name no batch serve every batch
+    staining = named[image].staining
+    # as in scoring: negative controls that name no staining serve every one
     mates = [
         s
         for s in sheet.samples
-        if (s.batch == batch and s.role in _FITTED) or (s.role == _CONTROL and not s.batch)
+        if (s.staining == staining and s.role.startswith(_FITTED))
+        or (s.role.startswith("negative_control") and not s.staining)
     ]
+    records = {s.image: read_record(out, s.image) for s in mates if s.image in measured}
     rows = [
-        ImageRow(s.image, s.condition, s.batch, s.role, "scored", "", (), {}, {})
+        ImageRow(
+            image=s.image,
+            condition=s.condition,
+            batch=s.batch,
+            role=s.role,
+            extra=dict(s.extra),
+            key=record.key,
+        )
         for s in mates
-        if s.image in measured and work_table(out, s.image, "cells").is_file()
+        if (record := records.get(s.image)) is not None
     ]
-    thresholds = fit_run(out, rows, used)[batch]
-    cells = pd.read_parquet(work_table(out, image, "cells"))
+    shown = next((r for r in rows if r.image == image), None)
+    if shown is None:
+        raise IsletImagingError(f"{image} could not be measured; why is said when the run is done.")
+    thresholds = fit_run(out, rows, used)[staining]
+    cells = load_work(out, shown, "cells")
     paths = list(named[image].paths)
     pixels = read_image(paths if len(paths) > 1 else paths[0], protocol=used, name=image)
     labels = read_labels(out, image, "nuclei")

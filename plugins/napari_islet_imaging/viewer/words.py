@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from islet_imaging.statistics.counting import NOT_ESTIMABLE
+
 if TYPE_CHECKING:
     from islet_imaging.review.journal import Edit
     from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.session.tally import Tally
     from napari_islet_imaging.viewer.provisional import Provisional
 
 FLAGS = {
@@ -31,6 +34,13 @@ def percent(fraction: float, digits: int = 1) -> str:
     return "no cells" if not np.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
+def share(counts: Tally) -> str:
+    """The share of positive cells, or that it is open and between what."""
+    if counts.n and not np.isfinite(counts.fraction):
+        return f"not estimable ({100 * counts.low:.0f} to {100 * counts.high:.0f} %)"
+    return percent(counts.fraction)
+
+
 def headline(session: ReviewSession) -> str:
     """The answer as it stands, for the open image and for the run."""
     from napari_islet_imaging.session.tally import tally
@@ -41,16 +51,16 @@ def headline(session: ReviewSession) -> str:
         here = session.tally(session.open.name)
         raw = tally(session.raw[session.open.name], marker)
         line = (
-            f"<b>{marker}+ {percent(here.fraction)}</b> of {here.n:,} cells in this image "
+            f"<b>{marker}+ {share(here)}</b> of {here.n:,} cells in this image "
             f"({here.n_positive:,} positive, {here.n_negative:,} negative, "
             f"{here.n_unsure:,} unsure)"
         )
         if (raw.n, raw.n_positive, raw.n_unsure) != (here.n, here.n_positive, here.n_unsure):
-            line += f"<br>before corrections {percent(raw.fraction)}"
+            line += f"<br>before corrections {share(raw)}"
         lines.append(line)
     whole = session.tally()
     if len(session.tables) > 1:
-        lines.append(f"all images: {percent(whole.fraction)} of {whole.n:,} cells")
+        lines.append(f"all images: {share(whole)} of {whole.n:,} cells")
     if not session.blinded:
         lines += intervals(session)
         lines += image_flags(session)
@@ -67,7 +77,7 @@ def other_markers(session: ReviewSession) -> list[str]:
             if marker != session.marker:
                 here = tally(session.tables[session.open.name], marker)
                 lines.append(
-                    f"<b>{marker}+ {percent(here.fraction)}</b> ({here.n_positive:,} positive, "
+                    f"<b>{marker}+ {share(here)}</b> ({here.n_positive:,} positive, "
                     f"{here.n_negative:,} negative, {here.n_unsure:,} unsure)"
                 )
     return lines
@@ -83,6 +93,9 @@ def intervals(session: ReviewSession) -> list[str]:
     for row in rows.to_dict("records"):
         name = row["condition"] or "all samples"
         line = f"{name}: {percent(row['fraction'])}"
+        if row["status"] == NOT_ESTIMABLE:
+            bounds = (100 * row["fraction_low"], 100 * row["fraction_high"])
+            line = f"{name}: not estimable ({bounds[0]:.0f} to {bounds[1]:.0f} %)"
         low, high = row["ci_low"], row["ci_high"]
         if np.isfinite(low) and np.isfinite(high):
             line += f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %"
@@ -117,7 +130,9 @@ def cell(session: ReviewSession) -> str:
             "tool calls it is not shown; where nobody can tell, say unsure."
         )
     call = str(row[f"{marker}_call"])
-    text = f"<b>cell {session.focus}: {call}</b>, p = {row[f'{marker}_probability']:.2f}"
+    probability = float(row[f"{marker}_probability"])
+    text = f"<b>cell {session.focus}: {call}</b>"
+    text += f", p = {probability:.2f}" if np.isfinite(probability) else ""
     if row["excluded"]:
         text = f"<b>cell {session.focus}: excluded</b>"
     reason = str(row.get(f"{marker}_reason", ""))
@@ -179,9 +194,7 @@ def provisional(found: Provisional) -> str:
     for marker, threshold in found.thresholds.items():
         if threshold.estimable:
             here = found.tally(marker)
-            lines.append(
-                f"{marker}+ {percent(here.fraction)} of {here.n:,} cells ({here.n_unsure:,} unsure)"
-            )
+            lines.append(f"{marker}+ {share(here)} of {here.n:,} cells ({here.n_unsure:,} unsure)")
         else:
             lines.append(f"{marker}: no threshold can be estimated yet")
     lines.append(
@@ -198,8 +211,8 @@ def final(before: Provisional, session: ReviewSession) -> str:
     name = before.opened.name
     lines = [f"<b>{name}</b>: the run is complete, these calls are its own."]
     for marker, threshold in before.thresholds.items():
-        now = percent(tally(session.tables[name], marker).fraction)
-        was = percent(before.tally(marker).fraction) if threshold.estimable else "not estimable"
+        now = share(tally(session.tables[name], marker))
+        was = share(before.tally(marker)) if threshold.estimable else "not estimable"
         lines.append(f"{marker}+ {now} (provisional: {was})")
     return "<br>".join(lines)
 

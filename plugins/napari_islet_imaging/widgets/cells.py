@@ -198,14 +198,15 @@ class CellsWidget(SessionPanel):
             return
         found = seen.at(self._cut)
         self.histogram.set_threshold(self._cut, seen.band(self._cut))
+        counts = found.counts
         text = (
-            f"<b>{session.marker}+ {words.percent(found.fraction)}</b> at threshold "
-            f"{self._cut:.4g}: {found.n_positive:,} positive, {found.n_unsure:,} unsure of "
-            f"{found.n:,}"
+            f"<b>{session.marker}+ {words.share(counts)}</b> at threshold "
+            f"{self._cut:.4g}: {counts.n_positive:,} positive, {counts.n_unsure:,} unsure of "
+            f"{counts.n:,}"
         )
         if moved:
-            held = session.tally(session.open.name).fraction
-            text += f"<br>as scored, with corrections: {words.percent(held)}"
+            held = session.tally(session.open.name)
+            text += f"<br>as scored, with corrections: {words.share(held)}"
         self.headline.setText(text)
 
     def _draw_outlines(self) -> None:

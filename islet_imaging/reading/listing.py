@@ -1,0 +1,309 @@
+"""What lies in a folder: the images to score, and what is left out with the reason.
+
+The idea: nothing vanishes. A file that could be taken for an image is listed as one, or stands among
+the skipped with a reason that says what to do: thumbnails, projections beside their stacks, further
+files of a multi-file image, formats that are not read, linked folders, folders of runs.
+It fails, with a `ProtocolError`, where the folder cannot be listed.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from islet_imaging.errors import IsletImagingError, ProtocolError
+from islet_imaging.reading.formats import scenes_of_vendor
+from islet_imaging.reading.members import ome_set
+from islet_imaging.reading.multifile import SUFFIXES
+from islet_imaging.reading.naming import split_path
+from islet_imaging.reading.tiff_set import set_scenes
+from islet_imaging.reading.zarr_image import is_zarr, zarr_images
+
+_TIFFS = (".tif", ".tiff", ".btf", ".tf8")
+_VENDORS = (".czi", ".lif", ".nd2")
+#: formats of microscopes and pictures that are not read, and what to do
+_EXPORT = "is not read; export as OME-TIFF"
+_OTHERS = {
+    **dict.fromkeys((".vsi", ".ets", ".oib", ".oif", ".oir", ".poir", ".ims", ".dv", ".r3d", ".sld",
+                     ".sldy", ".mrxs", ".zvi", ".lof", ".xlef", ".nd", ".ipl", ".ics", ".ids",
+                     ".dcm", ".mvd2", ".acff", ".h5", ".hdf5", ".n5", ".liff"), _EXPORT),
+    **dict.fromkeys((".bmp", ".gif", ".webp", ".jp2", ".jfif", ".psd", ".pdf", ".svg", ".ppt",
+                     ".pptx", ".avi", ".mp4", ".mov"),
+                    "is a picture or film for showing; export the raw channels as TIFF"),
+}  # fmt: skip
+_THUMB = re.compile(r"(?i)(?:^|[_\- .])thumb(?:nail|s)?(?=$|[_\- .]|[0-9A-F]{8}-)")
+_PROJECTED = re.compile(
+    r"(?i)^(?:(?:MAX|MIN|AVG|SUM|STD|MED)_(?P<a>.+)|"
+    r"(?P<b>.+?)[_\- ](?:MIP|maxIP|max[_-]?proj(?:ection)?|max|proj(?:ection)?|EDF))$"
+)
+_OVERLAY = re.compile(r"(?i)^(?P<a>.+?)[_\- ](?:overlay|merged?|merging|composite|RGB)$")
+_CALIBRATION = re.compile(
+    r"(?i)^(?:DC_|SC_BP|SC_LP)|(?:^|[_\- .])(?:flat[_\- ]?field|dark[_\- ]?(?:field|frame)|"
+    r"shading|calibration)(?=$|[_\- .\d])"
+)
+#: folders of planes that ImageXpress writes
+_ZSTEP = re.compile(r"(?:^|/)ZStep_\d+/")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """An image of a folder: its name in tables and the files behind it.
+
+    A path goes on behind a file that holds several images: ``plate.lif/Series 1``.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    #: further files that its pixels come from
+    members: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file or folder that is not scored, and why."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+@dataclass
+class Listing:
+    """Images and what was skipped, each sorted by name."""
+
+    images: list[ImageFiles] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a run was, or is being, written into a folder."""
+    return (folder / "provenance.json").is_file() or (
+        (folder / ".work").is_dir() and (folder / "run.log").is_file()
+    )
+
+
+def list_files(
+    root: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> tuple[list[Path], list[Skipped]]:
+    """All image files under ``root``, sorted, and what was skipped.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    include, exclude : sequence of str
+        Patterns with ``*`` and ``?`` on the relative path, the file's name, or a folder's name.
+
+    Returns
+    -------
+    list of Path, list of Skipped
+
+    Raises
+    ------
+    ProtocolError
+        If the folder cannot be listed, or is a run's folder.
+    """
+    if is_run_folder(root):
+        raise ProtocolError(f"{root}: the folder of a run, not of images; give the images' folder")
+    found: list[Path] = []
+    skipped: list[Skipped] = []
+
+    def skip(path: Path, why: str) -> None:
+        skipped.append(Skipped(path.relative_to(root).as_posix(), why))
+
+    _walk(root, found, skip, set())
+    kept = []
+    for path in found:
+        relative = path.relative_to(root).as_posix()
+        if include and not any(_glob(relative, g) for g in include):
+            skip(path, "matches none of reading.include")
+        elif (hit := next((g for g in exclude if _glob(relative, g)), None)) is not None:
+            skip(path, f"matches {hit!r} of reading.exclude")
+        else:
+            kept.append(path)
+    return _without_copies(kept, skip), sorted(skipped, key=lambda s: s.name)
+
+
+def _glob(relative: str, pattern: str) -> bool:
+    parts = PurePosixPath(relative).parts
+    return fnmatch.fnmatchcase(relative, pattern) or any(
+        fnmatch.fnmatchcase(p, pattern) for p in parts
+    )
+
+
+def _walk(
+    folder: Path, found: list[Path], skip: Callable[[Path, str], None], seen: set[str]
+) -> None:
+    try:
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda e: e.name)
+    except PermissionError:
+        raise ProtocolError(f"{folder}: no permission to list this folder") from None
+    except OSError as error:
+        raise ProtocolError(f"{folder}: cannot be listed: {error.strerror}") from None
+    for entry in entries:
+        path = folder / entry.name
+        suffix = path.suffix.lower()
+        if entry.name.startswith((".", "~")):
+            if suffix in SUFFIXES:
+                skip(path, "a hidden file")
+            continue
+        if entry.is_dir():
+            if entry.is_symlink():
+                skip(path, "a link to a folder; score that folder, or copy it here")
+            elif is_run_folder(path):
+                skip(path, "the folder of a run")
+            elif suffix == ".zarr" or is_zarr(path):
+                found.append(path)
+            else:
+                _walk(path, found, skip, seen)
+            continue
+        if suffix in _OTHERS:
+            skip(path, f"{suffix} {_OTHERS[suffix]}")
+        elif suffix in SUFFIXES:
+            try:
+                mode = entry.stat().st_mode
+            except OSError:
+                skip(path, "a link to a file that is not there")
+                continue
+            if not stat.S_ISREG(mode):
+                skip(path, "a pipe, device or socket, not a file")
+            else:
+                found.append(path)
+
+
+def _stem(path: Path) -> str:
+    """A file's name without its endings, as files of one image share it."""
+    name = path.name.casefold()
+    for end in (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.zarr"):
+        if name.endswith(end):
+            return name.removesuffix(end)
+    return path.stem.casefold()
+
+
+def _without_copies(paths: list[Path], skip: Callable[[Path, str], None]) -> list[Path]:
+    """Leave out thumbnails, calibration images, and projections and overlays beside their source."""
+    stems = {(p.parent, _stem(p)) for p in paths}
+    heads: dict[Path, list[str]] = {}
+    for parent, stem in stems:
+        heads.setdefault(parent, []).append(stem)
+    for listed in heads.values():
+        listed.sort()
+    kept = []
+    for path in paths:
+        stem = _stem(path)
+        projected = _PROJECTED.match(stem)
+        source = (projected["a"] or projected["b"]) if projected else ""
+        overlay = _OVERLAY.match(stem)
+        if _THUMB.search(path.stem):
+            skip(path, "a thumbnail")
+        elif _CALIBRATION.search(path.stem):
+            skip(path, "a calibration image by its name (flat field, dark field, shading)")
+        elif source and (path.parent, source) in stems:
+            skip(path, f"a projection of {source}, which is here too")
+        elif overlay and _begins(heads[path.parent], overlay["a"], stem):
+            skip(path, f"an overlay of the channels of {overlay['a']}, which are here too")
+        else:
+            kept.append(path)
+    return kept
+
+
+def _begins(stems: Sequence[str], head: str, own: str) -> bool:
+    """Whether another stem is ``head`` or goes on from it after a separator."""
+    from bisect import bisect_left
+
+    at = bisect_left(stems, head)
+    while at < len(stems) and stems[at].startswith(head):
+        rest = stems[at][len(head) :]
+        if stems[at] != own and (not rest or rest[0] in "_- ."):
+            return True
+        at += 1
+    return False
+
+
+def list_images(
+    folder: str | Path,
+    pattern: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Listing:
+    """List the images of a folder and its subfolders, and what was skipped.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+    pattern : str, optional
+        ``reading.file_pattern``: files are grouped into images; those that do not match are
+        skipped.
+    include, exclude : sequence of str
+        As for `list_files`.
+
+    Returns
+    -------
+    Listing
+
+    Raises
+    ------
+    ProtocolError
+        If there is no such folder, or it cannot be listed.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ProtocolError(f"{root}: there is no such folder; give the folder of the images")
+    files, skipped = list_files(root, include, exclude)
+    out = Listing(skipped=skipped)
+    groups: dict[str, list[Path]] = {}
+    members: dict[str, tuple[Path, ...]] = {}
+    taken: dict[Path, str] = {}
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        if pattern is not None:
+            part = split_path(name, pattern)
+            if part is None:
+                out.skipped.append(Skipped(name, "its name does not match reading.file_pattern"))
+            else:
+                groups.setdefault(part.image, []).append(path)
+            continue
+        if path in taken:
+            out.skipped.append(Skipped(name, f"a part of the image {taken[path]}"))
+            continue
+        for image, image_path, others in _images_of(path, name):
+            groups[image] = [image_path]
+            members[image] = others
+            taken |= dict.fromkeys((o for o in others if o != path), image)
+    out.images = [ImageFiles(n, tuple(groups[n]), members.get(n, ())) for n in sorted(groups)]
+    out.skipped.sort(key=lambda s: s.name)
+    return out
+
+
+def _images_of(path: Path, name: str) -> list[tuple[str, Path, tuple[Path, ...]]]:
+    """Name, path and further files of each image that a file holds."""
+    whole = [(name, path, ())]
+    suffix = path.suffix.lower()
+    try:
+        if path.is_dir():
+            scenes = zarr_images(path)
+        elif suffix in _VENDORS:
+            found = scenes_of_vendor(path)
+            scenes = found if len(found) > 1 else ()
+        elif suffix in _TIFFS:
+            described = ome_set(path)
+            if described is None:
+                return whole
+            scenes = set_scenes(path, described)
+            if not scenes:
+                own = described.own(path)
+                return [(name, path, described.images[own[0]].files)] if own else whole
+        else:
+            return whole
+    except IsletImagingError:
+        return whole  # the fault is named when the image is read
+    return [(f"{name}/{s}", path / s, (path,)) for s in scenes] or whole

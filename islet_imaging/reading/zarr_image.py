@@ -1,0 +1,206 @@
+"""OME-Zarr (0.4 and 0.5) as an image: the full resolution of a multiscale, region by region.
+
+The idea: the ``zarr`` library reads chunks, the metadata of the group say what its axes are, what
+the channels are called and how large a pixel is.  A plate is its fields, each an image.
+It fails, with an `ImageReadError`, when the ``export`` extra is not installed, when a group holds no
+multiscale image, and on time series.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from islet_imaging._types import Region
+from islet_imaging.errors import ImageReadError
+from islet_imaging.reading.guard import check_read, guarded
+from islet_imaging.reading.metadata import Facts, to_um, worded
+from islet_imaging.reading.pages import bounds
+from islet_imaging.reading.source import FileChannel, Source
+
+#: most fields that a plate may list
+_MAX_IMAGES = 100_000
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr group or array."""
+    return any((path / n).is_file() for n in ("zarr.json", ".zgroup", ".zattrs", ".zarray"))
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """The OME metadata of a group, of 0.4 or 0.5; empty where there are none."""
+    for name in ("zarr.json", ".zattrs"):
+        file = path / name
+        if not file.is_file():
+            continue
+        try:
+            data = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            raise ImageReadError(f"{file}: damaged: not JSON; copy or export it again") from None
+        if isinstance(data, dict):
+            data = data.get("attributes", data) if name == "zarr.json" else data
+            ome = data.get("ome", data) if isinstance(data, dict) else {}
+            return ome if isinstance(ome, dict) else {}
+    return {}
+
+
+def zarr_images(path: Path) -> tuple[str, ...]:
+    """Paths of the images inside a Zarr group: empty where the group itself is one image.
+
+    Examples
+    --------
+    >>> zarr_images(Path("no such folder"))
+    ()
+    """
+    with guarded(path):
+        attributes = _attributes(path)
+        if "multiscales" in attributes:
+            return ()
+        out: list[str] = []
+        for well in (attributes.get("plate") or {}).get("wells") or []:
+            inside = str(well["path"])
+            images = (_attributes(path / inside).get("well") or {}).get("images") or []
+            out += [f"{inside}/{i['path']}" for i in images]
+        if not out:
+            # bioformats2raw writes one numbered group for each series
+            out = [
+                p.name
+                for p in sorted(path.iterdir(), key=lambda p: (len(p.name), p.name))
+                if p.is_dir() and p.name.isdigit() and "multiscales" in _attributes(p)
+            ]
+        if len(out) > _MAX_IMAGES or any(".." in Path(o).parts for o in out):
+            raise ImageReadError(f"{path}: its plate lists fields outside of it, or too many")
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class ZarrPlanes:
+    """Reads regions of an array; opened for each read, as it travels between processes."""
+
+    path: Path
+    axes: str
+    shape: tuple[int, int]
+    max_gib: float
+
+    def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:
+        """Pixels (Y, X) of a channel's plane."""
+        y0, y1, x0, x1 = bounds(region, self.shape)
+        with guarded(self.path):
+            array = _open(self.path)
+            check_read(self.path, (y1 - y0) * (x1 - x0) * array.dtype.itemsize, self.max_gib)
+            at: dict[str, Any] = {"c": channel, "z": plane, "t": 0, "y": slice(y0, y1)}
+            at["x"] = slice(x0, x1)
+            part = np.asarray(array[tuple(at[a] for a in self.axes)])
+        return np.ascontiguousarray(part.astype(part.dtype.newbyteorder("="), copy=False))
+
+
+def _open(path: Path) -> Any:
+    try:
+        import zarr
+    except ImportError:
+        raise ImageReadError(
+            f"{path}: OME-Zarr needs the zarr library: pip install 'islet-imaging[export]', or "
+            "export as OME-TIFF"
+        ) from None
+    return zarr.open_array(str(path), mode="r")
+
+
+def open_zarr(path: Path, *, max_gib: float) -> Source:
+    """Open an OME-Zarr image as a `Source`; no chunk is read.
+
+    Parameters
+    ----------
+    path : Path
+        The group that holds the multiscale image: a ``.zarr`` folder, or a field of a plate.
+    max_gib : float
+        Largest array that one read may make.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    ImageReadError
+        If the folder is no OME-Zarr image of channels, planes, Y and X.
+    """
+    with guarded(path):
+        attributes = _attributes(path)
+        inside = () if "multiscales" in attributes else zarr_images(path)
+        if inside:
+            raise ImageReadError(
+                f"{path}: holds {len(inside)} images ({', '.join(inside[:6])}...); name one of "
+                f"them, such as {path.name}/{inside[0]}, or score the folder"
+            )
+        scales = attributes.get("multiscales")
+        if not scales:
+            raise ImageReadError(
+                f"{path}: a Zarr folder without an OME-Zarr image in it; export as OME-Zarr or "
+                "OME-TIFF"
+            )
+        first = scales[0]
+        dataset = first["datasets"][0]
+        inner = str(dataset["path"])
+        if ".." in Path(inner).parts or Path(inner).is_absolute():
+            raise ImageReadError(f"{path}: its metadata point outside of it; export it again")
+        array = _open(path / inner)
+        stated = first.get("axes") or []
+        axes = "".join(str(a.get("name", a) if isinstance(a, dict) else a).lower() for a in stated)
+        axes = axes or "tczyx"[-array.ndim :]
+        sizes = dict(zip(axes, array.shape, strict=True))
+        if set(axes) - set("tczyx") or not {"y", "x"} <= set(axes):
+            raise ImageReadError(f"{path}: axes {axes!r} do not come down to channels, z, y and x")
+        if sizes.get("t", 1) > 1:
+            raise ImageReadError(f"{path}: {sizes['t']} time points; save one image per time point")
+        if 0 in array.shape or array.dtype.kind not in "uif":
+            raise ImageReadError(f"{path}: {array.dtype} pixels of shape {array.shape}; no image")
+        facts = _facts(attributes, first, dataset, stated, axes)
+        dtype = np.dtype(array.dtype).newbyteorder("=")
+        shape = (int(sizes["y"]), int(sizes["x"]))
+    n = int(sizes.get("c", 1))
+    names = facts.names if len(facts.names) == n else [""] * n
+    return Source(
+        paths=(path,),
+        channels=tuple(FileChannel(name) for name in names),
+        n_planes=int(sizes.get("z", 1)),
+        shape=shape,
+        dtype=dtype,
+        read=ZarrPlanes(path / inner, axes, shape, max_gib),
+        names_source="OME-Zarr" if any(names) else "",
+        pixel_size_um=facts.pixel_size_um,
+        pixel_size_source="OME-Zarr" if facts.pixel_size_um else facts.doubt,
+        metadata={"format": "OME-Zarr", "bits": dtype.itemsize * 8, "rgb": False, "lossy": False},
+    )
+
+
+def _facts(
+    attributes: dict[str, Any],
+    first: dict[str, Any],
+    dataset: dict[str, Any],
+    stated: list[Any],
+    axes: str,
+) -> Facts:
+    facts = Facts()
+    channels = (attributes.get("omero") or {}).get("channels") or []
+    facts.names = [worded(str(c.get("label") or "")) for c in channels]
+    scale = dict.fromkeys(axes, 1.0)
+    there = False
+    for holder in (dataset, first):
+        for step in holder.get("coordinateTransformations") or []:
+            if step.get("type") == "scale" and len(step.get("scale", [])) == len(axes):
+                there = True
+                for axis, value in zip(axes, step["scale"], strict=True):
+                    scale[axis] *= float(value)
+    unit = {
+        str(a.get("name", "")).lower(): str(a.get("unit") or "")
+        for a in stated
+        if isinstance(a, dict)
+    }
+    y, x = (to_um(scale[a], unit.get(a, "")) for a in "yx")
+    facts.size((y, x) if there and y and x else None)
+    return facts
