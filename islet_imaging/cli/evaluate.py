@@ -43,8 +43,7 @@ def evaluate(
     except (OSError, ValueError) as error:
         raise IsletImagingError(f"{manual}: not a readable CSV: {error}") from error
     scored = Run.open(run)
-    cells = scored.cells.merge(scored.images[["image", "batch"]], on="image")
-    found = compare_with_manual(cells, table, marker=marker)
+    found = compare_with_manual(scored.cells, table, marker=marker)
     for name, part in vars(found).items():
         if isinstance(part, pd.DataFrame) and len(part):
             say(f"{name}\n{part.to_string(index=False)}\n")

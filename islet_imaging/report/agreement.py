@@ -9,7 +9,7 @@ It fails to show cells: which cells people and calls disagree on is for the revi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def agreement_figure(found: Agreement, *, marker: str) -> str:
         across.plot([0, 100], [0, 100], color=SOFT, lw=0.8)
         for k, (rater, own) in enumerate(islets.groupby("rater", sort=True)):
             x, y = (100 * own[c].to_numpy(float) for c in ("manual", "automatic"))
-            look = {"s": 22, "color": COLOURS[k % len(COLOURS)], "marker": SHAPES[k % len(SHAPES)],
+            look: dict[str, Any] = {"s": 22, "color": COLOURS[k % len(COLOURS)], "marker": SHAPES[k % len(SHAPES)],
                     "linewidths": 0, "alpha": 0.8}  # fmt: skip
             across.scatter(x, y, label=clean(rater), **look)
             apart.scatter((x + y) / 2, y - x, **look)

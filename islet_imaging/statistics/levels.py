@@ -22,6 +22,17 @@ FURTHER = {"line": "n_lines", "donor": "n_donors", "well": "n_wells"}
 WITHIN_BATCH = ("well",)
 
 
+LEVEL_COLUMNS = (
+    "condition",
+    "n_batches",
+    "n_images",
+    "n_islets",
+    "n_cells",
+    "n_excluded",
+    "cells_per_islet",
+)
+
+
 def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """Numbers at every level, per condition, for images of role ``sample``.
 
@@ -72,5 +83,5 @@ def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
         row["n_excluded"] = int((here & excluded).sum())
         row["cells_per_islet"] = float(per_islet.median()) if len(per_islet) else np.nan
         rows.append(row)
-    columns = ["condition", "n_batches", *further.values(), "n_images", "n_islets", "n_cells"]
-    return pd.DataFrame(rows, columns=[*columns, "n_excluded", "cells_per_islet"])
+    first, rest = LEVEL_COLUMNS[:2], LEVEL_COLUMNS[2:]
+    return pd.DataFrame(rows, columns=[*first, *further.values(), *rest])
