@@ -287,9 +287,39 @@ class Statistics:
     #: "islets" counts cells inside islets, "all" every cell, or a marker whose positives count
     denominator: str = "all"
     level: float = 0.95
+    #: condition that the others are compared with; None compares all pairs
+    reference: str | None = None
+    #: pairs [condition, reference] to compare, instead of ``reference``
+    contrasts: tuple[tuple[str, ...], ...] = ()
+    #: markers to compare; none named compares all
+    markers: tuple[str, ...] = ()
+    #: "auto" takes all batches, shared ones with their correlation; "paired" only the shared ones;
+    #: "unpaired" takes none for the same
+    pairing: Literal["auto", "paired", "unpaired"] = "auto"
+    #: what is replicated: "batch", or a column of the sample sheet above it (donor, line)
+    unit: str = "batch"
+    #: columns of the sample sheet within whose values conditions are compared (line, day)
+    blocks: tuple[str, ...] = ()
+    #: column of the sample sheet with numbers (dose, day) to fit a slope over
+    trend: str | None = None
+    #: margin in percentage points within which a difference does not matter
+    equivalence_pp: float | None = None
 
     def __post_init__(self) -> None:
         _check(0.5 < self.level < 1, f"statistics.level is {self.level}: 0.5 to 1")
+        _check(
+            all(len(pair) == 2 for pair in self.contrasts),
+            "statistics.contrasts: each is a pair, [condition, reference]",
+        )
+        _check(
+            self.reference is None or not self.contrasts,
+            "statistics: state a reference or contrasts, not both",
+        )
+        margin = self.equivalence_pp
+        _check(
+            margin is None or 0 < margin < 100,
+            f"statistics.equivalence_pp is {margin}: between 0 and 100 points",
+        )
 
 
 @dataclass(frozen=True)
@@ -392,6 +422,11 @@ class Protocol:
                     name in names,
                     f"correction.bleed_matrix: {name!r} is not a channel; channels are {names}",
                 )
+        for marker in self.statistics.markers:
+            _check(
+                marker in self.markers,
+                f"statistics.markers: {marker!r} is not a marker; markers are {list(self.markers)}",
+            )
         known = {"all", "islets", *self.markers}
         _check(
             self.statistics.denominator in known,

@@ -146,7 +146,10 @@ def _composition(data: ReportData) -> str:
             ("fraction", "Share", percent),
             ("ci_low", "From", percent),
             ("ci_high", "To", percent),
+            ("interval", "Interval", clean),
+            ("note", "Note", clean),
         ]
+        columns = [c for c in columns if c[0] in own]
         out.append(table(own, columns, caption=titles.get(str(kind), clean(kind))))
     return (
         "<p>Shares of one condition add up to 100 %. Cells positive for two hormones are where "
