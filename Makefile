@@ -2,6 +2,8 @@
 #   make setup   install what users and developers need, napari included
 #   make demo    make an example experiment, score it, say where the report is
 #   make test    run the tests (under 15 minutes on 2 cores); test-all adds the slow ones
+#   make docs    build the site into docs/_build/html, offline; a warning is an error
+#   make coverage  how much of the library the tests run, and an error below the floor
 #   make test-pyside  run the window tests with PySide6 instead of PyQt6, in a .venv-pyside
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +12,7 @@ PIP := $(BIN)/python -m pip
 # constraints hold development and CI to what was tested; torch's stays a small CPU build
 INSTALL := $(PIP) install --quiet -c constraints.txt
 
-.PHONY: setup demo test test-all test-pyside lint clean
+.PHONY: setup demo test test-all test-pyside coverage lint docs dist clean
 
 setup: $(VENV)/dev.done
 
@@ -47,10 +49,21 @@ test-pyside: .venv-pyside/done
 		PySide6 --group test
 	touch $@
 
+# the window's own tests say little about the library and take long
+coverage: $(VENV)/dev.done
+	$(BIN)/python -m pytest -m "not slow" --ignore=tests/gui --cov=islet_imaging --cov-report=term
+
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/dev.done
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+
+# sdist and, from it, the wheel
+dist: $(VENV)/dev.done
+	$(BIN)/python -m build
+
 clean:
-	rm -rf $(VENV) .venv-pyside demo build dist
+	rm -rf $(VENV) .venv-pyside demo build dist docs/_build docs/reference

@@ -56,13 +56,11 @@ html_theme_options = {
 
 def packages() -> list[str]:
     """The library and every package in it that says by ``__all__`` what is public."""
-    found = ["islet_imaging"]
-    for module in pkgutil.walk_packages(islet_imaging.__path__, "islet_imaging."):
-        # the command line is described by its `--help`
-        if module.ispkg and module.name != "islet_imaging.cli":
-            if hasattr(importlib.import_module(module.name), "__all__"):
-                found.append(module.name)
-    return found
+    below = pkgutil.walk_packages(islet_imaging.__path__, "islet_imaging.")
+    # the command line is described by its `--help`
+    names = [m.name for m in below if m.ispkg and m.name != "islet_imaging.cli"]
+    public = [name for name in names if hasattr(importlib.import_module(name), "__all__")]
+    return ["islet_imaging", *public]
 
 
 def public() -> dict[str, list[tuple[str, str]]]:

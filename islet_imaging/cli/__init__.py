@@ -6,6 +6,7 @@ failed (named), 2 wrong use.
 
 from __future__ import annotations
 
+import logging
 import sys
 
 # importing a verb's module adds it to the app
@@ -23,7 +24,8 @@ from islet_imaging.cli import (  # noqa: F401
     train,
 )
 from islet_imaging.cli.app import app, fail
-from islet_imaging.errors import IsletImagingError
+from islet_imaging.cli.signals import STOPPED
+from islet_imaging.errors import Cancelled, IsletImagingError
 
 __all__ = ["app", "main"]
 
@@ -32,9 +34,21 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one line, not in a traceback."""
     try:
         app()
+    except (Cancelled, KeyboardInterrupt):
+        fail(STOPPED, status=130)
     except IsletImagingError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("stopped; what is finished is kept, the same command goes on from there", status=130)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        where = f"{str(error.filename)[:200]}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}")
+    except MemoryError:
+        fail("not enough memory; use fewer --workers, or close other programs")
+    except Exception as error:  # a mistake of ours: a sentence for the user, the rest with -v
+        logging.getLogger(__name__).info("unexpected", exc_info=True)
+        text = " ".join(str(error).split())[:200]
+        fail(
+            f"this should not happen ({type(error).__name__}: {text}). Please report it, with what "
+            "`islet-imaging -v ...` says for the same command"
+        )

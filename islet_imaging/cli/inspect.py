@@ -26,7 +26,9 @@ def inspect(
     bad = False
     for path in paths:
         try:
-            say(inspect_path(path))
+            found = inspect_path(path)
+            say(found)
+            bad |= any(line.startswith("  cannot be read:") for line in found.splitlines())
         except IsletImagingError as error:
             typer.echo(f"islet-imaging: {error}", err=True)
             bad = True

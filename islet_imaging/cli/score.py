@@ -10,6 +10,7 @@ import typer
 
 from islet_imaging.cli.app import app, say
 from islet_imaging.cli.progress import image_progress
+from islet_imaging.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from islet_imaging.run.folder import Run
@@ -83,6 +84,7 @@ def score(
             executor=executor,
             device=device,
             progress=tell,
+            cancelled=stack.enter_context(stop_on_signals()),
         )
     if protocol is None:
         say("No protocol given: one was drafted from the channel names; it is in the run folder.")
@@ -141,6 +143,11 @@ def tell_result(run: Run) -> None:
     skipped = images[images["status"] == "skipped"]
     for row in skipped.to_dict("records"):
         typer.echo(f"skipped: {row['image']}: {row['message']}", err=True)
+    left_out = run.provenance.get("left_out", [])
+    if left_out:
+        say(f"{len(left_out)} left out of the folder, all named in {run.path / 'run.log'}:")
+        for item in left_out[:5]:
+            say(f"  {item}")
     if not run.protocol.markers:
         say("The protocol has no marker: nuclei were counted, nothing was called.")
     n_scored = len(images) - len(failed) - len(skipped)
@@ -163,7 +170,15 @@ def _dask_executor(address: str):  # type: ignore[no-untyped-def]
 
     @contextmanager
     def connect():  # type: ignore[no-untyped-def]
-        with Client(address) as client:
+        try:
+            client = Client(address, timeout=15)
+        except (OSError, ValueError, TypeError, ImportError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise IsletImagingError(
+                f"--dask {address}: no scheduler answers there ({text}); give the address that "
+                "`dask scheduler` prints, such as tcp://host:8786"
+            ) from None
+        with client:
             yield client.get_executor()
 
     return connect()

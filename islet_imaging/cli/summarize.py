@@ -37,14 +37,19 @@ def summarize(
     review, the fraction corrected for wrong calls is given beside the raw one (corrected.csv).
     """
     from islet_imaging.run.folder import Run
+    from islet_imaging.run.lock import RunLock
     from islet_imaging.run.validation_sheet import add_labels, draw_validation_sheet
     from islet_imaging.scoring.results import resummarise
 
+    if draw is None and labels is None:
+        tell_result(resummarise(run))  # which also finishes what was stopped in its last step
+        return
     opened = Run.open(run)
     if draw is not None:
         if labels is not None:
             fail("--draw picks cells that are to be labelled, --labels takes labels: one at a time")
-        path = draw_validation_sheet(opened, marker, n=draw, seed=seed)
+        with RunLock(run, "summarize --draw"):
+            path = draw_validation_sheet(opened, marker, n=draw, seed=seed)
         say(f"wrote {path}")
         say("Fill its column `label` with positive or negative without looking at the calls, or")
         say(
@@ -52,5 +57,6 @@ def summarize(
         )
         return
     if labels is not None:
-        add_labels(opened, labels, marker=marker)
+        with RunLock(run, "summarize --labels"):
+            add_labels(opened, labels, marker=marker)
     tell_result(resummarise(opened))

@@ -55,7 +55,7 @@ def inspect_path(path: str | Path) -> str:
     Raises
     ------
     ImageReadError
-        If a single file cannot be read.
+        If a file cannot be read, or no image of a folder; the message holds the description.
     """
     target = Path(path)
     if not target.is_dir():
@@ -65,10 +65,12 @@ def inspect_path(path: str | Path) -> str:
     out = [f"{target}: {len(images)} image{'s' if len(images) != 1 else ''}"]
     if pattern:
         out.append(f"several files per image, by the pattern {pattern}")
+    failed = 0
     for image in images[:_MAX_LOOKED_AT]:
         try:
             out += ["", *_lines(image.name, _source(image, pattern))]
         except IsletImagingError as error:
+            failed += 1
             out += ["", image.name, f"  cannot be read: {error}"]
     if len(images) > _MAX_LOOKED_AT:
         out += ["", f"and {len(images) - _MAX_LOOKED_AT} more"]
@@ -77,6 +79,8 @@ def inspect_path(path: str | Path) -> str:
         out += [f"  {s}" for s in listing.skipped[:_MAX_LOOKED_AT]]
         if len(listing.skipped) > _MAX_LOOKED_AT:
             out.append(f"  and {len(listing.skipped) - _MAX_LOOKED_AT} more")
+    if failed and failed == len(images[:_MAX_LOOKED_AT]):
+        raise ImageReadError("\n".join(out))
     return "\n".join(out)
 
 

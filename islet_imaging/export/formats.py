@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.export.image import export_images
-from islet_imaging.run.folder import Run
+from islet_imaging.export.image import export_images, export_names
+from islet_imaging.run.folder import Run, inside
+from islet_imaging.run.rows import rows_of
 
 #: name -> what it is for
 FORMATS = {
@@ -61,7 +62,16 @@ def export(run: Run | str | Path, path: str | Path, *, format: str = "geojson") 
     if format not in FORMATS:
         raise IsletImagingError(f"no export format {format!r}; there are {', '.join(FORMATS)}")
     opened = run if isinstance(run, Run) else Run.open(run)
-    out = Path(path)
+    try:
+        return _export(opened, Path(path), format)
+    except OSError as error:
+        raise IsletImagingError(
+            f"{str(error.filename or path)[:300]}: cannot be written ({error.strerror or error}); "
+            "free space, or give another folder"
+        ) from error
+
+
+def _export(opened: Run, out: Path, format: str) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     if format == "anndata":
@@ -70,9 +80,9 @@ def export(run: Run | str | Path, path: str | Path, *, format: str = "geojson") 
         written.append(write_anndata(opened, out / f"{opened.path.resolve().name}.h5ad"))
         return written
     markers = opened.protocol.markers
+    names = export_names([row.image for row in rows_of(opened.provenance)])
     for image in export_images(opened):
-        target = out / image.stem
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = inside(out, names[image.name])
         if format == "geojson":
             from islet_imaging.export.geojson import write_geojson
 

@@ -7,9 +7,10 @@ It fails, and says to score again, where corrected outlines need measurements th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,62 +46,74 @@ class ExportImage:
     islets: NDArray[np.int32]
     pixel_size_um: float
 
-    @property
-    def stem(self) -> str:
-        """The name as a path below the export's folder, without the image's ending."""
-        path = Path(self.name)
-        stem = path.name
-        for ending in (".ome.tif", ".ome.tiff"):
-            if stem.lower().endswith(ending):
-                return str(path.with_name(stem[: -len(ending)]))
-        return str(path.with_name(path.stem))
+
+def export_names(images: Sequence[str]) -> dict[str, str]:
+    """What each image's export is called, below the export's folder.
+
+    The image's name without its ending; with it where two would be called the same, also on a
+    system that does not tell upper from lower case.
+
+    Parameters
+    ----------
+    images : sequence of str
+        Names of all images of the run.
+
+    Examples
+    --------
+    >>> export_names(["b.tif", "d/a.ome.tif", "d/a.tif"])
+    {'b.tif': 'b', 'd/a.ome.tif': 'd/a.ome.tif', 'd/a.tif': 'd/a.tif'}
+    """
+    short = {name: _stem(name) for name in images}
+    often = Counter(stem.casefold() for stem in short.values())
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(images):
+        made = short[name] if often[short[name].casefold()] == 1 else name
+        number, free = 1, made
+        while free.casefold() in taken:
+            number += 1
+            free = f"{made} ({number})"
+        taken.add(free.casefold())
+        found[name] = free
+    return found
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    for ending in (".ome.tif", ".ome.tiff"):
+        if path.name.lower().endswith(ending) and len(path.name) > len(ending):
+            return str(path.with_name(path.name[: -len(ending)]))
+    return str(path.with_name(path.stem))
 
 
 def export_images(run: Run) -> Iterator[ExportImage]:
     """The scored images of a run one after another, corrections laid over them."""
     from islet_imaging.review.journal import Journal, effective
     from islet_imaging.review.replay import Replay
+    from islet_imaging.run.image_checks import current_cells
+    from islet_imaging.run.measurements import load_work
+    from islet_imaging.run.rows import rows_of
 
-    cells = run.cells
+    cells = current_cells(run)
     edits = effective(Journal(run.corrections).edits())
-    # tables that hold the corrections already get none twice
-    done = "corrected_by" in cells
-    facts = {row["image"]: row for row in run.provenance["images"]}
+    rows = {row.image: row for row in rows_of(run.provenance)}
     for name, table in cells.groupby("image", sort=True):
         image = str(name)
+        row = rows[image]
         nuclei = run.labels(image, "nuclei")
         own = [e for e in edits if e.image == image]
         table = table.reset_index(drop=True)
-        if own:
-            # labels are corrected from the cells as measured: the table may hold the edits already
-            replay = Replay(_measured(run, image) if done else table, nuclei)
+        if any(e.action == "shape" for e in own):
+            # from the cells as measured: the table holds the edits already
+            replay = Replay(load_work(run.path, row, "cells"), nuclei, pixels=row.pixels)
             for edit in own:
                 replay.apply(edit)
             nuclei = replay.labels if replay.labels is not None else nuclei
-            if not done:
-                table = replay.cells
+        if row.pixel_size_um is None:
+            raise IsletImagingError(f"{run.path}: the pixel size of {image!r} is not recorded")
         yield ExportImage(
-            image,
-            table,
-            nuclei,
-            run.labels(image, "islets"),
-            float(facts[image]["record"]["pixel_size_um"]),
+            image, table, nuclei, run.labels(image, "islets"), float(row.pixel_size_um)
         )
-
-
-def _measured(run: Run, image: str) -> pd.DataFrame:
-    import pandas as pd
-
-    from islet_imaging.run.folder import work_table
-
-    path = work_table(run.path, image, "cells")
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise IsletImagingError(
-            f"{path}: the measurements of {image!r} are gone ({error}); corrected outlines cannot "
-            "be exported without them. Score the folder again into the same run folder"
-        ) from error
 
 
 def plain(value: Any) -> Any:

@@ -48,6 +48,7 @@ MARKER_FEATURES = (
     "ring_p25",
     "ring_p75",
     "sector_p25",
+    "sector_blend",
     "background",
     "neighbour_mean",
     "neighbour_max",
@@ -161,6 +162,8 @@ def measure_cells(
         One row per nucleus, sorted by label: `CELL_COLUMNS`, then for each marker M
         ``M_nucleus_mean``, ``M_ring_mean``, ``M_ring_median``, ``M_ring_p10``, ``M_ring_p25``,
         ``M_ring_p75``; ``M_sector_p25``, the 25th percentile of the ring's means in 8 sectors;
+        ``M_sector_blend``, the mean of that and of all 8, which keeps product that lies on one
+        side or in a few granules;
         ``M_background``, :mod:`islet_imaging.measurement.background`; ``M_neighbour_mean``
         (weighted by shared border) and ``M_neighbour_max``, the ring medians (nuclear means of a
         nuclear marker) of cells that touch; ``M_saturated``, the fraction of the cell's pixels;

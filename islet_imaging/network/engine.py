@@ -7,25 +7,64 @@ and blocks run side by side, which is faster than sharing one block among thread
 independent of the number of workers. When torch is installed and sees a CUDA or Apple card, the
 same weights run there; that, and which engine it is, goes to the log.
 
+Nothing is sent: ONNX Runtime's wheels of 2026 queue events for their vendor unless
+``ORT_DISABLE_TELEMETRY`` stands in the environment while the library is loaded; its own switch
+comes too late.  The variable is therefore set for exactly that moment and put back
+(`onnx_runtime`), in every process that runs a network.
+
 It fails clearly when a device is asked for that is not there.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
+import sys
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from islet_imaging._types import Float32
 from islet_imaging.errors import ModelError
 
+if TYPE_CHECKING:
+    from islet_imaging.network.weights import Model
+
 log = logging.getLogger(__name__)
+
+_SILENT = "ORT_DISABLE_TELEMETRY"
+_loading = threading.Lock()
+
+
+def onnx_runtime() -> Any:
+    """ONNX Runtime, loaded with its telemetry off; the environment is afterwards as it was.
+
+    A program that has loaded ``onnxruntime`` itself before has decided for itself.
+
+    Examples
+    --------
+    >>> "CPUExecutionProvider" in onnx_runtime().get_available_providers()
+    True
+    """
+    with _loading:
+        if "onnxruntime" in sys.modules:
+            return sys.modules["onnxruntime"]
+        before = os.environ.get(_SILENT)
+        os.environ[_SILENT] = "1"
+        try:
+            library = importlib.import_module("onnxruntime")
+        finally:
+            if before is None:
+                del os.environ[_SILENT]
+            else:
+                os.environ[_SILENT] = before
+        library.disable_telemetry_events()
+        return library
 
 
 class Engine(Protocol):
@@ -41,9 +80,8 @@ class Engine(Protocol):
 class OnnxEngine:
     """A network in ONNX Runtime on the processor, one thread for each call."""
 
-    def __init__(self, path: Path, settings: dict[str, Any] | None = None) -> None:
-        import onnxruntime
-
+    def __init__(self, model: Path | bytes, settings: dict[str, Any] | None = None) -> None:
+        onnxruntime = onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -51,9 +89,15 @@ class OnnxEngine:
         # blocks differ in shape at the image's end: patterns of memory would pile up
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = True
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        # bytes, so that a graph can point to no file beside it, which nobody checked
+        data = model.read_bytes() if isinstance(model, Path) else model
+        try:
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the library raises nine kinds of its own
+            text = " ".join(str(error).split())[:200]
+            raise ModelError(f"the network cannot be run: {text}") from error
         self._input = self._session.get_inputs()[0].name
         self.name = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
         self.settings = settings or {}
@@ -120,7 +164,10 @@ def make_engine(model: str, device: str = "auto") -> Engine:
     """
     from islet_imaging.network.weights import load_model
 
-    loaded = load_model(model)
+    return _engine_of(load_model(model), device)
+
+
+def _engine_of(loaded: Model, device: str) -> Engine:
     if device == "auto":
         device = find_card() or "cpu"
     elif device not in ("cpu", "cuda", "mps"):
@@ -129,14 +176,39 @@ def make_engine(model: str, device: str = "auto") -> Engine:
         raise ModelError(f"device {device!r} was asked for, but torch does not see one here")
     engine: Engine
     if device == "cpu":
-        engine = OnnxEngine(loaded.onnx_path, loaded.settings)
+        engine = OnnxEngine(loaded.weights("weights.onnx"), loaded.settings)
     else:
         engine = TorchEngine(loaded.torch_module(), device, loaded.settings)
     log.info("%s runs on %s", loaded.name, engine.name)
     return engine
 
 
-@lru_cache(maxsize=4)
+def device_of(device: str) -> str:
+    """The device that "auto" means here; another as it is."""
+    return find_card() or "cpu" if device == "auto" else device
+
+
 def shared_engine(model: str, device: str = "auto") -> Engine:
-    """Return the engine of a model, made once in this process."""
-    return make_engine(model, device)
+    """Return the engine of a model, made once in this process for the same files."""
+    from islet_imaging.network.weights import load_model
+
+    return _kept_engine(_ByIdentity(load_model(model)), device)
+
+
+class _ByIdentity:
+    """A model that is equal to another with the same weights and settings only."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._key = (str(model.folder), model.package_sha256)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and self._key == other._key
+
+
+@lru_cache(maxsize=4)
+def _kept_engine(one: _ByIdentity, device: str) -> Engine:
+    return _engine_of(one.model, device)

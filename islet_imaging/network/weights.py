@@ -2,8 +2,10 @@
 
 The idea: a network is a folder in BioImage.IO form.  ``weights.onnx`` runs everywhere,
 ``weights.safetensors`` holds the same numbers for torch; neither can carry code.  The sha256 of
-both stands in ``bioimageio.yaml`` and is checked on every load, so a damaged or exchanged file is
-an error and never a wrong count.  Shipped folders are found beside the package in a checkout
+both must stand in ``bioimageio.yaml`` and is checked on every load, and what is run are the very
+bytes that were checked, so a damaged or exchanged file is an error and never a wrong count.
+The description's own sha256 thereby stands for the whole network (`Model.package_sha256`).
+Shipped folders are found beside the package in a checkout
 (``models/``) and inside it in a wheel, fine-tuned ones in the user's own folder (`user_folder`).
 
 It fails with `ModelError`, which names the file, when something is missing or was changed.
@@ -20,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from islet_imaging.errors import ModelError
+from islet_imaging.errors import ModelError, ProtocolError
+from islet_imaging.protocol.plain import build, load_yaml, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
 
 SETTINGS_KEY = "islet_imaging"
 """Where our own settings stand in the description's ``config``."""
+
+#: files that a network consists of; each must be in the description's list of hashes
+WEIGHTS = ("weights.safetensors", "weights.onnx")
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """What `UNetConfig` needs, checked without torch."""
+
+    in_channels: int
+    out_channels: int
+    widths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -45,11 +58,15 @@ class Model:
         Where it is.
     description : dict
         All of ``bioimageio.yaml``.
+    package_sha256 : str
+        Hash of the description, which holds the hashes of all weights and every setting: two
+        networks with the same one give the same numbers.
     """
 
     name: str
     folder: Path
     description: dict[str, Any]
+    package_sha256: str = ""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -72,10 +89,34 @@ class Model:
         """The checked ONNX file."""
         return self.folder / "weights.onnx"
 
+    def weights(self, file: str) -> bytes:
+        """The bytes of a weights file, checked: what is to be run is what was hashed.
+
+        Raises
+        ------
+        ModelError
+            If the file is gone or its sha256 is not the stated one.
+        """
+        path = self.folder / file
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise ModelError(
+                f"{path}: missing; reinstall islet-imaging or export the network again"
+            ) from None
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        if hashlib.sha256(data).hexdigest() != self.settings["sha256"][file]:
+            raise ModelError(
+                f"{path}: its sha256 differs from the one in bioimageio.yaml: the file is damaged "
+                "or of another network; reinstall islet-imaging or export the network again"
+            )
+        return data
+
     def torch_module(self) -> nn.Module:
         """Build the network in torch from the safetensors file (needs the extra ``train``)."""
         try:
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
             from islet_imaging.network.architecture import UNet, UNetConfig, fold_batch_norm
         except ImportError as error:
@@ -83,7 +124,7 @@ class Model:
                 "running a network in torch needs the extra: pip install 'islet-imaging[train]'"
             ) from error
         net = fold_batch_norm(UNet(UNetConfig.from_dict(self.settings["architecture"])))
-        net.load_state_dict(load_file(self.folder / "weights.safetensors"))
+        net.load_state_dict(load(self.weights("weights.safetensors")))
         return net.eval()
 
 
@@ -110,6 +151,11 @@ def model_names() -> list[str]:
 def model_hashes(names: Iterable[str]) -> dict[str, str]:
     """What provenance says of networks: the stated sha256 of each one's weights."""
     return {name: load_model(name).sha256 for name in sorted(set(names))}
+
+
+def package_hashes(names: Iterable[str]) -> dict[str, str]:
+    """What a run's keys say of networks: weights and settings (`Model.package_sha256`)."""
+    return {name: load_model(name).package_sha256 for name in sorted(set(names))}
 
 
 def check_new_name(name: str) -> None:
@@ -175,29 +221,55 @@ def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     'islet-nuclei'
     """
     candidates = [Path(name_or_path), *(f / str(name_or_path) for f in model_folders())]
-    folder = next((c for c in candidates if (c / "bioimageio.yaml").is_file()), None)
+    try:
+        folder = next((c for c in candidates if (c / "bioimageio.yaml").is_file()), None)
+    except (OSError, ValueError):  # a name that no file can have
+        folder = None
     if folder is None:
         known = model_names()
         raise ModelError(
-            f"network {str(name_or_path)!r} not found; there are {', '.join(known) or 'none'}, "
-            "or give a folder that holds a bioimageio.yaml"
+            f"network {shown(str(name_or_path))} not found; there are "
+            f"{', '.join(known) or 'none'}, or give a folder that holds a bioimageio.yaml"
         )
-    description = yaml.safe_load((folder / "bioimageio.yaml").read_text(encoding="utf-8"))
-    if not isinstance(description, dict) or SETTINGS_KEY not in (description.get("config") or {}):
-        raise ModelError(f"{folder / 'bioimageio.yaml'}: not a network of islet-imaging")
-    model = Model(str(description.get("name", folder.name)), folder, description)
-    for file, wanted in model.settings["sha256"].items():
-        path = folder / file
-        if not path.is_file():
-            raise ModelError(
-                f"{path}: missing; reinstall islet-imaging or export the network again"
-            )
-        if file_sha256(path) != wanted:
-            raise ModelError(
-                f"{path}: its sha256 differs from the one in bioimageio.yaml: the file is damaged "
-                "or of another network; reinstall islet-imaging or export the network again"
-            )
+    path = folder / "bioimageio.yaml"
+    # hashed before it is read: a file exchanged in between is found out by the weights
+    identity = file_sha256(path)
+    description = load_yaml(path, ModelError)
+    _check_description(description, path)
+    model = Model(str(description.get("name", folder.name)), folder, description, identity)
+    for file in model.settings["sha256"]:
+        model.weights(file)
     return model
+
+
+def _check_description(description: Any, path: Path) -> None:
+    """Raise `ModelError` unless a description has what running its network needs."""
+    from islet_imaging.network.postprocess import PostprocessConfig
+
+    config = description.get("config") if isinstance(description, dict) else None
+    settings = config.get(SETTINGS_KEY) if isinstance(config, dict) else None
+    if not isinstance(settings, dict):
+        raise ModelError(f"{path}: not a network of islet-imaging")
+    hashes = settings.get("sha256")
+    if not isinstance(hashes, dict):
+        raise ModelError(f"{path}: config.{SETTINGS_KEY}.sha256 must list the weights' hashes")
+    for file, wanted in hashes.items():
+        # a plain name: nothing outside of the network's folder is read
+        if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+            raise ModelError(f"{path}: sha256 of {shown(file)}: no file of this folder")
+        if not isinstance(wanted, str) or not re.fullmatch("[0-9a-f]{64}", wanted):
+            raise ModelError(f"{path}: the sha256 of {file} is {shown(wanted)}: 64 hex digits")
+    unlisted = [file for file in WEIGHTS if file not in hashes]
+    if unlisted:
+        raise ModelError(
+            f"{path}: {unlisted[0]} is not in the list of sha256, so nothing says that it is the "
+            "file that was trained; export the network again"
+        )
+    try:
+        build(_Architecture, settings.get("architecture"), "architecture")
+        build(PostprocessConfig, settings.get("postprocess", {}), "postprocess")
+    except ProtocolError as error:
+        raise ModelError(f"{path}: config.{SETTINGS_KEY}: {error}") from None
 
 
 def file_sha256(path: Path) -> str:

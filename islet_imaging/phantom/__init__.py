@@ -13,6 +13,7 @@ from __future__ import annotations
 from islet_imaging._callable_package import make_callable
 from islet_imaging.phantom.experiment import write_experiment
 from islet_imaging.phantom.parameters import PhantomParameters
+from islet_imaging.phantom.pattern import PATTERNS, random_pattern
 from islet_imaging.phantom.presets import HARD_PRESETS, PRESETS, get_preset
 from islet_imaging.phantom.random import random_parameters
 from islet_imaging.phantom.render import phantom
@@ -20,6 +21,7 @@ from islet_imaging.phantom.truth import Phantom, PhantomTruth
 
 __all__ = [
     "HARD_PRESETS",
+    "PATTERNS",
     "PRESETS",
     "Phantom",
     "PhantomParameters",
@@ -27,6 +29,7 @@ __all__ = [
     "get_preset",
     "phantom",
     "random_parameters",
+    "random_pattern",
     "write_experiment",
 ]
 

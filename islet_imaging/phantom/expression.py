@@ -38,6 +38,7 @@ class Expression:
     expressed: dict[str, NDArray[np.bool_]]
     level: dict[str, NDArray[np.float64]]  # own product, relative to a typical expressing cell
     stain: dict[str, NDArray[np.float64]]  # light: own product, nonspecific stain and uptake
+    product: dict[str, NDArray[np.float64]]  # light of the own product alone
     dim: NDArray[np.bool_]
     uptake: NDArray[np.bool_]
     pyknotic: NDArray[np.bool_]
@@ -60,6 +61,7 @@ def express(rng: np.random.Generator, p: PhantomParameters, cells: Cells) -> Exp
     expressed: dict[str, NDArray[np.bool_]] = {}
     level: dict[str, NDArray[np.float64]] = {}
     stain: dict[str, NDArray[np.float64]] = {}
+    product: dict[str, NDArray[np.float64]] = {}
     shared = rng.standard_normal(n)  # INS and CPEP rise and fall together
     for marker in (c for c in (*HORMONES, *NUCLEAR)):
         # every marker is drawn, used or not, so that a channel's presence changes no other
@@ -94,12 +96,15 @@ def express(rng: np.random.Generator, p: PhantomParameters, cells: Cells) -> Exp
         expressed[marker] = positive
         level[marker] = np.where(positive, amount, 0.0)
         stain[marker] = (on * level[marker] + antibody * nonspecific) * reached
+        product[marker] = on * level[marker] * reached
     dna_on = p.control in ("none", "no_insulin", "secondary_only") or p.control.endswith(DNA)
     # unstained slides keep the DNA dye: without it no cell could be found on them
     dna_on |= p.control == "unstained"
     dna = np.exp(p.dna_cv * rng.standard_normal(n)) * float(dna_on)
     dna *= np.where(pyknotic, rng.uniform(1.5, 3.0, n), np.where(mitotic, 1.9, 1.0))
-    return Expression(kind, expressed, level, stain, dim & insulin, uptake, pyknotic, mitotic, dna)
+    return Expression(
+        kind, expressed, level, stain, product, dim & insulin, uptake, pyknotic, mitotic, dna
+    )
 
 
 def _stained(control: str, marker: str) -> tuple[float, float]:

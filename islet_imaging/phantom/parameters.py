@@ -103,6 +103,15 @@ class PhantomParameters:
     granule_contrast: float = 0.8
     granule_um: float = 0.45
     polarity: float = 0.3
+    # where in its cytoplasm a cell keeps its product (phantom/pattern.py); as given, evenly
+    granule_share: float = 0.0  # share of the product that lies in separate granules
+    granules_per_cell: float = 12.0  # of a cell that is shown as a whole, median
+    granule_size_um: float = 0.7
+    cap_share: float = 1.0  # share of the directions from the nucleus that hold product
+    perinuclear_um: float = 0.0  # from the nucleus product falls off as exp(-d/this); 0: not at all
+    patch_share: float = 1.0  # share of the cytoplasm that holds product, in patches
+    patch_um: float = 2.5
+    pattern_cells: float = 1.0  # share of the cells that show the pattern
     autofluorescence: float = 0.02
     background: float = 0.01
     halo: float = 0.04  # secreted marker around the cells, share of the light
@@ -189,7 +198,23 @@ class PhantomParameters:
             raise IsletImagingError(
                 f"phantom: shares of cell types must be >= 0 and sum to at most 1, got {shares}"
             )
-        for name in ("pixel_size_um", "section_um", "numerical_aperture", "plane_um"):
+        for name in ("granule_share", "pattern_cells"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise IsletImagingError(f"phantom: {name} must be from 0 to 1")
+        for name in ("cap_share", "patch_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise IsletImagingError(f"phantom: {name} must be above 0 and at most 1")
+        if self.perinuclear_um < 0:
+            raise IsletImagingError("phantom: perinuclear_um must be >= 0")
+        for name in (
+            "pixel_size_um",
+            "section_um",
+            "numerical_aperture",
+            "plane_um",
+            "granules_per_cell",
+            "granule_size_um",
+            "patch_um",
+        ):
             if getattr(self, name) <= 0:
                 raise IsletImagingError(f"phantom: {name} must be > 0")
         if self.numerical_aperture >= self.refractive_index:

@@ -30,6 +30,7 @@ from islet_imaging.phantom.optics import (
 )
 from islet_imaging.phantom.paint import Grid, Painted, paint
 from islet_imaging.phantom.parameters import DNA, NUCLEAR, PhantomParameters
+from islet_imaging.phantom.pattern import expression_pattern, has_pattern
 from islet_imaging.phantom.presets import get_preset
 from islet_imaging.phantom.scene import Cells, make_scene
 from islet_imaging.phantom.tables import cell_table, islet_table, nucleus_visibility
@@ -82,8 +83,8 @@ def phantom(
     base = get_preset(preset) if isinstance(preset, str) else preset
     p = base.with_changes(**changes)
     # one stream per step: a change in one leaves the draws of the others alone
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(7)]
-    scene_rng, type_rng, lens_rng, paint_rng, texture_rng, dirt_rng, camera_rng = streams
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(8)]
+    scene_rng, type_rng, lens_rng, paint_rng, texture_rng, dirt_rng, camera_rng, place_rng = streams
 
     lenses = {c: make_lens(lens_rng, p, k) for k, c in enumerate(p.channels)}
     first = lenses[p.channels[0]]
@@ -104,10 +105,13 @@ def phantom(
         paint_rng, p, cells, drawn, grid, first.weight(depths),
         visibility >= VISIBLE_FRACTION, scene.lumens,
     )  # fmt: skip
+    where = None
+    if has_pattern(p):
+        where = expression_pattern(place_rng, p, cells, grid, painted.body, painted.nucleus)
     dirt = make_dirt(dirt_rng, p, grid, scene.lumens)
     rings = ring_labels(painted.nuclei, grid.pixel_um) if p.measure_light else None
     light, cell_light, ring_light = _render(
-        texture_rng, p, grid, painted, drawn, dirt, lenses, rings
+        texture_rng, p, grid, painted, drawn, where, dirt, lenses, rings
     )
 
     units = units_per_light(p)
@@ -185,6 +189,7 @@ def _render(
     grid: Grid,
     painted: Painted,
     cells: Expression,
+    where: NDArray[np.float32] | None,
     dirt: dict[str, NDArray[np.float32]],
     lenses: dict[str, Lens],
     rings: NDArray[np.int32] | None,
@@ -201,6 +206,7 @@ def _render(
     stain = {c: np.zeros(half, np.complex64) for c in p.channels}
     other = {c: np.zeros(half, np.complex64) for c in p.channels}
     table = {c: _lookup(cells.dna if c == DNA else cells.stain[c]) for c in p.channels}
+    products = {c: _lookup(cells.product[c]) for c in p.channels if c != DNA}
     glow_of = {c: p.dna_background if c == DNA else p.autofluorescence for c in p.channels}
     shared = noise(rng, grid.shape, max(0.5 * p.chromatin_um / grid.pixel_um, 0.6))
     patches = 1.0 + 0.25 * noise(rng, grid.shape, 2.5 / grid.pixel_um)
@@ -220,7 +226,10 @@ def _render(
         emissions: dict[str, NDArray[np.float32]] = {}
         for channel in p.channels:
             place = "nucleus" if channel == DNA or channel in NUCLEAR else "cytoplasm"
-            emission = table[channel][body] * shape_of[place] * np.float32(1 / thickness)
+            amount = table[channel][body]
+            if where is not None and place == "cytoplasm":
+                amount = amount + products[channel][body] * (where[k] - 1)
+            emission = amount * shape_of[place] * np.float32(1 / thickness)
             transfer = lenses[channel].transfer(float(z), grid.shape, grid.pixel_um)
             stain[channel] += scipy.fft.rfft2(emission) * transfer
             other[channel] += glow_spectrum * transfer * np.float32(glow_of[channel] / thickness)

@@ -16,6 +16,7 @@ import numpy as np
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.controls import Suspect, suspects
 from islet_imaging.positivity.cut import fit_threshold
+from islet_imaging.positivity.evenness import level_column
 from islet_imaging.positivity.levels import counted, level_of, marker_of, stain_levels
 from islet_imaging.positivity.methods.control import Control, Enough
 from islet_imaging.positivity.methods.levels import by_levels
@@ -76,6 +77,8 @@ def fit_marker(
             return dataclasses.replace(nothing, method="network")
         return nothing
     cells = pd.concat(filled, ignore_index=True)
+    if how.feature is None and protocol.channel(marker).compartment == "cytoplasm":
+        column = level_column(cells, marker)
     method = protocol.method(marker)
     if method == "network" and f"{marker}_network_own" not in cells.columns:
         if how.method == "network":

@@ -23,6 +23,7 @@ from islet_imaging.quality.flag import SEVERITIES, Flag
 from islet_imaging.quality.image import STAINED_SLOW
 from islet_imaging.quality.numbers import ImageNumbers
 from islet_imaging.quality.overlap import overlaps
+from islet_imaging.quality.scale import size_flags
 
 #: fall of brightness over the frame from which a flat field is worth its while
 UNEVEN = 0.3
@@ -38,7 +39,8 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
     image_rows : sequence of mapping
         One per readable image: ``image``, ``batch``, ``role`` (as in the sample sheet),
         ``metadata`` (mapping; settings may be one value or a mapping by channel), ``numbers``
-        (an :class:`ImageNumbers`, or its ``to_dict()``) and, where known, ``nuclei``: a mapping
+        (an :class:`ImageNumbers`, or its ``to_dict()``) and, where known, ``scale``
+        (``FoundScale.to_dict()``) and ``nuclei``: a mapping
         with arrays ``y_um``, ``x_um`` and ``light`` (of the DNA channel above the local background,
         NaN for nuclei that are cut), by which overlapping fields and uneven light are found.
     protocol : Protocol
@@ -71,6 +73,7 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
         stained = [r for r in members if not str(r.get("role", "")).startswith("single_stain")]
         found += _focus(stained, name, protocol)
         found += _geometry(members, name)
+        found += size_flags(members, name)
         found += exposure_flags(members, name, protocol)
         found += _dna_bleed(members, protocol)
         found += _bleed(stained, name, protocol)

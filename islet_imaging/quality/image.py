@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from islet_imaging.protocol import Protocol
 from islet_imaging.quality.flag import SEVERITIES, Flag
 from islet_imaging.quality.numbers import ChannelNumbers, ImageNumbers, measure_quality
+from islet_imaging.quality.scale import scale_flags
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from islet_imaging.network.scale import FoundScale
 
 #: variance of block means over that of pure pixel noise, below which a channel shows nothing
 EMPTY_STRUCTURE = 2.0
@@ -49,6 +52,7 @@ def check_image(
     pixel_size_um: float | None,
     numbers: ImageNumbers | None = None,
     out_of_domain: Mapping[str, float] | None = None,
+    scale: FoundScale | None = None,
 ) -> list[Flag]:
     """Everything that one image alone can say against itself.
 
@@ -70,6 +74,8 @@ def check_image(
         What :func:`measure_quality` found, where it was run before.
     out_of_domain : mapping of str to float, optional
         Share of cells per marker that a network holds to be unlike its training data.
+    scale : FoundScale, optional
+        What the nuclei say of the pixel size.
 
     Returns
     -------
@@ -105,6 +111,7 @@ def check_image(
         *_shared_light(numbers, protocol),
         *_cells(cells, protocol),
         *_domain(out_of_domain),
+        *scale_flags(scale, protocol),
     ]
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
 

@@ -201,6 +201,7 @@ def _gallery(
     run: Path, rows: Sequence[ImageRow], called: CalledRun, islets: pd.DataFrame
 ) -> list[GalleryEntry]:
     from islet_imaging.run.folder import read_labels
+    from islet_imaging.run.measurements import check_unchanged
 
     of = {r.image: r for r in rows}
     if not called.protocol.markers or not len(called.corrected):
@@ -212,6 +213,7 @@ def _gallery(
     for image, islet in chosen:
         row = of[image]
         try:
+            check_unchanged(run, row)
             stained = read_row(row, called.protocol)
             size, dna = stained.require_pixel_size(), called.protocol.dna
             cells = called.corrected[called.corrected["image"] == image]

@@ -101,6 +101,30 @@ def _pixel_sizes(data: ReportData) -> str:
     return blank("pixel size")
 
 
+def _lengths(data: ReportData) -> dict[str, str]:
+    """Lengths and areas that were used; a range where they followed each image's own nuclei."""
+    from islet_imaging.protocol import USUAL_NUCLEUS_UM
+
+    p = data.protocol
+    nucleus = p.nuclei.diameter_um or USUAL_NUCLEUS_UM
+    low, high = p.nuclei.areas_um2(nucleus)
+    usual = {
+        "ring_um": p.cells.ring_of(nucleus),
+        "max_gap_um": p.islets.gap_of(nucleus),
+        "min_area_um2": low,
+        "max_area_um2": high,
+    }
+    kept = [(row.get("record") or {}).get("scale") for row in data.provenance.get("images", [])]
+    used = [scale for scale in kept if scale] or [usual]
+    found = {}
+    for name in usual:
+        values = sorted({round(float(scale[name]), 3) for scale in used})
+        found[name] = f"{values[0]:.3g}"
+        if values[-1] != values[0]:
+            found[name] += f" to {values[-1]:.3g}"
+    return found
+
+
 def _segmentation(data: ReportData) -> str:
     p = data.protocol
     how = (
@@ -108,15 +132,16 @@ def _segmentation(data: ReportData) -> str:
         if p.nuclei.method == "network"
         else "thresholding and watershed"
     )
+    lengths = _lengths(data)
     text = (
         f"Nuclei were segmented in the {p.dna} channel by {how}; objects under "
-        f"{p.nuclei.min_area_um2:g} or over {p.nuclei.max_area_um2:g} um2 were dropped. "
-        f"The cytoplasm of a cell was taken as the ring of up to {p.cells.ring_um:g} um around its "
-        "nucleus, ending halfway to the neighbouring nucleus."
+        f"{lengths['min_area_um2']} or over {lengths['max_area_um2']} um2 were dropped. "
+        f"The cytoplasm of a cell was taken as the ring of up to {lengths['ring_um']} um around "
+        "its nucleus, ending halfway to the neighbouring nucleus."
     )
     if p.islets.method == "islets":
         text += (
-            f" Nuclei less than {p.islets.max_gap_um:g} um apart formed an islet if there were at "
+            f" Nuclei less than {lengths['max_gap_um']} um apart formed an islet if there were at "
             f"least {p.islets.min_cells} of them."
         )
     done = []

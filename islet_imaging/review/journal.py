@@ -3,8 +3,10 @@
 The idea: whatever a person decides about a cell is one line of JSON in ``corrections.jsonl``, on
 the disk before the next cell is shown; nothing is ever rewritten, an undo is a further line.  An
 edit names the cell by where it lies *and* by its label, so that it finds its cell again when the
-images have been scored anew with other labels (`islet_imaging.review.replay`), and holds what
-was there before, so that raw values are never lost.
+images have been scored anew with other labels (`islet_imaging.review.replay`), holds what was
+there before, so that raw values are never lost, and carries the hashes of the pixels and of the
+nucleus it speaks of (`islet_imaging.review.subject`), so that it lies over no other picture.
+A line states its format; format 1, of version 0.1.0, has no hashes and is still read.
 It fails, before anything is shown as made, when an edit cannot be put on the disk.
 """
 
@@ -12,15 +14,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from islet_imaging.arrays.text_masks import decode_mask
 from islet_imaging.errors import IsletImagingError
+from islet_imaging.review.subject import Subjects
+
+#: of a line; 2 added ``format``, ``pixels`` and ``nucleus``
+FORMAT = 2
 
 Action = Literal["call", "exclude", "shape", "undo"]
 CALLS = ("positive", "negative", "unsure")
@@ -29,6 +37,10 @@ _ACTIONS = ("call", "exclude", "shape", "undo")
 
 class JournalError(IsletImagingError):
     """A journal of corrections cannot be used."""
+
+
+class NewerJournalError(JournalError):
+    """A newer version wrote into a journal: what it says is not known here."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,10 @@ class Edit:
         The id of the edit that an undo takes back.
     id, time : str
         Set by themselves: unique id, and UTC time in ISO 8601.
+    pixels : tuple of str
+        Hashes of the channels that were looked at; set when the edit is written into a run.
+    nucleus : str
+        Hash of the nucleus as measured; likewise.
 
     Examples
     --------
@@ -75,12 +91,15 @@ class Edit:
     undoes: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    pixels: tuple[str, ...] = ()
+    nucleus: str = ""
 
     def __post_init__(self) -> None:
         if self.action not in _ACTIONS:
-            raise JournalError(
-                f"corrections: unknown action {self.action!r} (known: {', '.join(_ACTIONS)}); "
-                "the journal was probably written by a newer version: update islet-imaging"
+            raise NewerJournalError(
+                f"corrections: unknown action {str(self.action)[:40]!r}; known are "
+                f"{', '.join(_ACTIONS)}; the journal was probably written by a newer version: "
+                "update islet-imaging"
             )
         if self.action == "call" and (self.after not in CALLS or not self.marker):
             raise JournalError(
@@ -92,14 +111,96 @@ class Edit:
 
     def to_line(self) -> str:
         """One line of JSON, without the line break."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, separators=(",", ":"))
+        record = {"format": FORMAT, **{n: getattr(self, n) for n in _FIELDS}}
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_record(cls, record: Any) -> Edit:
+        """The edit of a line of the journal.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the line holds what no edit holds.
+        JournalError
+            If a newer version wrote it.
+        """
+        if not isinstance(record, Mapping):
+            raise TypeError("a line is a mapping")
+        version = record.get("format", 1)
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise TypeError("the format is no number")
+        if version > FORMAT:
+            raise NewerJournalError(
+                f"corrections: a line of format {version}; this version reads 1 to {FORMAT}: "
+                "update islet-imaging"
+            )
+        given = {k: record[k] for k in _FIELDS if k in record}
+        for name in _TEXTS:
+            if not isinstance(given.get(name, ""), str):
+                raise TypeError(f"{name} is no text")
+        if not given.get("id") or not given.get("time"):
+            raise TypeError("an edit has an id and a time")
+        pixels = given.get("pixels", ())
+        if not isinstance(pixels, list | tuple) or not all(isinstance(p, str) for p in pixels):
+            raise TypeError("pixels are a list of hashes")
+        given["pixels"] = tuple(pixels)
+        cell = given.get("cell", 0)
+        if not isinstance(cell, int) or isinstance(cell, bool) or not 0 <= cell < 2**31:
+            raise TypeError("cell is no label")
+        for name in ("y_px", "x_px"):
+            place = given.get(name, 0.0)
+            if not isinstance(place, int | float) or isinstance(place, bool):
+                raise TypeError(f"{name} is no number")
+            given[name] = float(place)
+            if not math.isfinite(given[name]):
+                raise ValueError(f"{name} is not finite")
+        if given.get("action") == "exclude" and not isinstance(given.get("after"), bool):
+            raise TypeError("an exclusion is true or false")
+        if given.get("action") == "shape":
+            for name in ("before", "after"):
+                _check_shapes(given.get(name))
+        return cls(**given)
+
+
+_FIELDS = tuple(f.name for f in dataclasses.fields(Edit))
+_TEXTS = ("who", "image", "action", "marker", "undoes", "id", "time", "nucleus")
+
+
+def _check_shapes(shapes: Any) -> None:
+    """Raise unless these are outlines with the rows of their cells."""
+    for shape in shapes or ():
+        if not isinstance(shape, Mapping) or not isinstance(shape.get("row") or {}, Mapping):
+            raise TypeError("an outline is a mapping")
+        cell = shape.get("cell")
+        if not isinstance(cell, int) or isinstance(cell, bool) or not 0 <= cell < 2**31:
+            raise TypeError("an outline needs its cell")
+        if not all(isinstance(k, str) for k in shape.get("row") or {}):
+            raise TypeError("columns are named by text")
+        for name in ("y_px", "x_px"):
+            place = (shape.get("row") or {}).get(name, 0.0)
+            if not isinstance(place, int | float) or not math.isfinite(place):
+                raise TypeError(f"{name} is no number")
+        mask = shape.get("mask")
+        if mask is None:
+            continue
+        box = mask.get("box") if isinstance(mask, Mapping) else None
+        if not isinstance(box, list) or len(box) != 4 or not all(type(v) is int for v in box):
+            raise TypeError("a mask has a box of four whole numbers")
+        if min(box) < 0 or max(box) > 2**31 or box[2] * box[3] > 2**28:
+            raise ValueError("a mask of no possible size")
+        if not isinstance(mask.get("runs"), list):
+            raise TypeError("a mask has runs")
+        decode_mask(mask)
 
 
 class Journal:
     """The file of edits of a run.
 
-    Every `append` is on the disk (``fsync``) when it returns.  A last line that was torn by a crash
-    or a full disk is skipped on reading and named in `damaged`; what follows it is kept.
+    Every `append` is on the disk (``fsync``) when it returns.  A line that was torn by a crash or a
+    full disk, or holds what no edit holds, is left out on reading and named in `damaged`; what
+    follows it is kept.  In a run folder an edit that does not say so itself gets the hashes of the
+    pixels and of the nucleus that the run knew when this journal was first used.
 
     Parameters
     ----------
@@ -118,6 +219,7 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._subjects = Subjects(self.path.parent)
         #: numbers of the lines (from 1) that were unreadable at the last reading
         self.damaged: tuple[int, ...] = ()
 
@@ -129,6 +231,12 @@ class Journal:
         JournalError
             If it cannot be written: then the edit must not be shown as made.
         """
+        if edit.action != "undo" and not edit.pixels:
+            nucleus = edit.nucleus or self._subjects.nucleus(
+                edit.image, edit.cell, edit.y_px, edit.x_px
+            )
+            pixels = self._subjects.pixels(edit.image)
+            edit = dataclasses.replace(edit, pixels=pixels, nucleus=nucleus)
         new = not self.path.exists()
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -152,22 +260,36 @@ class Journal:
         return edit
 
     def edits(self) -> list[Edit]:
-        """Every edit in the order of writing, undone ones included."""
-        if not self.path.exists():
+        """Every edit in the order of writing, undone ones included.
+
+        Raises
+        ------
+        JournalError
+            If the file cannot be read, or a newer version wrote into it.
+        """
+        self._subjects.look()
+        self.damaged = ()
+        try:
+            if self.path.exists() and not self.path.is_file():
+                raise JournalError(f"{self.path}: this is not a file")
+            data = self.path.read_bytes()
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise JournalError(
+                f"{self.path}: the corrections cannot be read ({error.strerror or error})"
+            ) from error
         found: list[Edit] = []
         damaged: list[int] = []
-        names = {f.name for f in dataclasses.fields(Edit)}
-        for number, line in enumerate(self.path.read_bytes().split(b"\n"), start=1):
+        for number, line in enumerate(data.split(b"\n"), start=1):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-                edit = Edit(**{k: v for k, v in record.items() if k in names})
-            except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError):
+                found.append(Edit.from_record(json.loads(line)))
+            except NewerJournalError:
+                raise
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 damaged.append(number)
-                continue
-            found.append(edit)
         self.damaged = tuple(damaged)
         return found
 
@@ -215,21 +337,26 @@ def effective(edits: Iterable[Edit], *, who: str | None = None) -> list[Edit]:
     for edit in everything:
         if edit.action == "undo":
             undos.setdefault(edit.undoes, []).append(edit.id)
-
-    def undone(identity: str) -> bool:
-        # an undo may itself be undone; a journal pasted together by hand may even hold a circle
-        seen: set[str] = set()
-
-        def visit(one: str) -> bool:
-            if one in seen:
-                return False
-            seen.add(one)
-            return any(not visit(other) for other in undos.get(one, ()))
-
-        return visit(identity)
-
+    held: dict[str, bool] = {}
+    for edit in everything:
+        _settle(edit.id, undos, held)
     return [
-        e
-        for e in everything
-        if e.action != "undo" and (who is None or e.who == who) and not undone(e.id)
+        e for e in everything if e.action != "undo" and (who is None or e.who == who) and held[e.id]
     ]
+
+
+def _settle(identity: str, undos: Mapping[str, list[str]], held: dict[str, bool]) -> None:
+    """Find whether an edit holds: none of those that undo it does."""
+    # an undo may itself be undone, thousands of times; pasted journals may even hold a circle
+    stack = [identity]
+    open_ = set(stack)
+    while stack:
+        one = stack[-1]
+        waiting = [o for o in undos.get(one, ()) if o not in held and o not in open_]
+        if one in held or not waiting:
+            held.setdefault(one, not any(held.get(o, False) for o in undos.get(one, ())))
+            stack.pop()
+            open_.discard(one)
+        else:
+            stack.append(waiting[0])
+            open_.add(waiting[0])

@@ -3,26 +3,33 @@
 The idea: the scored tables stay as they are; what people changed is laid over them edit by edit, in
 the order it was made.  A cell is found again by where it lies, so the same journal fits the same
 images scored anew; a shape finds the nuclei under its old outline and puts its new outline there.
-It fails, and names the edits, where no nucleus lies at the place of the old one any more.
+What was said of a nucleus holds for this nucleus; said of two that became one it holds only where
+both agree, until somebody looks at the one.
+It fails, and names the edits, where no nucleus lies at the place of the old one any more, and where
+the picture is another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging.arrays.text_masks import decode_mask
+from islet_imaging.review.edited import (
+    CALL_PROBABILITY,
+    EditedLabels,
+    EditedTable,
+    Places,
+    flags_with,
+)
 from islet_imaging.review.journal import Edit, effective
+from islet_imaging.review.subject import nucleus_mark, same_pixels
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: probability that stands for a person's call, so that fractions follow it
-CALL_PROBABILITY = {"positive": 1.0, "negative": 0.0, "unsure": 0.5}
 
 
 @dataclass
@@ -37,12 +44,55 @@ class Corrected:
     labels : ndarray or None
         The corrected label image, int32, where one was given.
     unmatched : list of Edit
-        Edits whose cell is not there any more.
+        Edits whose cell is not there any more; not applied.
+    other_pixels : list of Edit
+        Edits of a picture that was exchanged since; not applied.
+    conflicts : list of Edit
+        Edits of different nuclei that fall on one nucleus now and disagree; not applied.
+    moved : list of Edit
+        Edits that were applied by place alone, to a nucleus that is not the one they were made on.
     """
 
     cells: pd.DataFrame
     labels: NDArray[np.int32] | None
     unmatched: list[Edit]
+    other_pixels: list[Edit] = field(default_factory=list)
+    conflicts: list[Edit] = field(default_factory=list)
+    moved: list[Edit] = field(default_factory=list)
+
+    @property
+    def not_applied(self) -> list[Edit]:
+        """All edits that changed nothing."""
+        return [*self.unmatched, *self.other_pixels, *self.conflicts]
+
+    def counts(self) -> dict[str, int]:
+        """How many edits there are of each kind that was not applied as it stands."""
+        return {
+            name: len(getattr(self, name))
+            for name in ("unmatched", "other_pixels", "conflicts", "moved")
+        }
+
+    def told(self) -> list[str]:
+        """A sentence for each kind of edit that was not applied as it stands."""
+        kinds = (
+            (self.other_pixels, "not applied: the picture was exchanged since"),
+            (self.unmatched, "not applied: no nucleus lies there now"),
+            (
+                self.conflicts,
+                "not applied: they fall on one nucleus now and disagree, look at it again",
+            ),
+            (self.moved, "applied by place: the nuclei were found anew since"),
+        )
+        return [
+            f"{len(edits)} correction{'s' if len(edits) != 1 else ''} {words} ({_where(edits)})"
+            for edits, words in kinds
+            if edits
+        ]
+
+
+def _where(edits: list[Edit]) -> str:
+    named = list(dict.fromkeys(f"{e.image} cell {e.cell}" for e in edits))
+    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
 
 
 def apply_corrections(
@@ -52,6 +102,7 @@ def apply_corrections(
     labels: Mapping[str, NDArray[Any]] | None = None,
     who: str | None = None,
     tolerance_px: float | None = None,
+    pixels: Mapping[str, Sequence[str]] | None = None,
 ) -> Corrected:
     """Replay edits over a cells table of any number of images.
 
@@ -71,6 +122,8 @@ def apply_corrections(
     tolerance_px : float, optional
         How far a nucleus may have moved, px.  Default: half the median distance of nearest
         neighbours in that image.
+    pixels : mapping of str to sequence of str, optional
+        Hashes of each image's channels now: edits of other pixels are not applied.
 
     Returns
     -------
@@ -95,21 +148,28 @@ def apply_corrections(
     corrected = cells.copy()
     if "corrected_by" not in corrected:
         corrected["corrected_by"] = ""
-    unmatched: list[Edit] = []
+    done = Corrected(corrected, None, [])
     parts: list[pd.DataFrame] = []
-    last_labels: NDArray[np.int32] | None = None
     groups = {str(k): g for k, g in corrected.groupby("image", sort=False)}
     for image, rows in groups.items():
         own = by_image.pop(image, [])
         image_labels = None if labels is None else labels.get(image)
-        replay = Replay(rows, image_labels, tolerance_px=tolerance_px)
-        unmatched += [edit for edit in own if not replay.apply(edit)]
+        replay = Replay(
+            rows, image_labels, tolerance_px=tolerance_px, pixels=(pixels or {}).get(image, ())
+        )
+        for edit in own:
+            replay.apply(edit)
+        for name in ("unmatched", "other_pixels", "conflicts", "moved"):
+            getattr(done, name).extend(getattr(replay, name))
         parts.append(replay.cells)
         if image_labels is not None:
-            last_labels = replay.labels
-    unmatched += [edit for rest in by_image.values() for edit in rest]
+            done.labels = replay.labels
+    done.unmatched += [edit for rest in by_image.values() for edit in rest]
+    # images without a cell say nothing of the columns' types
+    parts = [p for p in parts if len(p)] or parts[:1]
     result = pd.concat(parts, ignore_index=True) if parts else corrected
-    return Corrected(_with_calls_before(result, cells), last_labels, unmatched)
+    done.cells = _with_calls_before(result, cells)
+    return done
 
 
 def _with_calls_before(corrected: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -135,6 +195,13 @@ class Replay:
         Its label image; copied.
     tolerance_px : float, optional
         See `apply_corrections`.
+    pixels : sequence of str, optional
+        Hashes of the image's channels now: edits of other pixels are not applied.
+
+    Attributes
+    ----------
+    unmatched, other_pixels, conflicts, moved : list of Edit
+        See `Corrected`.
     """
 
     def __init__(
@@ -143,120 +210,148 @@ class Replay:
         labels: NDArray[Any] | None = None,
         *,
         tolerance_px: float | None = None,
+        pixels: Sequence[str] = (),
     ) -> None:
-        self.cells = cells.reset_index(drop=True).copy()
+        cells = cells.reset_index(drop=True).copy()
         for name, value in (("corrected_by", ""), ("flags", ""), ("excluded", False)):
-            if name not in self.cells:
-                self.cells[name] = value
-        self.cells["flags"] = self.cells["flags"].fillna("").astype(object)
-        self.labels = None if labels is None else labels.astype(np.int32, copy=True)
-        self._yx = self.cells[["y_px", "x_px"]].to_numpy(float)
-        self._first_yx = self._yx
-        self._tolerance_px = tolerance_px
+            if name not in cells:
+                cells[name] = value
+        cells["flags"] = cells["flags"].fillna("").astype(object)
+        self._table = EditedTable(cells)
+        self._labels = None if labels is None else EditedLabels(labels)
+        self._places = Places(cells, tolerance_px)
+        self._pixels = tuple(pixels)
+        #: per row, action and marker: what each nucleus that was spoken of was said to be
+        self._said: dict[tuple[int, str, str], dict[str, Edit]] = {}
+        self._blocked: set[tuple[int, str, str]] = set()
+        self.unmatched: list[Edit] = []
+        self.other_pixels: list[Edit] = []
+        self.conflicts: list[Edit] = []
+        self.moved: list[Edit] = []
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The table with the edits so far."""
+        return self._table.frame()
+
+    @property
+    def labels(self) -> NDArray[np.int32] | None:
+        """The label image with the edits so far."""
+        return None if self._labels is None else self._labels.array
 
     def find(self, cell: int, y_px: float, x_px: float) -> int | None:
         """Row of the cell that lies at a place, or None; the label decides between equals."""
-        if not len(self._yx):
-            return None
-        distance = np.hypot(self._yx[:, 0] - y_px, self._yx[:, 1] - x_px)
-        row = int(np.argmin(distance))
-        if self._tolerance_px is None:  # only where there is an edit to place: it takes a while
-            self._tolerance_px = _tolerance(self._first_yx)
-        if not distance[row] <= self._tolerance_px:
-            return None
-        equal = np.flatnonzero(distance <= distance[row] + 1e-6)
-        same = equal[self.cells["cell"].to_numpy()[equal] == cell]
-        return int(same[0]) if len(same) else row
+        return self._places.find(cell, y_px, x_px)
 
     def apply(self, edit: Edit) -> bool:
-        """Apply one edit; False if its cell is not there."""
+        """Apply one edit; False if it cannot be, and it then stands in the list that says why."""
+        if edit.pixels and self._pixels and not same_pixels(edit.pixels, self._pixels):
+            self.other_pixels.append(edit)
+            return False
         if edit.action == "shape":
-            return self._shape(edit)
+            done = self._shape(edit)
+            if not done:
+                self.unmatched.append(edit)
+            return done
         row = self.find(edit.cell, edit.y_px, edit.x_px)
-        if row is None:
+        if row is None or (edit.action == "call" and f"{edit.marker}_call" not in self._table):
+            self.unmatched.append(edit)
             return False
+        return self._decide(edit, row)
+
+    def _decide(self, edit: Edit, row: int) -> bool:
+        """A call or an exclusion: what is said of the very nucleus stands above all else."""
+        subject = (row, edit.action, edit.marker if edit.action == "call" else "")
+        mark = nucleus_mark(*self._places.nucleus(row))
+        here = edit.nucleus == mark if edit.nucleus else self._places.lies_at(row, edit)
+        who = mark if here else edit.nucleus or f"{edit.y_px:.2f} {edit.x_px:.2f}"
+        said = self._said.setdefault(subject, {})
+        if here:
+            # somebody looked at this nucleus as it is now: that settles it
+            self._blocked.discard(subject)
+            self.conflicts = [e for e in self.conflicts if e not in said.values()]
+            said.clear()
+        else:
+            others = [e for key, e in said.items() if key != who and e.after != edit.after]
+            if others or subject in self._blocked:
+                if subject not in self._blocked and mark not in said:
+                    self._table.restore(row, _columns(edit))
+                    self._blocked.add(subject)
+                    self.conflicts += list(said.values())
+                    self.moved = [e for e in self.moved if e not in said.values()]
+                said[who] = edit
+                self.conflicts.append(edit)
+                return False
+            self.moved.append(edit)
+        said[who] = edit
         if edit.action == "exclude":
-            set_excluded(self.cells, row, bool(edit.after), edit.who)
-            return True
-        if f"{edit.marker}_call" not in self.cells:
-            return False
-        set_call(self.cells, row, edit.marker, str(edit.after), edit.who)
+            self._table.set_excluded(row, bool(edit.after), edit.who)
+        else:
+            self._table.set_call(row, edit.marker, str(edit.after), edit.who)
         return True
 
     def _shape(self, edit: Edit) -> bool:
-        import pandas as pd
-
+        masks = {}
+        for shape in edit.after or ():
+            if self._labels is not None and not self._labels.holds(shape):
+                return False
         old: dict[int, int] = {}  # cell of the journal -> its row here
         for shape in edit.before or ():
             row = self.find(int(shape["cell"]), *_anchor(shape, edit))
             if row is not None:
                 old[int(shape["cell"])] = row
-            elif not self._overlapping(shape):
+            elif self._labels is None or not self._labels.overlapping(shape):
                 return False
         kept = {int(shape["cell"]) for shape in edit.after or ()}
-        if self.labels is not None:
+        if self._labels is not None:
             for shape in edit.before or ():
-                self.labels[np.isin(self.labels, self._overlapping(shape))] = 0
-        gone = [row for cell, row in old.items() if cell not in kept]
-        for row in gone:
-            set_excluded(self.cells, row, True, edit.who, reason="painted_out")
+                self._labels.erase(self._labels.overlapping(shape))
+        for cell, row in old.items():
+            self._forget(row)
+            if cell not in kept:
+                self._table.set_excluded(row, True, edit.who, reason="painted_out")
+                self._places.remove(row)
         for shape in edit.after or ():
             cell = int(shape["cell"])
             values: dict[str, Any] = {"image": edit.image, "y_px": edit.y_px, "x_px": edit.x_px}
             values |= {k: v for k, v in (shape.get("row") or {}).items() if v is not None}
             values["corrected_by"] = edit.who
-            labels = self.cells["cell"].to_numpy()
             if cell in old:
-                label = int(labels[old[cell]])
+                label = self._places.label(old[cell])
             else:
-                label = int(labels.max(initial=0)) + 1 if cell in labels else cell
+                label = self._places.free_label(cell)
+                old[cell] = self._table.add_row()
+                self._places.add(label)
             values["cell"] = label
-            if cell not in old:
-                blank = pd.DataFrame([_blank_row(self.cells)]).astype(self.cells.dtypes.to_dict())
-                self.cells = pd.concat([self.cells, blank], ignore_index=True)
-                old[cell] = len(self.cells) - 1
-            for name, value in values.items():
-                if name in self.cells:
-                    self.cells.loc[old[cell], name] = value
-            if self.labels is not None:
-                region, mask = decode_mask(shape["mask"])
-                self.labels[region][mask] = label
-        self._yx = self.cells[["y_px", "x_px"]].to_numpy(float)
-        painted = self.cells["flags"].str.contains("painted_out", regex=False).to_numpy(bool)
-        self._yx[painted] = np.inf  # a painted-out cell is not what lies there any more
+            self._table.set_values(old[cell], values)
+            self._places.move(
+                old[cell],
+                float(values["y_px"]),
+                float(values["x_px"]),
+                values.get("nucleus_area_um2"),
+            )
+            masks[label] = shape
+        if self._labels is not None:
+            for label, shape in masks.items():
+                self._labels.paint(shape, label)
         return True
 
-    def _overlapping(self, shape: Mapping[str, Any]) -> list[int]:
-        """Labels that lie more than half within an old outline, or cover more than half of it."""
-        if self.labels is None or not shape.get("mask"):
-            return []
-        region, mask = decode_mask(shape["mask"])
-        under = self.labels[region][mask]
-        found = []
-        for label, count in zip(*np.unique(under[under > 0], return_counts=True), strict=True):
-            size = np.count_nonzero(self.labels == label)
-            if count > 0.5 * mask.sum() or count > 0.5 * size:
-                found.append(int(label))
-        return found
+    def _forget(self, row: int) -> None:
+        """A nucleus that changed its outline is another: what was said of the old one is done."""
+        for subject in [s for s in self._said if s[0] == row]:
+            del self._said[subject]
+            self._blocked.discard(subject)
 
 
-def _blank_row(cells: pd.DataFrame) -> dict[str, Any]:
-    empty: dict[str, Any] = {"b": False, "i": 0, "u": 0, "f": float("nan")}
-    return {str(name): empty.get(kind.kind, "") for name, kind in cells.dtypes.items()}
+def _columns(edit: Edit) -> list[str]:
+    if edit.action == "exclude":
+        return ["excluded", "flags", "corrected_by"]
+    return [*(f"{edit.marker}_{n}" for n in ("call", "probability", "reason")), "corrected_by"]
 
 
 def _anchor(shape: Mapping[str, Any], edit: Edit) -> tuple[float, float]:
     row = shape.get("row") or {}
     return float(row.get("y_px", edit.y_px)), float(row.get("x_px", edit.x_px))
-
-
-def _tolerance(yx: NDArray[np.float64]) -> float:
-    if len(yx) < 2:
-        return 10.0
-    from scipy.spatial import cKDTree
-
-    distance, _ = cKDTree(yx).query(yx, k=2)
-    return max(float(np.median(distance[:, 1])) / 2, 2.0)
 
 
 def set_call(cells: pd.DataFrame, row: int, marker: str, call: str, who: str) -> None:
@@ -274,6 +369,5 @@ def set_excluded(
 ) -> None:
     """Take a row out of all fractions or back in, with the reason among its flags, in place."""
     cells.loc[row, "excluded"] = excluded
-    flags = [f for f in str(cells.loc[row, "flags"]).split(";") if f and f != reason]
-    cells.loc[row, "flags"] = ";".join([*flags, reason] if excluded else flags)
+    cells.loc[row, "flags"] = flags_with(cells.loc[row, "flags"], reason, there=excluded)
     cells.loc[row, "corrected_by"] = who

@@ -11,17 +11,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol, negative_for
-from islet_imaging.run.folder import work_table
+from islet_imaging.run.measurements import load_work
+from islet_imaging.run.proof import digest
+from islet_imaging.run.rows import ImageRow, rows_of
+
+__all__ = ["CalledRun", "ImageRow", "call_run", "fit_run", "load_work", "rows_of"]
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from islet_imaging.positivity import Threshold
-    from islet_imaging.quality import Flag
     from islet_imaging.review.journal import Edit
 
 FIRST_COLUMNS = ("image", "islet", "cell", "y_px", "x_px", "y_um", "x_um", "nucleus_area_um2")
@@ -29,29 +31,29 @@ LAST_COLUMNS = ("phenotype", "excluded", "flags")
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageRow:
-    """What the run knows of one image beside its cells."""
-
-    image: str
-    condition: str
-    batch: str
-    role: str
-    status: str
-    message: str
-    flags: tuple[Flag, ...]
-    record: Mapping[str, Any]
-    extra: Mapping[str, Any]
-    files: tuple[str, ...] = ()
-
-    @property
-    def staining(self) -> str:
-        """What was stained together with the image: the sheet's ``staining``, else its batch."""
-        return str(self.extra.get("staining") or self.batch)
-
-
-@dataclasses.dataclass(frozen=True)
 class CalledRun:
-    """Every cell of a run called, before and after human corrections."""
+    """Every cell of a run called, before and after human corrections.
+
+    Parameters
+    ----------
+    raw, corrected : DataFrame
+        Cells as the tool called them, and with corrections laid over them; the same table where
+        there are none.
+    unmatched : list of Edit
+        Corrections that were not applied.
+    thresholds : dict
+        ``{staining: {marker: Threshold}}``.
+    protocol : Protocol
+        With these thresholds, and what they were fitted on.
+    edits : tuple of Edit
+        The journal.
+    told : tuple of str
+        What there is to say of the corrections, in sentences.
+    counts : mapping
+        How many corrections there are, of each kind that was not applied as it stands.
+    not_used : tuple of str
+        Stainings whose thresholds the protocol states, fitted on other images or settings.
+    """
 
     raw: pd.DataFrame
     corrected: pd.DataFrame
@@ -59,29 +61,27 @@ class CalledRun:
     thresholds: dict[str, dict[str, Threshold]]
     protocol: Protocol
     edits: tuple[Edit, ...] = ()
-
-
-def load_work(run: Path, image: str, name: str) -> pd.DataFrame:
-    """A table that measuring an image left: "cells", "pairs" or "islets"."""
-    import pandas as pd
-
-    path = work_table(run, image, name)
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise IsletImagingError(
-            f"{path}: the measurements of {image!r} are gone or damaged ({error}); "
-            "score the folder again into the same run folder"
-        ) from error
+    told: tuple[str, ...] = ()
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    not_used: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- thresholds and calls
 
 
+@dataclasses.dataclass(frozen=True)
+class FittedRun:
+    """Thresholds of every staining run, what each came from, and what was stated and not used."""
+
+    thresholds: dict[str, dict[str, Threshold]]
+    origins: dict[str, dict[str, str]]
+    not_used: tuple[str, ...]
+
+
 def fit_run(
     run: Path, rows: Sequence[ImageRow], protocol: Protocol
 ) -> dict[str, dict[str, Threshold]]:
-    """Fit the thresholds of every staining run, or take those the protocol states.
+    """Fit the thresholds of every staining run, or take those the protocol states for it.
 
     Images with one ``staining`` in the sample sheet, by default one batch, are a staining run.
     Negative controls that name neither serve every staining run without its own.
@@ -93,25 +93,28 @@ def fit_run(
     rows : sequence of ImageRow
         Scored images.
     protocol : Protocol
-        With ``fitted`` thresholds for staining runs that shall not be fitted again.
+        With ``fitted`` thresholds that shall not be fitted again.  They hold for the images and
+        settings they were fitted on (``fitted_from``); for others they are fitted anew.
 
     Returns
     -------
     dict
         ``{staining: {marker: Threshold}}``.
     """
+    return fit_stainings(run, rows, protocol).thresholds
+
+
+def fit_stainings(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> FittedRun:
+    """As `fit_run`, with what each threshold came from."""
     from islet_imaging.positivity import Threshold
     from islet_imaging.positivity.staining_run import fit_stains
     from islet_imaging.positivity.threshold import without_cut
 
     scored = [r for r in rows if r.status == "scored"]
     thresholds: dict[str, dict[str, Threshold]] = {}
+    origins: dict[str, dict[str, str]] = {}
+    not_used: list[str] = []
     for staining in sorted({r.staining for r in scored}):
-        stated = protocol.fitted.get(staining, {})
-        known = {m: Threshold.from_dict(stated[m]) for m in protocol.markers if m in stated}
-        if len(known) == len(protocol.markers):
-            thresholds[staining] = known
-            continue
         own = [r for r in scored if r.staining == staining]
         samples = [r for r in own if r.role in ("sample", "positive_control")]
         controls = {
@@ -119,13 +122,24 @@ def fit_run(
             or [r for r in scored if negative_for(r.role, marker) and not r.staining]
             for marker in protocol.markers
         }
-        tables = {
-            name: load_work(run, name, "cells")
-            for name in sorted({r.image for rows in (samples, *controls.values()) for r in rows})
+        origins[staining] = {
+            marker: _origin([*samples, *controls[marker]], marker, protocol)
+            for marker in protocol.markers
         }
+        stated = protocol.fitted.get(staining, {})
+        held = protocol.fitted_from.get(staining, {})
+        valid = {m for m in stated if held.get(m, "") == origins[staining].get(m)}
+        if any(m in protocol.markers for m in set(stated) - valid):
+            not_used.append(staining)
+        known = {m: Threshold.from_dict(stated[m]) for m in protocol.markers if m in valid}
+        if len(known) == len(protocol.markers):
+            thresholds[staining] = known
+            continue
+        used = {r.image: r for group in (samples, *controls.values()) for r in group}
+        tables = {name: load_work(run, used[name], "cells") for name in sorted(used)}
         fitted = fit_stains(
             [tables[r.image] for r in samples],
-            {marker: [tables[r.image] for r in rows] for marker, rows in controls.items()},
+            {marker: [tables[r.image] for r in group] for marker, group in controls.items()},
             protocol,
         )
         thresholds[staining] = {**fitted, **known}
@@ -134,47 +148,84 @@ def fit_run(
                 thresholds[staining][flag.channel] = without_cut(
                     fitted[flag.channel], "light of another dye lies in this channel, see the flags"
                 )
-    return thresholds
+    return FittedRun(thresholds, origins, tuple(not_used))
 
 
-def call_run(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> CalledRun:
-    """Fit, call every cell of every scored image, and lay the journal's corrections over it."""
+def _origin(rows: Sequence[ImageRow], marker: str, protocol: Protocol) -> str:
+    """Hash of what a threshold is fitted on: measurements, roles, and how the marker is called."""
+    images = sorted([r.image, r.key, r.role] for r in rows)
+    how = [dataclasses.asdict(x) for x in (protocol.channel(marker), protocol.calling(marker))]
+    return digest([images, how])
+
+
+def call_run(
+    run: Path, rows: Sequence[ImageRow], protocol: Protocol, *, corrections: bool = True
+) -> CalledRun:
+    """Fit, call every cell of every scored image, and lay the journal's corrections over it.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    rows : sequence of ImageRow
+        Its images.
+    protocol : Protocol
+        How to call.
+    corrections : bool
+        Whether to lay people's corrections over the calls.
+    """
     import pandas as pd
 
     from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.review.journal import Journal
     from islet_imaging.review.replay import apply_corrections
 
-    thresholds = fit_run(run, rows, protocol)
+    found = fit_stainings(run, rows, protocol)
     parts = [
-        call_image(load_work(run, r.image, "cells"), thresholds[r.staining], protocol)
+        call_image(load_work(run, r, "cells"), found.thresholds[r.staining], protocol)
         for r in rows
         if r.status == "scored"
     ]
     fitted = {
         staining: {m: t.to_dict() for m, t in by_marker.items()}
-        for staining, by_marker in thresholds.items()
+        for staining, by_marker in found.thresholds.items()
     }
-    protocol = protocol.replace(fitted=fitted)
-    if not parts:
-        empty = pd.DataFrame({c: [] for c in (*FIRST_COLUMNS, *LAST_COLUMNS)})
-        return CalledRun(empty, empty, [], thresholds, protocol)
-    raw = pd.concat(parts, ignore_index=True)
-    raw = raw[in_order(raw.columns)]
-    edits = Journal(run / "corrections.jsonl").edits()
-    if not edits:
-        return CalledRun(raw, raw, [], thresholds, protocol)
-    corrected = apply_corrections(raw, edits)
-    cells = corrected.cells
-    columns = [c for c in cells.columns if c != "corrected_by"]
+    protocol = protocol.replace(fitted=fitted, fitted_from=found.origins)
+    if parts:
+        # images without a cell say nothing of the columns' types
+        raw = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+        raw = raw[in_order(raw.columns)]
+    else:
+        raw = pd.DataFrame({c: [] for c in (*FIRST_COLUMNS, *LAST_COLUMNS)})
+    journal = Journal(run / "corrections.jsonl")
+    edits = journal.edits() if corrections else []
+    if not edits and not journal.damaged:
+        return CalledRun(raw, raw, [], found.thresholds, protocol, not_used=found.not_used)
+    done = apply_corrections(raw, edits, pixels={r.image: r.pixels for r in rows if r.pixels})
+    columns = [c for c in done.cells.columns if c != "corrected_by"]
     return CalledRun(
         raw,
-        cells[[*in_order(columns), "corrected_by"]],
-        corrected.unmatched,
-        thresholds,
+        done.cells[[*in_order(columns), "corrected_by"]] if edits else raw,
+        done.not_applied,
+        found.thresholds,
         protocol,
         tuple(edits),
+        (*damage_told(journal.damaged), *done.told()),
+        {"edits": len(edits), "damaged_lines": len(journal.damaged), **done.counts()},
+        found.not_used,
     )
+
+
+def damage_told(lines: Sequence[int]) -> list[str]:
+    """What to say of lines of a journal that cannot be read."""
+    if not lines:
+        return []
+    shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+    one = len(lines) == 1
+    return [
+        f"{len(lines)} line{'' if one else 's'} of corrections.jsonl cannot be read "
+        f"(line {shown}): what {'it' if one else 'they'} said is not in the numbers"
+    ]
 
 
 def in_order(columns: Iterable[str]) -> list[str]:
@@ -184,19 +235,3 @@ def in_order(columns: Iterable[str]) -> list[str]:
     last = [c for c in LAST_COLUMNS if c in columns]
     middle = [c for c in columns if c not in first and c not in last]
     return [*first, *middle, *last]
-
-
-def rows_of(provenance: Mapping[str, Any]) -> list[ImageRow]:
-    """The image rows a provenance holds."""
-    from islet_imaging.quality import Flag
-
-    return [
-        ImageRow(
-            **{
-                **row,
-                "flags": tuple(Flag.from_dict(f) for f in row["flags"]),
-                "files": tuple(row["files"]),
-            }
-        )
-        for row in provenance["images"]
-    ]

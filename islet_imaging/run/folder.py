@@ -1,22 +1,60 @@
 """The run folder: what a scored folder leaves behind, written so that nothing is ever half there.
 
-The idea: scripts, the report and the plugin read a run through one class, and every file of it is
-written beside its place and then moved into it, so that a stop at any moment leaves the old file or
-the new one.  It fails when a file is written in place, or a column is named anywhere but here.
+The idea: scripts, the report and the plugin read a run through one class, and what it gives is
+proven: ``provenance.json`` holds the stamp of every table, the key of every image and the hash of
+every input, and a file that is not the one it speaks of is refused with what to do
+(`docs/run_folder.md`).  It fails when a file of a run is read past this class.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol
+from islet_imaging.run.files import (
+    LABEL_TILE,
+    LabelKind,
+    RunWriteError,
+    atomic_path,
+    inside,
+    label_path,
+    plain_text,
+    safe_text,
+    work_table,
+    write_labels,
+    write_parquet,
+    write_table,
+    write_text,
+)
+from islet_imaging.run.lock import RunLock
+from islet_imaging.run.measurements import check_unchanged, require
+from islet_imaging.run.proof import facts_of, hash_file, is_same
+from islet_imaging.run.rows import row_of, rows_of
+from islet_imaging.run.stage import exchange_waits
+
+__all__ = [
+    "LABEL_TILE",
+    "TABLES",
+    "TEXT_COLUMNS",
+    "LabelKind",
+    "Run",
+    "RunWriteError",
+    "atomic_path",
+    "inside",
+    "label_path",
+    "plain_text",
+    "read_csv",
+    "read_labels",
+    "safe_text",
+    "work_table",
+    "write_labels",
+    "write_parquet",
+    "write_table",
+    "write_text",
+]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +62,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from islet_imaging.image import IsletImage
-
-LabelKind = Literal["nuclei", "islets"]
+    from islet_imaging.network.scale import FoundScale
 
 #: columns that hold words even where every one looks like a number
 TEXT_COLUMNS = (
@@ -33,141 +70,39 @@ TEXT_COLUMNS = (
     "note",
 )  # fmt: skip
 
-#: edge of a tile of a label image on disk, px
-LABEL_TILE = 256
-
 TABLES = ("summary", "batches", "images", "islets", "cells")
 
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes the place of ``path`` when the block ends well.
-
-    Parameters
-    ----------
-    path : Path
-        The file to be written; its folder is made where it is missing.
-
-    Yields
-    ------
-    Path
-        The file to write.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o666 & ~_umask())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+#: 1: version 0.1.0, whose files carry no proof; 2: stamps, keys and hashes of pixels
+PROVENANCE_FORMAT = 2
 
 
-def _umask() -> int:
-    # the mask can only be read by setting it
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV whole or not at all; floats in their shortest exact form."""
-    import pyarrow as pa
-    import pyarrow.csv
-
-    with atomic_path(path) as part:
-        arrow = pa.Table.from_pandas(table, preserve_index=False)
-        # a column without a single value has no type of its own
-        arrow = arrow.cast(
-            pa.schema(
-                pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type)
-                for f in arrow.schema
-            )
-        )
-        with part.open("wb") as stream:
-            stream.write((",".join(_quoted(str(c)) for c in table.columns) + "\n").encode())
-            pa.csv.write_csv(
-                arrow, stream, pa.csv.WriteOptions(include_header=False, quoting_style="needed")
-            )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') else name
-
-
-def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as Parquet whole or not at all."""
-    with atomic_path(path) as part:
-        table.to_parquet(part, index=False, engine="pyarrow")
-
-
-def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | None) -> None:
-    """Write a label image as a compressed TIFF that carries its pixel size.
+def read_csv(path: Path, words: tuple[str, ...] = TEXT_COLUMNS) -> pd.DataFrame:
+    """Read a table of a run as it was written, words and all.
 
     Parameters
     ----------
     path : Path
-        Where to.
-    labels : ndarray of int, shape (Y, X)
-        Label image; stored as uint16 where it fits, else as int32.  A memory map is read and
-        written in parts.
-    pixel_size_um : float or None
-        Edge of a pixel, um.
+        A CSV that `write_table` wrote.
+    words : tuple of str
+        Columns that hold words even where every one looks like a number.
     """
-    import numpy as np
-    import tifffile
+    import pandas as pd
 
-    from islet_imaging.arrays.label_file import bands_of
-
-    largest = max((int(band.max(initial=0)) for band in bands_of(labels)), default=0)
-    dtype = np.dtype(np.uint16 if largest < 2**16 else np.int32)
-    in_parts = isinstance(labels, np.memmap)
-    extra: dict[str, Any] = {}
-    if pixel_size_um is not None:
-        extra = {
-            "resolution": (1e4 / pixel_size_um, 1e4 / pixel_size_um),
-            "resolutionunit": "CENTIMETER",
-        }
-    with atomic_path(path) as part:
-        tifffile.imwrite(
-            part,
-            _tiles_of(labels, dtype) if in_parts else labels.astype(dtype),
-            shape=labels.shape,
-            dtype=dtype,
-            compression="zlib",
-            compressionargs={"level": 1},
-            tile=(LABEL_TILE, LABEL_TILE) if in_parts or min(labels.shape) >= 512 else None,
-            bigtiff=labels.size * dtype.itemsize > 2**31,
-            metadata=None,
-            **extra,
-        )
-
-
-def _tiles_of(labels: NDArray[np.int32], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    """Tiles of a label image in the order of the file, those at the end filled up with 0."""
-    import numpy as np
-
-    from islet_imaging.arrays.label_file import bands_of
-
-    n = LABEL_TILE
-    for band in bands_of(labels, multiple=n):
-        for y in range(0, band.shape[0], n):
-            for x in range(0, band.shape[1], n):
-                part = band[y : y + n, x : x + n].astype(dtype)
-                yield np.pad(part, ((0, n - part.shape[0]), (0, n - part.shape[1])))
-
-
-def label_path(folder: Path, image: str, kind: LabelKind) -> Path:
-    """Where a run keeps the label image of ``image``."""
-    return folder / "labels" / f"{image}.{kind}.tif"
+    table = pd.read_csv(
+        path,
+        dtype=dict.fromkeys(words, str),
+        # a condition may well be called "NA": only an empty field is missing
+        keep_default_na=False,
+        na_values=[""],
+        encoding="utf-8",
+        float_precision="round_trip",
+    )
+    table.columns = [plain_text(str(c)) for c in table.columns]
+    named = [c for c in words if c in table.columns]
+    table[named] = table[named].fillna("")
+    for name in table.select_dtypes(include=["object"]).columns:
+        table[name] = [plain_text(v) if isinstance(v, str) else v for v in table[name]]
+    return table
 
 
 def read_labels(
@@ -197,9 +132,22 @@ def read_labels(
     return found
 
 
-def work_table(folder: Path, image: str, name: str) -> Path:
-    """Where a run keeps a measured table of ``image`` between its two passes."""
-    return folder / ".work" / f"{image}.{name}.parquet"
+def corrections_state(run: Path) -> dict[str, str]:
+    """Hashes of what people added to a run: its journal, and its labelled cells; "" for none."""
+    found = {}
+    for name, file in (
+        ("journal_sha256", "corrections.jsonl"),
+        ("labels_sha256", "validation.csv"),
+    ):
+        try:
+            found[name] = hash_file(run / file)
+        except FileNotFoundError:
+            found[name] = ""
+        except OSError as error:
+            raise IsletImagingError(
+                f"{run / file}: cannot be read ({error.strerror or error})"
+            ) from error
+    return found
 
 
 class Run:
@@ -234,11 +182,34 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not (self.path / "provenance.json").is_file():
+        self._facts: tuple[dict[str, int], dict[str, Any]] | None = None
+        try:
+            there = (self.path / "provenance.json").is_file()
+        except (OSError, ValueError) as error:
+            raise IsletImagingError(f"{str(self.path)[:200]}: no folder: {error}") from error
+        if not there:
+            stopped = (self.path / ".work").is_dir()
             raise IsletImagingError(
                 f"{self.path}: not a run folder (no provenance.json in it); "
-                "`islet-imaging score FOLDER --out RUN` makes one"
+                + (
+                    "a scoring into it was stopped before its tables were there: score again, what "
+                    "is finished is kept"
+                    if stopped
+                    else "`islet-imaging score FOLDER --out RUN` makes one"
+                )
             )
+        if exchange_waits(self.path):
+            who = RunLock.holder(self.path)
+            raise IsletImagingError(
+                f"{self.path}: "
+                + (
+                    "its tables are being written right now; try again in a moment"
+                    if who is not None
+                    else "a scoring was stopped while its tables were put into place; "
+                    f"`islet-imaging summarize {self.path}` finishes it"
+                )
+            )
+        _ = self.provenance
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -260,25 +231,47 @@ class Run:
 
         if name not in TABLES:
             raise IsletImagingError(f"a run has no table {name!r}; it has {list(TABLES)}")
+        file = "cells.parquet" if name == "cells" else f"{name}.csv"
+        self.prove(file)
         try:
             if name == "cells":
-                return pd.read_parquet(self.path / "cells.parquet")
-            table = pd.read_csv(
-                self.path / f"{name}.csv",
-                dtype=dict.fromkeys(TEXT_COLUMNS, str),
-                # a condition may well be called "NA": only an empty field is missing
-                keep_default_na=False,
-                na_values=[""],
-                encoding="utf-8",
-            )
-            words = [c for c in TEXT_COLUMNS if c in table.columns]
-            table[words] = table[words].fillna("")
-            return table
+                return pd.read_parquet(self.path / file)
+            return read_csv(self.path / file)
         except (OSError, ValueError) as error:
             raise IsletImagingError(
                 f"{self.path}: its table {name!r} cannot be read ({error}); "
                 "score the folder again into the same run, what is finished is kept"
             ) from error
+
+    def prove(self, file: str) -> None:
+        """Raise unless a file is the one that this run's provenance speaks of.
+
+        Parameters
+        ----------
+        file : str
+            A file of the run folder, such as ``summary.csv``.
+
+        Raises
+        ------
+        IsletImagingError
+            If it is missing, was changed, or belongs to a later scoring that was stopped.
+        """
+        facts = self.provenance
+        if facts.get("format", 1) < PROVENANCE_FORMAT:
+            return  # of version 0.1.0: there is nothing to hold it against
+        if not is_same(self.path / file, facts["files"].get(file)):
+            raise IsletImagingError(
+                f"{self.path / file}: gone, or not the file that this run wrote: it was changed "
+                "since, or another scoring into this folder was stopped. Score the folder again "
+                "into it, or make the tables again: islet-imaging summarize"
+            )
+
+    @property
+    def corrections_pending(self) -> bool:
+        """Whether people corrected or labelled cells since the tables were made."""
+        held = self.provenance.get("corrections") or {}
+        now = corrections_state(self.path)
+        return any(now[k] != held.get(k, "") for k in now)
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -308,29 +301,51 @@ class Run:
     @property
     def corrected(self) -> pd.DataFrame | None:
         """Raw fractions beside those corrected for wrong calls; None without labelled cells."""
-        import pandas as pd
-
-        path = self.path / "corrected.csv"
-        if not path.is_file():
+        if not (self.path / "corrected.csv").is_file():
             return None
-        words = dict.fromkeys((*TEXT_COLUMNS, "status"), str)
-        table = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
-        texts = [c for c in words if c in table.columns]
-        table[texts] = table[texts].fillna("")
-        return table
+        self.prove("corrected.csv")
+        return read_csv(self.path / "corrected.csv")
 
     @property
     def protocol(self) -> Protocol:
         """The protocol the run was made with, its fitted thresholds included."""
+        self.prove("protocol.yaml")
         return Protocol.load(self.path / "protocol.yaml")
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, hashes and parameters."""
-        loaded: dict[str, Any] = json.loads(
-            (self.path / "provenance.json").read_text(encoding="utf-8")
-        )
-        return loaded
+        path = self.path / "provenance.json"
+        try:
+            now = facts_of(path)
+            if self._facts is None or self._facts[0] != now:
+                self._facts = now, _checked(json.loads(path.read_text(encoding="utf-8")), path)
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, IsletImagingError):
+                raise
+            raise IsletImagingError(
+                f"{path}: cannot be read ({error}); score the folder again into this run folder, "
+                "what is finished is kept"
+            ) from error
+        return self._facts[1]
+
+    @property
+    def pixels(self) -> dict[str, tuple[str, ...]]:
+        """Hashes of each image's channels, which corrections speak of."""
+        return {row.image: row.pixels for row in rows_of(self.provenance) if row.pixels}
+
+    def scale(self, image: str) -> FoundScale:
+        """Scale that nuclei of an image were searched with; the usual one for runs before 0.2."""
+        from islet_imaging.network.scale import FoundScale, Scale
+
+        facts = {row["image"]: row for row in self.provenance["images"]}
+        record = facts.get(image, {}).get("record", {})
+        if "scale" in record:
+            return FoundScale.from_dict(record["scale"])
+        known = Scale(record.get("pixel_size_um"), self.protocol.nuclei.diameter_um)
+        diameter = known.diameter_px or Scale(0.5).diameter_px
+        assert diameter is not None
+        return FoundScale(diameter, None, 0, "usual", known.pixel_size_um)
 
     @property
     def corrections(self) -> Path:
@@ -342,10 +357,19 @@ class Run:
         """The folder that was scored."""
         return Path(self.provenance["folder"])
 
+    def flat_fields_proven(self) -> None:
+        """Raise unless the fitted illumination, if there is any, is this run's."""
+        path, stamp = self.path / ".work" / "flat_fields.npz", self.provenance.get("flat_fields")
+        if stamp is not None and not is_same(path, stamp):
+            raise IsletImagingError(
+                f"{path}: gone, or of another scoring; score the folder again into this run folder"
+            )
+
     def flat_fields(self) -> dict[str, NDArray[np.float32]]:
         """Relative illumination per channel, (Y, X), where the run was corrected for it."""
         path = self.path / ".work" / "flat_fields.npz"
-        if not path.is_file():
+        self.flat_fields_proven()
+        if self.provenance.get("flat_fields") is None or not path.is_file():
             return {}
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
@@ -360,20 +384,56 @@ class Run:
 
         Of a slide, with ``region``, only those rows and columns are read.
         """
+        facts = self.provenance
+        if facts.get("format", 1) >= PROVENANCE_FORMAT:
+            require(self.path, row_of(facts, image), f"{kind}_labels")
         return read_labels(self.path, image, kind, region)
 
     def read_image(self, image: str) -> IsletImage:
         """The stained image itself, read again from where it was scored."""
         from islet_imaging.reading import read_image
 
-        listed = {row["image"]: row for row in self.provenance["images"]}
-        if image not in listed:
-            raise IsletImagingError(f"{self.path}: this run has no image {image!r}")
-        files = [Path(f) for f in listed[image]["files"]]
+        row = row_of(self.provenance, image)
+        files = [Path(f) for f in row.files]
         missing = [f for f in files if not f.is_file()]
         if missing or not files:
             raise IsletImagingError(
                 f"{image}: its file is not where it was scored ({missing[0] if missing else '?'}); "
                 "put it back, or score the moved folder again"
             )
+        check_unchanged(self.path, row)
         return read_image(files, protocol=self.protocol, name=image)
+
+
+def _checked(facts: Any, path: Path) -> dict[str, Any]:
+    """A provenance that readers can rely on; or an error that says what is wrong with it."""
+    wrong = None
+    if not isinstance(facts, dict):
+        wrong = "not a mapping"
+    elif not isinstance(facts.get("format", 1), int) or facts.get("format", 1) < 1:
+        wrong = "its format is no number"
+    elif facts.get("format", 1) > PROVENANCE_FORMAT:
+        raise IsletImagingError(
+            f"{path}: written by a newer islet-imaging (format {facts['format']}); update this one"
+        )
+    elif not isinstance(facts.get("folder"), str):
+        wrong = "it does not say what was scored"
+    elif not isinstance(facts.get("images"), list):
+        wrong = "it lists no images"
+    elif facts.get("format", 1) >= 2 and not isinstance(facts.get("files"), dict):
+        wrong = "it lists no files"
+    else:
+        try:
+            for row in rows_of(facts):
+                inside(path.parent, row.image)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            if isinstance(error, IsletImagingError):
+                raise
+            wrong = f"an image's entry is not understood ({error})"
+    if wrong:
+        raise IsletImagingError(
+            f"{path}: damaged or of another program: {wrong}; score the folder again into a run "
+            "folder of its own"
+        )
+    found: dict[str, Any] = facts
+    return found

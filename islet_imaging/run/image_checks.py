@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from islet_imaging.protocol import Protocol
 from islet_imaging.run.called import call_run, rows_of
-from islet_imaging.run.folder import Run, work_table
+from islet_imaging.run.folder import Run
+from islet_imaging.run.measurements import load_work, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,18 +64,19 @@ def check_rows(
     """
     from islet_imaging.quality import check_folder
 
-    scored = [r for r in rows if r.status == "scored"]
+    scored = [(r, require(run, r).outcome["record"]) for r in rows if r.status == "scored"]
     found = check_folder(
         [
             {
                 "image": r.image,
                 "batch": r.staining,
                 "role": r.role,
-                "metadata": r.record["metadata"],
-                "numbers": r.record["numbers"],
-                "nuclei": _nuclei(run, r.image),
+                "metadata": record["metadata"],
+                "numbers": record["numbers"],
+                "scale": record.get("scale"),
+                "nuclei": _nuclei(run, r),
             }
-            for r in scored
+            for r, record in scored
         ],
         protocol=protocol,
     )
@@ -165,19 +167,33 @@ def raw_cells(run: Run) -> pd.DataFrame:
     cells = run.cells
     if "corrected_by" not in cells:
         return cells
-    return call_run(run.path, checked_rows(run), run.protocol).raw
+    return call_run(run.path, checked_rows(run), run.protocol, corrections=False).raw
+
+
+def current_cells(run: Run) -> pd.DataFrame:
+    """The cells of a run with every correction that its journal holds by now.
+
+    Parameters
+    ----------
+    run : Run
+        A run folder.
+
+    Returns
+    -------
+    DataFrame
+    """
+    if not run.corrections_pending:
+        return run.cells
+    return call_run(run.path, checked_rows(run), run.protocol).corrected
 
 
 def _single(row: ImageRow) -> bool:
     return row.role.startswith("single_stain") or row.extra.get("control_kind") == "unstained"
 
 
-def _nuclei(run: Path, image: str) -> dict[str, NDArray[np.float64]]:
+def _nuclei(run: Path, row: ImageRow) -> dict[str, NDArray[np.float64]]:
     """Where the nuclei of an image lie, um, and the DNA light of those that are not cut."""
-    import pandas as pd
-
-    names = ["y_um", "x_um", "dna_integrated", "nucleus_area_um2", "touches_border"]
-    table = pd.read_parquet(work_table(run, image, "cells"), columns=names)
+    table = load_work(run, row, "cells")
     area = table["nucleus_area_um2"]
     light = (table["dna_integrated"] / area).where(
         ~table["touches_border"].astype(bool) & (area > 0.6 * area.median())

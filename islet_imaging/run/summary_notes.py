@@ -36,6 +36,8 @@ def with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) 
 
     of = {r.image: r for r in rows}
     cells = called.raw[~called.raw["excluded"].astype(bool)]
+    if cells.empty:
+        return summary
     samples = cells[cells["image"].map(lambda i: of[i].role == "sample")]
     keys = ("condition", "batch", "staining")
     where = [samples["image"].map(lambda i, k=k: getattr(of[i], k)) for k in keys]
@@ -50,6 +52,28 @@ def with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) 
                 fragile.setdefault((str(condition), marker), []).append(text)
     start = "fragile: points by which a threshold 10 % higher or lower moves a batch: "
     return _noted(summary, {key: start + ", ".join(named) for key, named in fragile.items()})
+
+
+def with_guessed(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
+    """The summary with a note where roles that a draft guessed still stand unconfirmed.
+
+    Parameters
+    ----------
+    summary : Summary
+        Of the run.
+    rows : sequence of ImageRow
+        Its images, with the sheet's column ``note``.
+    """
+    open_roles = [f"{r.image} ({r.role})" for r in rows if "CHECK role" in r.extra.get("note", "")]
+    if not open_roles:
+        return summary
+    more = f" and {len(open_roles) - 3} more" if len(open_roles) > 3 else ""
+    text = (
+        "roles guessed from names and still marked CHECK in the sample sheet: "
+        f"{', '.join(open_roles[:3])}{more}"
+    )
+    of = summary.conditions[["condition", "marker"]].itertuples(index=False)
+    return _noted(summary, {(str(c), str(m)): text for c, m in of})
 
 
 def with_corrected(summary: Summary, corrected: pd.DataFrame | None) -> Summary:
@@ -154,11 +178,12 @@ def with_left_out(
 
     gone: dict[str, list[ImageRow]] = {}
     for row in rows:
-        if row.status == "skipped" and row.role == "sample":
+        if row.status in ("failed", "skipped") and row.role == "sample":
             gone.setdefault(row.condition, []).append(row)
     table = conditions.copy()
     for condition, images in gone.items():
-        said = _left_out(images)
+        n = sum(r.condition == condition and r.role == "sample" for r in rows)
+        said = "; ".join(filter(None, (_left_out(images), _failed(images, n))))
         here = (table["condition"] == condition).to_numpy(dtype=bool)
         table.loc[here, "note"] = [f"{n}; {said}" if n else said for n in table.loc[here, "note"]]
         if here.any():
@@ -178,11 +203,126 @@ def with_left_out(
     return table
 
 
+def with_empty(
+    conditions: pd.DataFrame, rows: Sequence[ImageRow], markers: Sequence[str]
+) -> pd.DataFrame:
+    """Conditions with rows of those whose images were scored and hold no nucleus.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    rows : sequence of ImageRow
+        Images of the run.
+    markers : sequence of str
+        Markers of the protocol.
+
+    Returns
+    -------
+    DataFrame
+        A copy; every condition of the sheet's samples has a row for every marker.
+    """
+    import pandas as pd
+
+    known = set(zip(conditions["condition"], conditions["marker"], strict=True))
+    counts = {c: 0 for c in conditions.columns if str(c).startswith("n_")}
+    more = [
+        {
+            "condition": condition,
+            "marker": marker,
+            "status": NO_CELLS,
+            **counts,
+            "interval": "none",
+            "note": "no cell could be counted: no nucleus was found",
+        }
+        for condition in dict.fromkeys(r.condition for r in rows if r.role == "sample")
+        for marker in markers
+        if (condition, marker) not in known
+    ]
+    if not more:
+        return conditions.copy()
+    added = pd.DataFrame(more, columns=list(conditions.columns))
+    return pd.concat([conditions, added], ignore_index=True) if len(conditions) else added
+
+
 def _left_out(images: Sequence[ImageRow]) -> str:
+    images = [r for r in images if r.status == "skipped"]
+    if not images:
+        return ""
     codes = [f.code for r in images for f in r.flags if f.severity == "block"]
     why = ", ".join(dict.fromkeys(c.replace("_", " ") for c in codes))
     n = len(images)
     return f"{n} {'image is' if n == 1 else 'images are'} left out ({why}), see images.csv"
+
+
+def _failed(images: Sequence[ImageRow], n: int, what: str = "image") -> str:
+    """Those of ``n`` images that failed, in words; empty for none."""
+    names = [r.image for r in images if r.status == "failed"]
+    if not names:
+        return ""
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    # a semicolon parts the clauses of a note
+    shown = shown.replace(";", ",")
+    if len(names) == n:
+        whole = f"all {n} {what}s" if n > 1 else f"its only {what}"
+        return f"{whole} failed ({shown}), see images.csv"
+    return f"{len(names)} of {n} {what}s failed ({shown}), see images.csv"
+
+
+def with_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> pd.DataFrame:
+    """Conditions with a note of negative controls that failed or were left out.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    rows : sequence of ImageRow
+        Images of the run.
+
+    Returns
+    -------
+    DataFrame
+        A copy.
+    """
+    table = conditions.copy()
+    controls = [r for r in rows if r.role.startswith("negative_control")]
+    for staining in dict.fromkeys(r.staining for r in controls if r.status != "scored"):
+        own = [r for r in controls if r.staining == staining]
+        lost = [r for r in own if r.status != "scored"]
+        where = f" of {staining}" if staining else ""
+        said = (
+            f"all {len(own)} negative controls{where} are missing (failed or left out)"
+            if len(lost) == len(own)
+            else f"{len(lost)} of {len(own)} negative controls{where} are missing (failed or left "
+            "out)"
+        )
+        said += ": " + ", ".join(r.image.replace(";", ",") for r in lost[:3])
+        of = {r.condition for r in rows if not staining or r.staining == staining}
+        here = table["condition"].isin(of).to_numpy(dtype=bool)
+        table.loc[here, "note"] = [f"{n}; {said}" if n else said for n in table.loc[here, "note"]]
+    return table
+
+
+def with_told(conditions: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:
+    """Conditions with what concerns every number of the run in every note.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    told : sequence of str
+        Clauses.
+
+    Returns
+    -------
+    DataFrame
+        A copy.
+    """
+    table = conditions.copy()
+    clauses = "; ".join(t.replace("; ", ", ") for t in told)
+    if clauses:
+        table["note"] = [f"{n}; {clauses}" if n else clauses for n in table["note"]]
+    return table
 
 
 def _noted(summary: Summary, said: dict[tuple[str, str], str]) -> Summary:

@@ -60,7 +60,7 @@ def islets_rows(run: Path, rows: Sequence[ImageRow], summary: Summary | None) ->
     """``islets.csv``: geometry and fractions, one row per islet."""
     import pandas as pd
 
-    parts = [load_work(run, r.image, "islets") for r in rows if r.status == "scored"]
+    parts = [load_work(run, r, "islets") for r in rows if r.status == "scored"]
     parts = [p for p in parts if len(p)]
     if not parts or summary is None:
         names = ("image", "islet", "y_um", "x_um", "area_um2", "diameter_um", "circularity")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run.folder import Run, write_table
+from islet_imaging.run.folder import Run, plain_text, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,8 @@ def draw_validation_sheet(
     >>> from islet_imaging.phantom import write_experiment
     >>> folder = Path(tempfile.mkdtemp())
     >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
-    ...                          controls=False, shape=(160, 160))
+    ...                          preset="easy_confocal",
+    ...                          controls=False, shape=(448, 448))
     >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
     >>> draw_validation_sheet(run, "INS", n=10).name
     'validation.csv'
@@ -127,7 +128,9 @@ def read_sheet(path: Path) -> pd.DataFrame:
     if missing:
         raise IsletImagingError(f"{path}: the column {missing[0]!r} is missing")
     for column in COLUMNS:
-        table[column] = table[column].str.strip() if column in table else ""
+        if column not in table:
+            table[column] = ""
+        table[column] = [plain_text(str(v).strip()) for v in table[column]]
     for column in ("cell", "y_px", "x_px"):
         numbers = pd.to_numeric(table[column], errors="coerce")
         bad = table.index[numbers.isna() & ((table[column] != "") | (column == "cell"))]

@@ -1,24 +1,41 @@
 """Where the tasks of a folder run: here, in processes, or on any executor that is handed in.
 
-The idea: one loop over futures serves a process pool and a cluster alike; what is finished is told
-as it comes, and whoever watches may stop the rest.
-It fails, for the images a worker held, where that worker dies: too little memory, most often.
+The idea: each of our own workers is a pool of one process that has one image at a time, so a worker
+that dies (too little memory, a crash in a library) costs the image it had and no other; that image
+is tried once more, alone, and named if it kills again.  A worker ends with the process that started
+it, however that ends, and at once when the run is stopped.
+It fails, for the images a worker held, on an executor that was handed in and breaks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from typing import Any
 
 from islet_imaging._types import usable_cores
 from islet_imaging.errors import Cancelled
+from islet_imaging.run.files import RunWriteError
 from islet_imaging.scoring.task import Outcome, Task, measure_task
+
+#: seconds between two looks whether the run is to be stopped
+_LOOK_S = 0.2
 
 
 def worker_count(workers: int | None, images: int) -> int:
     """How many processes to start: what was asked for, or what is worth its while."""
     if workers is not None:
-        return max(1, workers)
+        return max(1, min(workers, max(images, 1)))
     # a pool costs seconds to start: not for a handful of images
     return 1 if images < 4 else min(usable_cores(), images)
 
@@ -31,50 +48,193 @@ def run_tasks(
     tell: Callable[[str], None],
     cancelled: Callable[[], bool] | None,
 ) -> dict[str, Outcome]:
-    """Run the tasks wherever they are to run; a broken worker costs the images it had."""
+    """Run the tasks wherever they are to run.
+
+    Parameters
+    ----------
+    tasks : list of Task
+        What is to be done.
+    workers : int
+        Own processes; 1 is this one.
+    executor : Executor or None
+        Where to run instead.
+    tell : callable
+        Told each image's name when it is done.
+    cancelled : callable or None
+        Asked five times a second; True stops the run.
+
+    Returns
+    -------
+    dict of str to Outcome
+        By image.
+
+    Raises
+    ------
+    Cancelled
+        If ``cancelled`` says so.
+    RunWriteError
+        If the run folder cannot be written.
+    """
     outcomes: dict[str, Outcome] = {}
 
     def stop_if_asked() -> None:
         if cancelled is not None and cancelled():
             raise Cancelled("stopped on request; what is finished is kept")
 
+    def done(outcome: Outcome) -> None:
+        outcomes[outcome.image] = outcome
+        tell(outcome.image)
+        stop_if_asked()
+
+    if not tasks:
+        return outcomes
     if executor is None and workers == 1:
         for task in tasks:
             stop_if_asked()
-            outcomes[task.image] = measure_task(task)
-            tell(task.image)
-        # the last image is no reason to write tables that nobody wants any more
-        stop_if_asked()
-        return outcomes
+            done(measure_task(task, cancelled))
+    elif executor is not None:
+        _on_executor(executor, tasks, done, stop_if_asked)
+    else:
+        for task in _in_processes(tasks, workers, done, stop_if_asked):
+            # it killed its worker: once more, with nothing beside it
+            for again in _in_processes([task], 1, done, stop_if_asked):
+                done(_killed(again, "twice"))
+    return outcomes
 
-    def collect(pool: Executor) -> None:
-        futures: dict[Future[Outcome], Task] = {pool.submit(measure_task, t): t for t in tasks}
-        try:
-            for future in as_completed(futures):
-                task = futures[future]
+
+def _killed(task: Task, how_often: str) -> Outcome:
+    return Outcome(
+        task.image,
+        "failed",
+        f"{task.image}: the process that measured it ended {how_often} without a word; most often "
+        "there is too little memory: use fewer --workers, close other programs, or crop the image",
+    )
+
+
+def _on_executor(
+    executor: Executor,
+    tasks: list[Task],
+    done: Callable[[Outcome], None],
+    stop_if_asked: Callable[[], None],
+) -> None:
+    waiting: dict[Future[Outcome], Task] = {}
+    try:
+        for task in tasks:
+            try:
+                waiting[executor.submit(measure_task, task)] = task
+            except BrokenExecutor:
+                done(_killed(task, "or one beside it"))
+        while waiting:
+            ready, _ = wait(waiting, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+            for future in ready:
+                task = waiting.pop(future)
                 try:
-                    outcomes[task.image] = future.result()
-                except Exception as error:  # the worker died, not the image's code
-                    outcomes[task.image] = Outcome(
+                    outcome = future.result()
+                except RunWriteError:
+                    raise
+                except BrokenExecutor:
+                    outcome = _killed(task, "or one beside it")
+                except Exception as error:  # of the executor: the task itself never raises
+                    outcome = Outcome(
                         task.image,
                         "failed",
                         f"{task.image}: its worker stopped ({type(error).__name__}: {error}); "
-                        "often too little memory: use fewer --workers",
+                        "often too little memory: use fewer workers",
                     )
-                tell(task.image)
-                stop_if_asked()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+                done(outcome)
+            stop_if_asked()
+    finally:
+        for future in waiting:
+            future.cancel()
 
-    if executor is not None:
-        collect(executor)
-    else:
+
+def _in_processes(
+    tasks: list[Task],
+    workers: int,
+    done: Callable[[Outcome], None],
+    stop_if_asked: Callable[[], None],
+) -> Iterator[Task]:
+    """Run tasks in own processes; those whose process died come out, when all others are done."""
+    died: list[Task] = []
+    queue = list(reversed(tasks))
+    with _workers(min(workers, len(tasks))) as pools:
+        waiting: dict[Future[Outcome], tuple[_Worker, Task]] = {}
+        idle = list(pools)
+        while queue or waiting:
+            while idle and queue:
+                worker, task = idle.pop(), queue.pop()
+                waiting[worker.submit(task)] = worker, task
+            ready, _ = wait(waiting, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+            for future in ready:
+                worker, task = waiting.pop(future)
+                idle.append(worker)
+                try:
+                    outcome = future.result()
+                except BrokenExecutor:
+                    died.append(task)
+                    worker.renew()
+                    continue
+                done(outcome)
+            stop_if_asked()
+    yield from died
+
+
+@contextmanager
+def _workers(n: int) -> Iterator[list[_Worker]]:
+    pools = [_Worker() for _ in range(n)]
+    try:
+        yield pools
+    except BaseException:
+        for pool in pools:
+            pool.kill()
+        raise
+    finally:
+        for pool in pools:
+            pool.close()
+
+
+class _Worker:
+    """A pool of one process, which one image at a time is given to."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """A fresh process, where the one before died."""
         import multiprocessing
 
         # spawn: forking a process that holds an inference engine's threads can hang
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
-            collect(pool)
-    return outcomes
+        self._end, self._stop = context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(
+            max_workers=1, mp_context=context, initializer=_watch, initargs=(self._end,)
+        )
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        return self._pool.submit(measure_task, task)
+
+    def kill(self) -> None:
+        """End the process now, whatever it does; what it writes is written whole or not at all."""
+        self._stop.close()
+        self._end.close()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _watch(stop: Any) -> None:
+    """End this process with the one that started it, and when the other end of a pipe closes."""
+    import multiprocessing
+    import signal
+    from multiprocessing.connection import wait as wait_for
+
+    # Ctrl-C goes to every process of a terminal: the one in charge decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        watched = [stop] if parent is None else [stop, parent.sentinel]
+        wait_for(watched)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch").start()

@@ -1,80 +1,148 @@
-"""Hashes of what a run is made of: files, and anything that can be written as JSON.
+"""What a run and each of its images are known by: hashes of everything that changes a number.
 
-The idea: a run is known by the bytes of its inputs and by its parameters, so an unchanged one is
-recognised, and a changed file is never mistaken for the old one.
-It fails to notice a file that was changed without its size or time of change moving.
+The idea: an image's key is made of the bytes of its files, the protocol, the networks, the sheet's
+facts of it and the versions of what computes; a run's key of all of these, its groups and its
+corrections.  Whoever finds a result under the same key may keep it.
+It fails where something that changes a number is in none of them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from islet_imaging._version import __version__
+from islet_imaging.protocol import Protocol
 from islet_imaging.reading.members import files_of
+from islet_imaging.run.measurements import Stamps
+from islet_imaging.run.proof import digest
+from islet_imaging.scoring.results import library_versions
 
 if TYPE_CHECKING:
-    from islet_imaging.experiment.sample_sheet import SampleSheet
+    from islet_imaging.experiment.sample_sheet import Sample, SampleSheet
+
+#: raised when the work of one image would come out differently than before
+WORK_VERSION = 2
+
+#: parts of a protocol that come after measuring: they make no image be measured again
+_LATER = ("positivity", "statistics", "fitted", "fitted_from", "acquisition")
 
 
-def digest(value: Any) -> str:
-    """SHA-256 of a value as JSON, keys in order.
+def _files_behind(sample: Sample) -> tuple[Path, ...]:
+    """Every file that a sample's pixels come from, absolute.
 
-    Examples
-    --------
-    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    True
+    An image may be one of several in a file, or come from several files.
     """
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    files = (f.absolute() for p in sample.paths for f in files_of(p))
+    return tuple(dict.fromkeys(files))
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+class Inputs:
+    """The files of a run, stamped before anything is read from them.
+
+    Parameters
+    ----------
+    sheet : SampleSheet
+        What is scored.
+    folder, out : Path
+        The scored folder, and the run folder, which remembers stamps.
+    """
+
+    def __init__(self, sheet: SampleSheet, folder: Path, out: Path) -> None:
+        self._folder = folder.absolute()
+        self.stamps: dict[str, dict[str, Any]] = {}
+        known, good = Stamps(out), []
+        self._files: dict[str, tuple[Path, ...]] = {}
+        for sample in sheet.samples:
+            self._files[sample.image] = _files_behind(sample)
+            for path in self._files[sample.image]:
+                try:
+                    self.stamps[str(path)] = known.of(path)
+                    good.append(path)
+                except OSError as error:
+                    # the same fault is met, and named, when the image is read
+                    self.stamps[str(path)] = {"error": str(error)}
+        known.keep(good)
+
+    def files(self, sample: Sample) -> tuple[Path, ...]:
+        """Every file that a sample's pixels come from, absolute."""
+        return self._files[sample.image]
+
+    def hashes(self, sample: Sample) -> list[str]:
+        """SHA-256 of a sample's files; what is wrong where one cannot be read."""
+        found = [self.stamps[str(p)] for p in self.files(sample)]
+        return [str(f.get("sha256", f.get("error"))) for f in found]
+
+    def of(self, sample: Sample) -> dict[str, dict[str, Any]]:
+        """Stamps of one sample's files that can be read, by path."""
+        paths = [str(p) for p in self.files(sample)]
+        return {p: self.stamps[p] for p in paths if "sha256" in self.stamps[p]}
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """For the provenance: bytes and hash by the path within the scored folder."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, stamp in self.stamps.items():
+            path = Path(name)
+            inside = path.is_relative_to(self._folder)
+            shown = path.relative_to(self._folder).as_posix() if inside else path.as_posix()
+            found[shown] = {k: stamp[k] for k in ("bytes", "sha256", "error") if k in stamp}
+        return found
 
 
-def hash_inputs(sheet: SampleSheet, folder: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """SHA-256 of every file; one that has not changed since the last run is not read again."""
-    try:
-        known = json.loads((out / "provenance.json").read_text("utf-8"))["inputs"]
-    except (OSError, ValueError, KeyError):
-        known = {}
-    found: dict[str, dict[str, Any]] = {}
-    for sample in sheet.samples:
-        for path in sample.paths:
-            name = path.relative_to(folder).as_posix()
-            try:
-                # an image may be one of several in a file, or come from several files
-                files = files_of(path)
-                stats = [f.stat() for f in files]
-                facts: dict[str, Any] = {
-                    "bytes": sum(s.st_size for s in stats),
-                    "modified_ns": max(s.st_mtime_ns for s in stats),
-                }
-                if len(files) > 1:
-                    facts["files"] = [f.name for f in files]
-                before = known.get(name, {})
-                if {k: before.get(k) for k in facts} == facts:
-                    found[name] = before
-                else:
-                    hashes = [hash_file(f) for f in files]
-                    found[name] = {
-                        **facts,
-                        "sha256": hashes[0] if len(files) == 1 else digest(hashes),
-                    }
-            except OSError as error:
-                # the same fault is met, and named, when the image is read
-                found[name] = {"error": str(error)}
-    return found
+def run_key(
+    protocol: Protocol,
+    sheet: SampleSheet,
+    inputs: Inputs,
+    *,
+    networks: Mapping[str, str],
+    flat_field: str,
+    device: str,
+) -> str:
+    """Hash of everything that a run's tables depend on, corrections aside."""
+    rows = [
+        [s.image, s.condition, s.batch, s.role, dict(s.extra), inputs.hashes(s)]
+        for s in sheet.samples
+    ]
+    problems = [dataclasses.asdict(p) for p in sheet.problems]
+    return digest([rows, problems, protocol.to_dict(), _common(networks, flat_field, device)])
 
 
-def inputs_of(inputs: Mapping[str, Mapping[str, Any]], path: Path) -> str:
-    """The hash of one input file, by its path."""
-    for name, facts in inputs.items():
-        if path.as_posix().endswith(name):
-            return str(facts.get("sha256", facts.get("error")))
-    return ""
+def image_key(
+    sample: Sample, protocol: Mapping[str, Any], inputs: Inputs, common: Sequence[Any]
+) -> str:
+    """Hash of everything that an image's measurements depend on.
+
+    Parameters
+    ----------
+    sample : Sample
+        The image.
+    protocol : mapping
+        As `measuring_part` gives it.
+    inputs : Inputs
+        Stamps of its files.
+    common : sequence
+        What all images of the run share.
+    """
+    own = [sample.image, inputs.hashes(sample), dict(sample.extra), sample.role]
+    return digest([own, protocol, common])
+
+
+def measuring_part(protocol: Protocol) -> dict[str, Any]:
+    """What of a protocol changes measurements, as plain values."""
+    plain = protocol.to_dict()
+    for later in _LATER:
+        plain.pop(later)
+    plain["quality"].pop("blocked")
+    plain["asked"] = protocol.asked
+    return plain
+
+
+def _common(networks: Mapping[str, str], flat_field: str, device: str) -> list[Any]:
+    return [__version__, WORK_VERSION, library_versions(), dict(networks), flat_field, device]
+
+
+def common_key(networks: Mapping[str, str], flat_field: str, device: str) -> str:
+    """Hash of what all images of a run share: versions, networks, flat field, device."""
+    return digest(_common(networks, flat_field, device))

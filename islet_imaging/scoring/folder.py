@@ -11,26 +11,44 @@ folder that cannot be written.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from islet_imaging._types import usable_cores
-from islet_imaging._version import __version__
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol
-from islet_imaging.run.folder import TABLES, Run, atomic_path
+from islet_imaging.run.files import RunWriteError, atomic_path
+from islet_imaging.run.folder import PROVENANCE_FORMAT, Run
+from islet_imaging.run.lock import RunLock
+from islet_imaging.run.measurements import proven_outcome
+from islet_imaging.run.proof import hash_file, stamp_of
+from islet_imaging.run.rows import rows_of
+from islet_imaging.run.stage import finish_exchange
 from islet_imaging.scoring.executors import run_tasks, worker_count
-from islet_imaging.scoring.fingerprints import digest, hash_file, hash_inputs, inputs_of
-from islet_imaging.scoring.task import WORK_VERSION, Outcome, Task, finished
+from islet_imaging.scoring.fingerprints import (
+    Inputs,
+    common_key,
+    image_key,
+    measuring_part,
+    run_key,
+)
+from islet_imaging.scoring.places import (
+    check_inputs,
+    check_places,
+    image_rows,
+    make_run_folder,
+    sweep,
+    without_run,
+)
+from islet_imaging.scoring.results import provenance_of, write_run
+from islet_imaging.scoring.task import Outcome, Task, finished
 
 if TYPE_CHECKING:
     from islet_imaging.experiment.sample_sheet import SampleSheet
-    from islet_imaging.run.called import ImageRow
 
 log = logging.getLogger(__name__)
 
@@ -104,14 +122,11 @@ def score_folder(
     [['batch1/untreated/islet01.ome.tif', 'batch1', 'scored'],
      ['batch2/untreated/islet01.ome.tif', 'batch2', 'scored']]
     """
-    from islet_imaging.experiment.calibration import fit_bleed_matrix, fit_flat_fields
     from islet_imaging.experiment.drafting import protocol_of_folder
     from islet_imaging.experiment.sample_sheet import read_samples, samples_without_sheet
-    from islet_imaging.scoring.results import provenance_of, write_run
 
     folder, out = Path(folder), Path(out)
-    if not folder.is_dir():
-        raise IsletImagingError(f"{folder}: there is no such folder")
+    check_places(folder, out)
     base = None
     drafted = protocol is None
     if protocol is None:
@@ -119,10 +134,12 @@ def score_folder(
     elif not isinstance(protocol, Protocol):
         base = Path(protocol).parent
         protocol = Protocol.load(protocol)
+    protocol = _with_absolute_paths(protocol, base)
     if samples is None:
         sheet = samples_without_sheet(folder, protocol)
     else:
         sheet = read_samples(samples, folder, protocol)
+    sheet = without_run(sheet, out)
     if not sheet.samples and not sheet.problems:
         raise IsletImagingError(
             f"{folder}: no images found; TIFF, SVS, NDPI, QPTIFF, PNG, JPEG, and with the formats "
@@ -133,74 +150,179 @@ def score_folder(
                 else ""
             )
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise IsletImagingError(f"{out}: the run folder cannot be made: {error}") from error
-    with _logging_to(out / "run.log"):
+    make_run_folder(out)
+    with RunLock(out, "score"), _logging_to(out / "run.log"):
+        finish_exchange(out)
         log.info("scoring %s: %d images", folder, len(sheet.samples))
         if drafted:
             log.info("no protocol given: drafted from the channel names, see protocol.yaml")
-        inputs = hash_inputs(sheet, folder, out)
-        whole = digest([inputs, protocol.to_dict(), _sheet_facts(sheet), __version__])
-        if (done := _same_run(out, whole)) is not None:
+        for item in sheet.skipped:
+            log.warning("left out: %s", item)
+        if sheet.guessed:
+            log.warning("roles marked CHECK in the sheet: %s", ", ".join(sheet.guessed))
+        plan = _plan(folder, out, protocol, sheet, workers, device)
+        if (done := _same_run(out, plan.key)) is not None:
             log.info("nothing changed since this run was made: kept as it is")
             return done
-        protocol = fit_bleed_matrix(protocol, sheet.samples)
-        fields = fit_flat_fields(protocol, sheet.samples, base=base)
-        calibration = _write_calibration(out, fields)
-        count = worker_count(workers, len(sheet.samples))
-        tasks = _plan(out, protocol, sheet, inputs, count, device, calibration)
-        outcomes = {t.image: found for t in tasks if (found := finished(t)) is not None}
-        ready = len(outcomes)
-        if ready:
-            log.info("%d images are finished already and kept", ready)
-
-        def tell(image: str) -> None:
-            nonlocal ready
-            ready += 1
-            if progress is not None:
-                progress(ready, len(tasks), image)
-
-        if progress is not None:
-            for image in ("", *outcomes):  # those that were finished before, by name
-                progress(ready, len(tasks), image)
-        waiting = [t for t in tasks if t.image not in outcomes]
-        outcomes.update(
-            run_tasks(waiting, workers=count, executor=executor, tell=tell, cancelled=cancelled)
-        )
+        sweep(out)
+        protocol, tasks = _tasks(plan)
+        outcomes = _measure(tasks, plan.workers, executor, progress, cancelled)
+        check_inputs(plan.inputs, protocol, sheet, outcomes)
         for outcome in outcomes.values():
             if outcome.status == "failed":
                 log.warning("failed: %s", outcome.message)
-        rows = _image_rows(sheet, outcomes)
+        rows = image_rows(sheet, outcomes, {t.image: t for t in tasks}, plan.inputs)
         facts = provenance_of(
-            folder=folder, protocol=protocol, rows=rows, inputs=inputs, drafted=drafted
+            folder=folder,
+            protocol=protocol,
+            rows=rows,
+            inputs=plan.inputs.to_dict(),
+            drafted=drafted,
         )
-        facts["whole"] = whole
+        facts["whole"] = plan.key
+        facts["left_out"] = [str(item) for item in sheet.skipped]
         facts["sheet"] = None if samples is None else str(samples)
+        fields = out / ".work" / "flat_fields.npz"
+        facts["flat_fields"] = stamp_of(fields) if tasks and tasks[0].flat_fields else None
+        # the file of the run before may hold stamps of tables that are not made any more
+        facts["files"] = _files_before(out)
         run = write_run(out, protocol, facts)
         log.info("done: %s", run.path / "report.html")
         return run
 
 
-# ---------------------------------------------------------------- what a run is made of
+# ---------------------------------------------------------------- steps
 
 
-def _sheet_facts(sheet: SampleSheet) -> list[Any]:
-    rows = [[s.image, s.condition, s.batch, s.role, dict(s.extra)] for s in sheet.samples]
-    return [rows, [dataclasses.asdict(p) for p in sheet.problems]]
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is to be done, and the key of it all."""
+
+    out: Path
+    protocol: Protocol
+    sheet: SampleSheet
+    inputs: Inputs
+    networks: dict[str, str]
+    flat_field: str
+    device: str
+    workers: int
+    key: str
 
 
-def _same_run(out: Path, whole: str) -> Run | None:
-    """The run in ``out``, if it is finished, without failures, and of exactly this input."""
+def _plan(
+    folder: Path,
+    out: Path,
+    protocol: Protocol,
+    sheet: SampleSheet,
+    workers: int | None,
+    device: str,
+) -> _Plan:
+    """Stamp everything that changes a number, before any of it is used."""
+    from islet_imaging.network.engine import device_of
+    from islet_imaging.network.weights import package_hashes
+
+    inputs = Inputs(sheet, folder, out)
+    networks = package_hashes(protocol.models)
+    field = protocol.correction.flat_field
     try:
-        facts = json.loads((out / "provenance.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        flat_field = field if field in ("off", "auto") else hash_file(Path(field))
+    except OSError as error:
+        raise IsletImagingError(
+            f"{field}: the flat-field image cannot be read ({error.strerror or error})"
+        ) from error
+    where = device_of(device) if networks else "cpu"
+    key = run_key(protocol, sheet, inputs, networks=networks, flat_field=flat_field, device=where)
+    count = worker_count(workers, len(sheet.samples))
+    return _Plan(out, protocol, sheet, inputs, networks, flat_field, where, count, key)
+
+
+def _tasks(plan: _Plan) -> tuple[Protocol, list[Task]]:
+    """What is fitted over all images first, and one task per image with its key."""
+    from islet_imaging.experiment.calibration import fit_bleed_matrix, fit_flat_fields
+
+    out, sheet = plan.out, plan.sheet
+    protocol = fit_bleed_matrix(plan.protocol, sheet.samples)
+    calibration = _write_calibration(out, fit_flat_fields(protocol, sheet.samples))
+    flat_field = plan.flat_field
+    if calibration:
+        flat_field = hash_file(Path(calibration))
+    part, plain = measuring_part(protocol), protocol.to_dict()
+    common = common_key(plan.networks, flat_field, plan.device)
+    return protocol, [
+        Task(
+            image=s.image,
+            files=tuple(str(p.absolute()) for p in s.paths),
+            facts={**s.extra, "role": s.role},
+            run=str(out.absolute()),
+            protocol=plain,
+            key=image_key(s, part, plan.inputs, [common]),
+            threads=max(1, usable_cores() // plan.workers),
+            device=plan.device,
+            flat_fields=calibration,
+            stamps=plan.inputs.of(s),
+            networks=plan.networks,
+        )
+        for s in sheet.samples
+    ]
+
+
+def _measure(
+    tasks: list[Task],
+    workers: int,
+    executor: Executor | None,
+    progress: FolderProgress | None,
+    cancelled: Callable[[], bool] | None,
+) -> dict[str, Outcome]:
+    """Outcomes of all images; of those that were finished before, as they were."""
+    outcomes = {t.image: found for t in tasks if (found := finished(t)) is not None}
+    ready = len(outcomes)
+    if ready:
+        log.info("%d images are finished already and kept", ready)
+
+    def tell(image: str) -> None:
+        nonlocal ready
+        ready += 1
+        if progress is not None:
+            progress(ready, len(tasks), image)
+
+    if progress is not None:
+        for image in ("", *outcomes):  # those that were finished before, by name
+            progress(ready, len(tasks), image)
+    waiting = [t for t in tasks if t.image not in outcomes]
+    outcomes.update(
+        run_tasks(waiting, workers=workers, executor=executor, tell=tell, cancelled=cancelled)
+    )
+    return outcomes
+
+
+def _same_run(out: Path, key: str) -> Run | None:
+    """The run in ``out``, if it is finished, without failures, and proves to be exactly this."""
+    try:
+        run = Run.open(out)
+        facts = run.provenance
+        if facts.get("format") != PROVENANCE_FORMAT or facts.get("whole") != key:
+            return None
+        if run.corrections_pending:
+            log.info("corrections were made since the tables: making them again")
+            return None
+        for name in (*facts["files"], "summary.csv", "cells.parquet", "report.html"):
+            run.prove(name)
+        run.flat_fields_proven()
+        rows = rows_of(facts)
+        if any(r.status == "failed" for r in rows):
+            return None
+        whole = all(proven_outcome(out, r.image, r.key) is not None for r in rows if r.key)
+    except IsletImagingError as error:
+        log.info("the run that is there is not taken over: %s", error)
         return None
-    names = [f"{t}.csv" for t in TABLES] + ["cells.parquet", "report.html", "protocol.yaml"]
-    there = all((out / n).is_file() for n in names)
-    failed = any(i["status"] == "failed" for i in facts.get("images", ()))
-    return Run.open(out) if there and not failed and facts.get("whole") == whole else None
+    return run if whole else None
+
+
+def _files_before(out: Path) -> list[str]:
+    try:
+        return list(Run.open(out).provenance.get("files", ()))
+    except IsletImagingError:
+        return []
 
 
 def _write_calibration(out: Path, fields: Mapping[str, Any] | None) -> str | None:
@@ -208,83 +330,30 @@ def _write_calibration(out: Path, fields: Mapping[str, Any] | None) -> str | Non
         return None
     import numpy as np
 
-    path = out / ".work" / "flat_fields.npz"
+    path = out.absolute() / ".work" / "flat_fields.npz"
     with atomic_path(path) as part, part.open("wb") as stream:
         np.savez(stream, **fields)
     return str(path)
 
 
-def _plan(
-    out: Path,
-    protocol: Protocol,
-    sheet: SampleSheet,
-    inputs: Mapping[str, Mapping[str, Any]],
-    workers: int,
-    device: str,
-    calibration: str | None,
-) -> list[Task]:
-    """One task per image, with a key of everything its measurements depend on."""
-    from islet_imaging.network.weights import model_hashes
-
-    plain = protocol.to_dict()
-    # what comes after measuring does not make an image be measured again
-    for later in ("positivity", "statistics", "fitted"):
-        plain.pop(later)
-    plain["quality"].pop("blocked")
-    hashes = {s.image: [inputs_of(inputs, p) for p in s.paths] for s in sheet.samples}
-    field_hash = hash_file(Path(calibration)) if calibration else None
-    models = model_hashes(protocol.models)
-    base = digest([plain, __version__, WORK_VERSION, models, protocol.asked, field_hash])
-    return [
-        Task(
-            image=s.image,
-            files=tuple(str(p.resolve()) for p in s.paths),
-            facts={**s.extra, "role": s.role},
-            run=str(out.resolve()),
-            protocol=protocol.to_dict(),
-            key=digest([base, hashes[s.image], dict(s.extra), s.role]),
-            threads=max(1, usable_cores() // workers),
-            device=device,
-            flat_fields=calibration,
-        )
-        for s in sheet.samples
-    ]
-
-
-def _image_rows(sheet: SampleSheet, outcomes: Mapping[str, Outcome]) -> list[ImageRow]:
-    """Rows of ``images.csv`` in the order of names, sheet problems among them."""
-    from islet_imaging.quality import Flag
-    from islet_imaging.run.called import ImageRow
-
-    rows = []
-    for s in sheet.samples:
-        o = outcomes[s.image]
-        rows.append(
-            ImageRow(
-                s.image,
-                s.condition,
-                s.batch,
-                s.role,
-                o.status,
-                o.message,
-                tuple(Flag.from_dict(f) for f in o.flags),
-                o.record,
-                dict(s.extra),
-                # a run is opened from anywhere
-                tuple(str(p.resolve()) for p in s.paths),
-            )
-        )
-    rows += [
-        ImageRow(p.image, p.condition, p.batch, p.role, "failed", p.message, (), {}, {}, ())
-        for p in sheet.problems
-    ]
-    return sorted(rows, key=lambda r: r.image)
+def _with_absolute_paths(protocol: Protocol, base: Path | None) -> Protocol:
+    """The protocol with the flat field where it lies: a run is repeated from another folder."""
+    how = protocol.correction
+    if how.flat_field in ("off", "auto"):
+        return protocol
+    path = str(((base or Path()) / how.flat_field).absolute())
+    return protocol.replace(correction=dataclasses.replace(how, flat_field=path))
 
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Append the library's log to a file while the block runs."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise RunWriteError(f"{path}: cannot be written ({error.strerror or error})") from error
+    # a full disk is told where it matters, not by the log's own traceback
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("islet_imaging")
     before = logger.level
@@ -295,4 +364,5 @@ def _logging_to(path: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
-        handler.close()
+        with suppress(OSError):
+            handler.close()

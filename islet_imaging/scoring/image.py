@@ -33,8 +33,10 @@ from islet_imaging.scoring.measured import CancelCheck, MeasuredImage, Progress,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from islet_imaging.network.scale import FoundScale
     from islet_imaging.positivity import Threshold
     from islet_imaging.scoring.regions import ImageRegions
+    from islet_imaging.segmentation.nuclei import NucleiMethod
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +115,7 @@ def measure_image(
     (True, True)
     """
     from islet_imaging.quality import check_image, flag_cells
+    from islet_imaging.quality.drawn import burned_in_flag, leave_out_near
     from islet_imaging.scoring.regions import ImageRegions
     from islet_imaging.segmentation.islets import shapes_table
 
@@ -125,19 +128,30 @@ def measure_image(
     size = regions.pixel_size_um
     try:
         watcher.tell(0.05, "finding nuclei")
-        boxes, n_cells = _segment(regions, protocol, work, watcher)
-        table, pairs = _measure(regions, image, protocol, watcher)
-        table = _ask(table, regions, protocol, work, watcher)
+        scale, method = _scale(regions, protocol, work)
+        boxes, n_cells = _segment(regions, protocol, scale, method, work, watcher)
+        table, pairs = _measure(regions, image, protocol, scale, watcher)
+        table = _ask(table, regions, protocol, scale, work, watcher)
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
+        if regions.burned_in is not None:
+            codes, excluded = leave_out_near(regions.burned_in, table, codes, excluded, size)
         table["excluded"] = excluded
         table["flags"] = codes
         watcher.tell(0.9, "checking")
         facts = {**image.metadata, **(facts or {})}
         numbers, windows = _quality(regions, protocol, facts, table)
         flags = check_image(
-            {}, protocol=protocol, metadata=facts, cells=table, pixel_size_um=size, numbers=numbers
+            {},
+            protocol=protocol,
+            metadata=facts,
+            cells=table,
+            pixel_size_um=size,
+            numbers=numbers,
+            scale=scale,
         )
+        if regions.burned_in is not None:
+            flags = [*flags, burned_in_flag(regions.burned_in)]
         watcher.tell(0.95, "measuring islets")
         islet_table = shapes_table(
             regions.islets.read, image.shape, boxes, n_cells, pixel_size_um=size
@@ -157,35 +171,69 @@ def measure_image(
         islet_table=islet_table,
         flags=flags,
         numbers=numbers,
-        record={"correction": regions.record, "metadata": facts, **windows},
+        record={
+            "correction": regions.record,
+            "metadata": facts,
+            "scale": scale_record(scale, protocol),
+            **windows,
+        },
     )
 
 
+def _scale(
+    regions: ImageRegions, protocol: Protocol, work: Work
+) -> tuple[FoundScale, NucleiMethod]:
+    """The scale that nuclei are searched with, and how they are searched."""
+    from islet_imaging.network.scale import Scale
+    from islet_imaging.segmentation.nuclei import NucleiMethod, nuclei_scale
+
+    wanted = protocol.nuclei
+    how = NucleiMethod(wanted.method, wanted.model, wanted.min_area_um2, wanted.max_area_um2)
+    read = partial(regions.corrected, protocol.dna)
+    known = Scale(regions.pixel_size_um, wanted.diameter_um)
+    return nuclei_scale(read, regions.shape, known, how, work), how
+
+
+def scale_record(scale: FoundScale, protocol: Protocol) -> dict[str, Any]:
+    """What a run keeps of an image's scale: what was seen, and the lengths that follow, um."""
+    low, high = protocol.nuclei.areas_um2(scale.nucleus_um)
+    return {
+        **scale.to_dict(),
+        "ring_um": protocol.cells.ring_of(scale.nucleus_um),
+        "max_gap_um": protocol.islets.gap_of(scale.nucleus_um),
+        "min_area_um2": low,
+        "max_area_um2": high,
+    }
+
+
 def _segment(
-    regions: ImageRegions, protocol: Protocol, work: Work, watcher: _Watcher
+    regions: ImageRegions,
+    protocol: Protocol,
+    scale: FoundScale,
+    method: NucleiMethod,
+    work: Work,
+    watcher: _Watcher,
 ) -> tuple[dict[int, Region | None], NDArray[Any]]:
     """Fill the label images; where each islet lies, and its number of nuclei."""
-    from islet_imaging.network.scale import Scale
     from islet_imaging.scoring.regions import boxes_of
     from islet_imaging.segmentation.islet_grid import IsletGrid
     from islet_imaging.segmentation.islets import RIM_UM
-    from islet_imaging.segmentation.nuclei import NucleiMethod, segment_nuclei_tiled
+    from islet_imaging.segmentation.nuclei import segment_nuclei_tiled
 
     shape, size, how = regions.shape, regions.pixel_size_um, protocol.islets
     grid = IsletGrid(
         shape,
         pixel_size_um=size,
-        max_gap_um=how.max_gap_um,
+        max_gap_um=how.gap_of(scale.nucleus_um),
         min_cells=how.min_cells,
         rim_um=RIM_UM,
     )
-    wanted = protocol.nuclei
     top = count = 0
     for _, labels in segment_nuclei_tiled(
         partial(regions.corrected, protocol.dna),
         shape,
-        Scale(size, wanted.diameter_um),
-        NucleiMethod(wanted.method, wanted.model, wanted.min_area_um2, wanted.max_area_um2),
+        scale,
+        method,
         dataclasses.replace(
             work,
             progress=lambda done, total: watcher.tell(0.05 + 0.5 * done / total, "finding nuclei"),
@@ -210,7 +258,11 @@ def _segment(
 
 
 def _measure(
-    regions: ImageRegions, image: IsletImage, protocol: Protocol, watcher: _Watcher
+    regions: ImageRegions,
+    image: IsletImage,
+    protocol: Protocol,
+    scale: FoundScale,
+    watcher: _Watcher,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of cells, and that of touching cells."""
     from islet_imaging.measurement.measure import finish_cells
@@ -218,17 +270,22 @@ def _measure(
 
     rows, pairs = [], []
     tiles = regions.tiles()
+    ring_um = protocol.cells.ring_of(scale.nucleus_um)
     scales = full_scales(image, regions.stored, protocol.markers, tiles)
     for k, core in enumerate(tiles):
         watcher.tell(0.6 + 0.2 * k / len(tiles), "measuring")
-        found, touching = _measure_tile(regions, protocol, scales, core)
+        found, touching = _measure_tile(regions, protocol, ring_um, scales, core)
         rows.append(found)
         pairs.append(touching)
     return finish_cells(_together(rows), pixel_size_um=regions.pixel_size_um), _merged(pairs)
 
 
 def _measure_tile(
-    regions: ImageRegions, protocol: Protocol, scales: dict[str, float], core: Region
+    regions: ImageRegions,
+    protocol: Protocol,
+    ring_um: float,
+    scales: dict[str, float],
+    core: Region,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of the cells whose centres lie in a tile, and the borders that begin there."""
     import pandas as pd
@@ -239,12 +296,12 @@ def _measure_tile(
     from islet_imaging.segmentation.cells import grow_cells
 
     size = regions.pixel_size_um
-    region = with_margin(core, measure_halo_px(size), regions.shape)
+    # a cell reaches as far as four nuclei of its image
+    halo = measure_halo_px(size, reach_um=max(30.0, 10.0 * ring_um))
+    region = with_margin(core, halo, regions.shape)
     origin = (region[0].start, region[1].start)
     labels = regions.nuclei.read(region)
-    cells = grow_cells(
-        labels, ring_um=protocol.cells.ring_um, gap_um=protocol.cells.gap_um, pixel_size_um=size
-    )
+    cells = grow_cells(labels, ring_um=ring_um, gap_um=protocol.cells.gap_um, pixel_size_um=size)
     rows = measure_cells(
         labels,
         cells,
@@ -284,6 +341,7 @@ def _ask(
     table: pd.DataFrame,
     regions: ImageRegions,
     protocol: Protocol,
+    scale: FoundScale,
     work: Work,
     watcher: _Watcher,
 ) -> pd.DataFrame:
@@ -299,7 +357,7 @@ def _ask(
             lambda rows, columns: regions.nuclei.read((rows, columns)),
             regions.shape,
             int(table["cell"].max()) if len(table) else 0,
-            pixel_size_um=regions.pixel_size_um,
+            pixel_size_um=scale.working_pixel_um,
             engine=shared_engine(model, work.device),
             work=work,
         )
@@ -374,9 +432,11 @@ def score_image(
     Examples
     --------
     >>> from islet_imaging import Channel, Protocol, phantom, score_image
-    >>> made = phantom("easy_confocal", seed=1, shape=(256, 256), channels=("DAPI", "INS"))
+    >>> stain = {"shape": (256, 256), "channels": ("DAPI", "INS")}
+    >>> image = phantom("easy_confocal", seed=1, **stain).image
+    >>> control = phantom("easy_confocal", seed=2, control="secondary_only", **stain).image
     >>> protocol = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
-    >>> scored = score_image(made.image, protocol)
+    >>> scored = score_image(image, protocol, controls=[control])
     >>> sorted(set(scored.cells["INS_call"]) - {"unsure"})
     ['negative', 'positive']
     """

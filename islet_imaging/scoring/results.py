@@ -9,8 +9,6 @@ It fails, and says to score again, when the kept measurements are gone.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import platform
 from collections.abc import Mapping, Sequence
@@ -18,9 +16,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol
 from islet_imaging.run.called import ImageRow, call_run, rows_of
-from islet_imaging.run.folder import Run, write_parquet, write_table, write_text
+from islet_imaging.run.folder import (
+    PROVENANCE_FORMAT,
+    Run,
+    corrections_state,
+    write_parquet,
+    write_table,
+    write_text,
+)
+from islet_imaging.run.lock import RunLock
+from islet_imaging.run.stage import exchange, finish_exchange, stage_folder
 from islet_imaging.run.tables import (
     BATCHES,
     CONDITIONS,
@@ -33,6 +41,17 @@ from islet_imaging.run.tables import (
 log = logging.getLogger(__name__)
 
 
+#: versions of what numbers are computed by
+LIBRARIES = ("numpy", "scipy", "scikit-image", "tifffile", "pandas", "onnxruntime")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that numbers are computed by."""
+    import importlib.metadata
+
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
 def provenance_of(
     *,
     folder: Path,
@@ -42,82 +61,91 @@ def provenance_of(
     drafted: bool,
 ) -> dict[str, Any]:
     """Versions, hashes of inputs and models, parameters, and what became of every image."""
-    import importlib.metadata
-
     from islet_imaging._version import __version__
     from islet_imaging.network.weights import model_hashes
 
-    libraries = ("numpy", "scipy", "scikit-image", "tifffile", "pandas", "onnxruntime")
     return {
+        "format": PROVENANCE_FORMAT,
         "islet_imaging": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "libraries": {name: importlib.metadata.version(name) for name in libraries},
+        "libraries": library_versions(),
         "models": model_hashes(protocol.models),
         "folder": str(folder.resolve()),
         "protocol_sha256": protocol.fingerprint(),
         "protocol_drafted": drafted,
         "inputs": dict(inputs),
-        "images": [
-            {
-                **{k: v for k, v in dataclasses.asdict(r).items() if k != "flags"},
-                "flags": [f.to_dict() for f in r.flags],
-            }
-            for r in rows
-        ],
+        "images": [r.to_dict() for r in rows],
     }
 
 
-def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
-    """Call, summarise and write tables, protocol, report and provenance, in that order.
+def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
+    """Call, summarise and exchange tables, protocol, report and provenance, all at once.
 
-    ``provenance.json`` comes last: a folder that has it is a run whose other files are there.
+    Parameters
+    ----------
+    run : Path
+        The run folder, with its measured images; whoever calls holds its lock.
+    protocol : Protocol
+        How to call.
+    facts : mapping
+        The provenance.
     """
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
     from islet_imaging.run.image_checks import check_rows, with_threshold_flags
     from islet_imaging.run.summary_notes import (
         with_before,
+        with_controls,
         with_corrected,
+        with_empty,
         with_fragile,
+        with_guessed,
         with_left_out,
         with_reasons,
+        with_told,
     )
     from islet_imaging.run.validation_sheet import corrected_table
 
+    facts = dict(facts)
+    # before the journal is read: an edit made from here on is seen to be missing
+    facts["corrections"] = corrections_state(run)
+    stage = stage_folder(run)
     rows, folder_flags = check_rows(run, rows_of(facts), protocol)
     called = call_run(run, rows, protocol)
     rows, of_thresholds = with_threshold_flags(rows, called.thresholds)
     folder_flags = [*of_thresholds, *folder_flags]
+    facts["corrections"].update(called.counts)
+    facts["thresholds_not_used"] = sorted({*called.not_used, *facts.get("thresholds_not_used", ())})
+    told = [*called.told, *thresholds_told(facts["thresholds_not_used"])]
+    facts["told"] = told
+    for sentence in told:
+        log.warning("%s", sentence)
     summary, raw_summary = summaries(called, rows)
     corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
         summary = with_reasons(summary, called, rows)
-        summary = with_fragile(summary, called, rows)
+        summary = with_guessed(with_fragile(summary, called, rows), rows)
         summary = with_before(summary, raw_summary, called)
         summary = with_corrected(summary, corrected)
+    conditions = with_left_out(
+        empty_table(CONDITIONS) if summary is None else summary.conditions, rows, protocol.markers
+    )
+    conditions = with_empty(conditions, rows, protocol.markers)
     tables = {
-        "conditions": with_left_out(
-            empty_table(CONDITIONS) if summary is None else summary.conditions,
-            rows,
-            protocol.markers,
-        ),
+        "conditions": with_told(with_controls(conditions, rows), told),
         "batches": empty_table(BATCHES) if summary is None else summary.batches,
         "images": images_table(rows, summary),
         "islets": islets_rows(run, rows, summary),
     }
     for name, table in tables.items():
-        write_table(run / ("summary.csv" if name == "conditions" else f"{name}.csv"), table)
-    if corrected is None:
-        (run / "corrected.csv").unlink(missing_ok=True)
-    else:
-        write_table(run / "corrected.csv", corrected)
-    write_table(run / "cells.csv", called.corrected)
-    write_parquet(run / "cells.parquet", called.corrected)
-    write_text(run / "protocol.yaml", called.protocol.dump())
-    for edit in called.unmatched:
-        log.warning("correction of cell %s in %s: no nucleus there now", edit.cell, edit.image)
+        write_table(stage / ("summary.csv" if name == "conditions" else f"{name}.csv"), table)
+    if corrected is not None:
+        write_table(stage / "corrected.csv", corrected)
+    write_table(stage / "cells.csv", called.corrected)
+    write_parquet(stage / "cells.parquet", called.corrected)
+    write_text(stage / "protocol.yaml", called.protocol.dump())
     data = report_data(
         run=run,
         rows=rows,
@@ -129,9 +157,21 @@ def write_run(run: Path, protocol: Protocol, facts: dict[str, Any]) -> Run:
         provenance=facts,
         **tables,
     )
-    write_report(run / "report.html", data)
-    write_text(run / "provenance.json", json.dumps(facts, indent=1, ensure_ascii=False))
+    write_report(stage / "report.html", data)
+    written = {p.name for p in stage.iterdir()}
+    exchange(run, facts, removed=sorted({*facts.get("files", ()), "corrected.csv"} - written))
     return Run.open(run)
+
+
+def thresholds_told(stainings: Sequence[str]) -> list[str]:
+    """What to say of thresholds that a protocol states and that are not used."""
+    if not stainings:
+        return []
+    named = ", ".join(s or "(unnamed)" for s in stainings)
+    return [
+        f"the protocol states thresholds of staining run {named} that were fitted on other images "
+        "or settings: they are not used, thresholds were fitted anew on these images"
+    ]
 
 
 def resummarise(run: Run | str | Path) -> Run:
@@ -164,5 +204,16 @@ def resummarise(run: Run | str | Path) -> Run:
     >>> resummarise(run).summary["marker"].tolist()
     ['INS', 'GCG']
     """
-    opened = run if isinstance(run, Run) else Run.open(run)
-    return write_run(opened.path, opened.protocol, opened.provenance)
+    path = run.path if isinstance(run, Run) else Path(run)
+    if not (path / ".work").is_dir():
+        Run.open(path)  # says what is wrong with it
+    with RunLock(path, "summarize"):
+        finish_exchange(path)
+        opened = Run.open(path)
+        if opened.provenance.get("format", 1) < PROVENANCE_FORMAT:
+            raise IsletImagingError(
+                f"{path}: written by version {opened.provenance.get('islet_imaging')}, whose files "
+                "carry no proof of what they were made of; score the folder again into this run "
+                "folder, corrections are kept"
+            )
+        return write_run(path, opened.protocol, opened.provenance)

@@ -8,22 +8,33 @@ It fails for the run only where the run folder cannot be written; a bad image is
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from islet_imaging.errors import IsletImagingError
+from islet_imaging.errors import Cancelled, IsletImagingError
 from islet_imaging.protocol import Protocol
-from islet_imaging.run.folder import label_path, work_table, write_labels, write_parquet, write_text
+from islet_imaging.run.files import (
+    RunWriteError,
+    inside,
+    label_path,
+    work_table,
+    write_labels,
+    write_parquet,
+)
+from islet_imaging.run.measurements import (
+    all_facts,
+    forget_record,
+    pixel_hashes,
+    proven_outcome,
+    same_files,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
-
-#: raised when the work of one image would come out differently than before
-WORK_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,10 @@ class Task:
     threads: int
     device: str
     flat_fields: str | None
-
-    @property
-    def work(self) -> Path:
-        """Path, without ending, of what is kept between the passes."""
-        return Path(self.run) / ".work" / self.image
+    #: stamps of the files that the pixels come from, as the key knows them, by path
+    stamps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: networks by name, with what the key knows them by
+    networks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,16 +67,43 @@ class Outcome:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def measure_task(task: Task) -> Outcome:
-    """Measure one image and keep the result in the run folder; never raises for a bad image."""
+def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Outcome:
+    """Measure one image and keep the result in the run folder; never raises for a bad image.
+
+    Parameters
+    ----------
+    task : Task
+        What to measure.
+    cancelled : callable, optional
+        Asked between steps; True stops the work.
+
+    Raises
+    ------
+    RunWriteError
+        If the run folder cannot be written.
+    Cancelled
+        If ``cancelled`` says so.
+    """
+    from islet_imaging.network.weights import package_hashes
     from islet_imaging.reading import read_image
     from islet_imaging.scoring.image import measure_image
 
-    done = task.work.with_name(task.work.name + ".json")
-    # label files of a slide; one name, so that what a killed run left is used up
-    scratch = task.work.with_name(task.work.name + ".slide")
+    folder = Path(task.run)
+    paths = [Path(p) for p in task.stamps]
+    scratch: Path | None = None
     try:
+        # label files of a slide; one name, so that what a killed run left is used up
+        scratch = inside(folder / ".work", f"{task.image}.slide")
         protocol = Protocol.from_dict(task.protocol)
+        before = all_facts(paths)
+        if not same_files(paths, task.stamps):
+            raise IsletImagingError(
+                f"{task.image}: its file was changed after the run began; score again"
+            )
+        if package_hashes(task.networks) != dict(task.networks):
+            raise IsletImagingError(
+                f"{task.image}: a network was exchanged after the run began; score again"
+            )
         image = read_image(
             [Path(f) for f in task.files] if len(task.files) > 1 else Path(task.files[0]),
             protocol=protocol,
@@ -80,8 +117,15 @@ def measure_task(task: Task) -> Outcome:
             threads=task.threads,
             device=task.device,
             scratch=scratch,
+            cancelled=cancelled,
         )
-        folder = Path(task.run)
+        pixels = pixel_hashes(image.channel, image.channel_names, image.shape)
+        if all_facts(paths) != before:
+            raise IsletImagingError(
+                f"{task.image}: its file was changed while it was measured; score again"
+            )
+        # what lies there of an earlier scoring proves nothing from here on
+        forget_record(folder, task.image)
         for kind, labels in (("nuclei", measured.nuclei), ("islets", measured.islets)):
             write_labels(
                 label_path(folder, task.image, kind),  # type: ignore[arg-type]
@@ -104,10 +148,13 @@ def measure_task(task: Task) -> Outcome:
                 "pixel_size_um": measured.pixel_size_um,
                 "shape_px": list(image.shape),
                 "sources": dict(image.sources),
+                "pixels": pixels,
             },
         )
-        write_text(done, json.dumps({"key": task.key, **outcome.__dict__}, default=str))
+        write_record(folder, task.image, task.key, asdict(outcome))
         return outcome
+    except (RunWriteError, Cancelled):
+        raise
     except IsletImagingError as error:
         return Outcome(task.image, "failed", str(error))
     except MemoryError:
@@ -120,7 +167,8 @@ def measure_task(task: Task) -> Outcome:
         log.exception("%s failed", task.image)
         return Outcome(task.image, "failed", f"{task.image}: {type(error).__name__}: {error}")
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _read_calibration(path: str | None) -> dict[str, Any] | None:
@@ -134,12 +182,8 @@ def _read_calibration(path: str | None) -> dict[str, Any] | None:
 
 def finished(task: Task) -> Outcome | None:
     """The outcome kept from an earlier run, if it is of the same input, protocol and version."""
+    kept = proven_outcome(Path(task.run), task.image, task.key)
     try:
-        kept = json.loads(task.work.with_name(task.work.name + ".json").read_text("utf-8"))
-    except (OSError, ValueError):
+        return None if kept is None else Outcome(**kept)
+    except TypeError:
         return None
-    files = [work_table(Path(task.run), task.image, n) for n in ("cells", "pairs", "islets")]
-    files += [label_path(Path(task.run), task.image, k) for k in ("nuclei", "islets")]
-    if kept.pop("key", None) != task.key or not all(f.is_file() for f in files):
-        return None
-    return Outcome(**kept)

@@ -1,8 +1,9 @@
 """Segmentation of nuclei: one call for the trained network and for the classical method.
 
 The idea: a DNA image and its scale in, labels out, numbered in raster order of the centres, the
-same for every tile size.  The scale is the nucleus diameter in pixels, from what the caller knows
-or, with nothing known, from the image.
+same for every tile size.  The scale is the nucleus diameter in pixels: what the caller knows, held
+against the image (`islet_imaging.network.scale`).  What is left out as too small or too large goes
+by that diameter, with either method, unless areas are stated.
 It fails where the scale is wrong, and where nuclei lie on top of one another in projection; then
 counts are too low, which no two-dimensional method can mend.
 """
@@ -18,14 +19,12 @@ from numpy.typing import NDArray
 
 from islet_imaging._types import Labels, ReadPlane, Region, Work
 from islet_imaging.arrays.label_file import band_rows
-from islet_imaging.network.scale import Scale
-from islet_imaging.segmentation.classical import climb, segment_strips
+from islet_imaging.network.normalise import WORKING_DIAMETER_PX
+from islet_imaging.network.scale import FoundScale, Scale, find_scale
+from islet_imaging.protocol import Nuclei
+from islet_imaging.segmentation.classical import segment_strips
 
 Method = Literal["network", "classical"]
-
-#: areas allowed where no pixel size says how many um2, in areas of the typical nucleus
-MIN_RELATIVE_AREA = 0.15
-MAX_RELATIVE_AREA = 9.0
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,16 @@ def segment_nuclei(
     dna : ndarray, shape (Y, X)
         DNA channel, any real dtype, finite.
     pixel_size_um : float, optional
-        Edge of a pixel, um.  Without it the nucleus diameter is estimated from the image.
+        Edge of a pixel, um.
     nucleus_diameter_um : float, optional
-        Typical nucleus diameter, um; 7.5 if only the pixel size is given.
+        Typical nucleus diameter, um.  If only the pixel size is given it is 7.5, unless the image
+        shows that its nuclei are others; with neither it is estimated from the image.
     method : {"network", "classical"}
-        The trained network, or :mod:`islet_imaging.segmentation.classical`, which needs no weights.
+        The trained network, or :mod:`islet_imaging.segmentation.classical`, which needs no weights
+        but where the scale is to be looked for.
     min_area_um2, max_area_um2 : float, optional
-        Nuclei outside are left out; without them, or without a pixel size, 0.15 to 9 times the
-        area of the typical nucleus.
+        Nuclei outside are left out; without them, or without a pixel size, 8 and 400 um2 for
+        nuclei of 7.5 um and in proportion else.
     tile : int, optional
         Edge of the parts worked on at a time, px; changes memory, never labels.
     threads : int, optional
@@ -131,7 +132,7 @@ def segment_nuclei(
 def segment_nuclei_tiled(
     read: ReadPlane,
     shape: tuple[int, int],
-    scale: Scale,
+    scale: Scale | FoundScale,
     how: NucleiMethod,
     work: Work | None = None,
 ) -> Iterator[tuple[Region, Labels]]:
@@ -143,8 +144,8 @@ def segment_nuclei_tiled(
         ``read(rows, columns)`` gives that part of the DNA channel.
     shape : tuple of int
         Of the whole image, not empty.
-    scale : Scale
-        What is known of it.
+    scale : Scale or FoundScale
+        What is known of it, or what was found before; see `nuclei_scale`.
     how : NucleiMethod
         The method, its network, and the areas allowed.
     work : Work, optional
@@ -173,6 +174,8 @@ def segment_nuclei_tiled(
             nothing = np.zeros((rows.stop - rows.start, shape[1]), np.int32)
             yield (rows, slice(0, shape[1])), nothing
         return
+    found = scale if isinstance(scale, FoundScale) else nuclei_scale(read, shape, scale, how, work)
+    low, high = _areas_px(found, how)
     if how.method == "network":
         from islet_imaging.network.engine import shared_engine
         from islet_imaging.network.nuclei import segment_nuclei_lazy
@@ -181,22 +184,72 @@ def segment_nuclei_tiled(
             read,
             shape,
             shared_engine(how.model or "islet-nuclei", work.device),
-            diameter_px=scale.diameter_px,
+            diameter_px=found.diameter_px,
             work=work,
         )
-        yield from _of_right_size(strips, scale.pixel_size_um, how)
+        yield from _of_right_size(strips, low, high)
         return
-    diameter = scale.diameter_px
-    if diameter is None:
-        diameter = estimate_nucleus_diameter_px(read(*_central(shape)))
-    typical = np.pi / 4 * diameter**2
-    area = None if scale.pixel_size_um is None else scale.pixel_size_um**2
-    low = MIN_RELATIVE_AREA * typical
-    high = MAX_RELATIVE_AREA * typical
-    if area is not None:
-        low = low if how.min_area_um2 is None else how.min_area_um2 / area
-        high = high if how.max_area_um2 is None else how.max_area_um2 / area
-    yield from segment_strips(read, shape, diameter, min_area_px=low, max_area_px=high, work=work)
+    yield from segment_strips(
+        read, shape, found.diameter_px, min_area_px=low, max_area_px=high, work=work
+    )
+
+
+def nuclei_scale(
+    read: ReadPlane,
+    shape: tuple[int, int],
+    known: Scale,
+    how: NucleiMethod,
+    work: Work | None = None,
+) -> FoundScale:
+    """Settle the scale that nuclei of an image are searched with.
+
+    Parameters
+    ----------
+    read, shape, how, work
+        As in :func:`segment_nuclei_tiled`.
+    known : Scale
+        What was stated.
+
+    Returns
+    -------
+    FoundScale
+        What was stated is not looked at where an image has no contrast or, with
+        ``method="classical"``, where a diameter is stated.
+
+    Examples
+    --------
+    >>> flat = np.zeros((32, 32))
+    >>> nuclei_scale(lambda rows, columns: flat[rows, columns], flat.shape, Scale(0.5),
+    ...              NucleiMethod()).source
+    'usual'
+    """
+    stated = known.nucleus_diameter_um is not None
+    if (how.method == "classical" and stated) or not _has_contrast(read, shape):
+        return FoundScale(
+            known.diameter_px or WORKING_DIAMETER_PX,
+            None,
+            0,
+            "stated" if stated else "usual",
+            known.pixel_size_um,
+        )
+    from islet_imaging.network.engine import shared_engine
+
+    model = how.model if how.method == "network" and how.model else "islet-nuclei"
+    return find_scale(read, shape, shared_engine(model, (work or Work()).device), known)
+
+
+def _areas_px(found: FoundScale, how: NucleiMethod) -> tuple[float, float]:
+    """Smallest and largest nucleus, px; stated areas need a pixel size."""
+    size = found.pixel_size_um
+    if size is None:
+        # in units of the usual nucleus
+        size = found.working_pixel_um
+        low, high = Nuclei().areas_um2(found.nucleus_um)
+    else:
+        low, high = Nuclei(min_area_um2=how.min_area_um2, max_area_um2=how.max_area_um2).areas_um2(
+            found.nucleus_um
+        )
+    return low / size**2, high / size**2
 
 
 def _has_contrast(read: ReadPlane, shape: tuple[int, int]) -> bool:
@@ -206,78 +259,10 @@ def _has_contrast(read: ReadPlane, shape: tuple[int, int]) -> bool:
     return any((read(rows, everything) != first).any() for rows in band_rows(shape))
 
 
-def estimate_nucleus_diameter_px(dna: NDArray[Any]) -> float:
-    """Estimate the typical nucleus diameter from the image alone.
-
-    Parameters
-    ----------
-    dna : ndarray, shape (Y, X)
-        DNA channel.
-
-    Returns
-    -------
-    float
-        Diameter, px; 16 where nothing is found.
-
-    Notes
-    -----
-    The scale at which the scale-normalised Laplacian of Gaussian answers most strongly in the
-    brightest blobs (Lindeberg, IJCV 30:79, 1998); a disc's diameter is 2.83 times that scale.
-
-    Examples
-    --------
-    >>> y, x = np.mgrid[:128, :128]
-    >>> disc = (np.hypot((y % 43) - 21, (x % 43) - 21) < 12) * 100.0
-    >>> 20 < estimate_nucleus_diameter_px(disc) < 28
-    True
-    """
-    from scipy import ndimage as ndi
-
-    image = np.asarray(dna, np.float32)
-    if image.size == 0 or image.min() == image.max():
-        return 16.0
-    scales = [s for s in 1.4 * 2 ** (np.arange(0, 13) / 2) if 4 * s < min(image.shape)] or [1.4]
-    answers = []
-    for scale in scales:
-        step = max(1, int(scale / 2))
-        small = _shrunk(image, step)
-        blobs = -ndi.gaussian_laplace(small, scale / step) * (scale / step) ** 2
-        peaks = climb(blobs, 5)
-        strength = blobs.ravel()[np.unique(peaks)]
-        strength = strength[strength > 0]
-        # as many blobs as would fill a twentieth of the image
-        n = max(1, int(0.05 * small.size / (np.pi * 2 * (scale / step) ** 2)))
-        answers.append(float(np.sort(strength)[-n:].mean()) if len(strength) else 0.0)
-    best = int(np.argmax(answers))
-    place = float(best)
-    if 0 < best < len(scales) - 1:
-        a, b, c = answers[best - 1 : best + 2]
-        place += 0.5 * (a - c) / (a - 2 * b + c) if a - 2 * b + c < 0 else 0.0
-    return float(2.83 * 1.4 * 2 ** (place / 2))
-
-
-def _shrunk(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
-    """Means of blocks of ``step`` px."""
-    rows, columns = (n - n % step for n in image.shape)
-    blocks = image[:rows, :columns].reshape(rows // step, step, columns // step, step)
-    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))
-
-
-def _central(shape: tuple[int, int], side: int = 2048) -> tuple[slice, slice]:
-    rows, columns = (
-        slice(max(0, (n - side) // 2), min(n, max(0, (n - side) // 2) + side)) for n in shape
-    )
-    return rows, columns
-
-
 def _of_right_size(
-    strips: Iterator[tuple[Region, Labels]], pixel_size_um: float | None, how: NucleiMethod
+    strips: Iterator[tuple[Region, Labels]], low: float, high: float
 ) -> Iterator[tuple[Region, Labels]]:
-    """Leave out nuclei of the wrong size and number the others anew."""
-    if pixel_size_um is None or (how.min_area_um2 is None and how.max_area_um2 is None):
-        yield from strips
-        return
-    low, high = how.min_area_um2 or 0.0, how.max_area_um2 or np.inf
+    """Leave out nuclei of fewer or more px than these and number the others anew."""
     # a nucleus reaches into the strips above and below its own: its area is known two strips on
     area = np.zeros(1, np.int64)
     number = np.zeros(1, np.int32)
@@ -286,7 +271,7 @@ def _of_right_size(
 
     def renumbered(complete: int) -> None:
         nonlocal number, known
-        size = area[known + 1 : complete + 1] * pixel_size_um**2
+        size = area[known + 1 : complete + 1]
         keep = (size > 0) & (size >= low) & (size <= high)
         last = int(number.max())
         new = np.where(keep, last + np.cumsum(keep), 0).astype(np.int32)

@@ -43,6 +43,7 @@ KINDS = {"python", "pycon", "bash", "console", "yaml", "text"}
 
 #: page -> blocks on it that are marked as not run
 NOT_RUN = {
+    "CONTRIBUTING.md": 2,
     "README.md": 3,
     "docs/napari.md": 1,
     "docs/nuclei_network.md": 4,

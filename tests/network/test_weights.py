@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
 
 import numpy as np
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from islet_imaging.errors import ModelError
-from islet_imaging.network.engine import OnnxEngine
+from islet_imaging.network.engine import OnnxEngine, make_engine, shared_engine
 from islet_imaging.network.weights import load_model
+from tests.mutations import mutated
 
 SHIPPED = ("islet-nuclei", "islet-positivity")
 
@@ -66,3 +72,69 @@ def test_description_is_valid_bioimageio(name):
     assert found.validation_summary.status in ("valid-format", "passed"), (
         found.validation_summary.format()
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda s: s.pop("sha256"), "sha256"),
+        (lambda s: s["sha256"].pop("weights.onnx"), r"weights\.onnx is not in the list"),
+        (lambda s: s["sha256"].update({"../x": "0" * 64}), "no file of this folder"),
+        (lambda s: s["sha256"].update({"weights.onnx": 7}), "64 hex"),
+        (lambda s: s.update(sha256=["weights.onnx"]), "sha256"),
+        (lambda s: s.pop("architecture"), "architecture"),
+        (lambda s: s.update(architecture={"in_channels": "two"}), "in_channels"),
+        (lambda s: s.update(postprocess={"foreground": float("nan")}), "foreground"),
+        (lambda s: s.update(postprocess=3), "postprocess"),
+        (lambda s: s.update(postprocess={"magic": 3}), "magic"),
+    ],
+)
+def test_a_malformed_description_is_named(change, named, tmp_path):
+    folder = tmp_path / "net"
+    shutil.copytree(load_model("islet-nuclei").folder, folder)
+    description = yaml.safe_load((folder / "bioimageio.yaml").read_text())
+    change(description["config"]["islet_imaging"])
+    (folder / "bioimageio.yaml").write_text(yaml.safe_dump(description))
+    with pytest.raises(ModelError, match=named):
+        load_model(folder)
+
+
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 6))
+@settings(max_examples=15)
+def test_a_mutated_description_loads_or_is_named(seed, n, tmp_path):
+    shipped = load_model("islet-nuclei").folder
+    folder = tmp_path / "net"
+    if not folder.is_dir():
+        shutil.copytree(shipped, folder)
+    whole = (shipped / "bioimageio.yaml").read_bytes()
+    (folder / "bioimageio.yaml").write_bytes(mutated(whole, seed, n))
+    with contextlib.suppress(ModelError):
+        engine = make_engine(str(folder), "cpu")
+        assert engine.settings["sha256"] == load_model(folder).settings["sha256"]
+
+
+def test_weights_that_are_no_network_are_named(tmp_path):
+    folder = tmp_path / "net"
+    shutil.copytree(load_model("islet-nuclei").folder, folder)
+    _exchange(folder, b"not a network")
+    with pytest.raises(ModelError, match="cannot be run"):
+        make_engine(str(folder), "cpu")
+
+
+def test_an_engine_is_kept_for_the_same_files_only(tmp_path):
+    folder = tmp_path / "net"
+    shutil.copytree(load_model("islet-nuclei").folder, folder)
+    first = shared_engine(str(folder), "cpu")
+    assert shared_engine(str(folder), "cpu") is first
+    _exchange(folder, (folder / "weights.onnx").read_bytes() + b"\x00")
+    with pytest.raises(ModelError):  # the new bytes are run, not the kept engine
+        shared_engine(str(folder), "cpu")
+
+
+def _exchange(folder, data):
+    """Other weights under the same name, with their hash: an exchange in place."""
+    (folder / "weights.onnx").write_bytes(data)
+    description = yaml.safe_load((folder / "bioimageio.yaml").read_text())
+    listed = description["config"]["islet_imaging"]["sha256"]
+    listed["weights.onnx"] = hashlib.sha256(data).hexdigest()
+    (folder / "bioimageio.yaml").write_text(yaml.safe_dump(description))

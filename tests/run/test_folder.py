@@ -17,6 +17,7 @@ from islet_imaging.run.folder import (
     Run,
     atomic_path,
     label_path,
+    read_csv,
     read_labels,
     write_labels,
     write_table,
@@ -48,10 +49,8 @@ def test_tables_come_back_exactly(
     path = tmp_path_factory.mktemp("t") / "t.csv"
     table = pd.DataFrame({"x": values, "word, quoted": words})
     write_table(path, table)
-    back = pd.read_csv(
-        path, keep_default_na=False, na_values={"x": [""]}, dtype={"x": float, "word, quoted": str},
-        float_precision="round_trip",
-    )  # fmt: skip
+    back = read_csv(path, ("word, quoted",))
+    back["x"] = back["x"].astype(float)
     pd.testing.assert_frame_equal(back, table, check_exact=True)
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from islet_imaging._types import Work
 from islet_imaging.errors import Cancelled, PixelSizeError
-from islet_imaging.network.scale import Scale
+from islet_imaging.network.scale import Scale, estimate_nucleus_diameter_px
 from islet_imaging.segmentation.nuclei import (
+    Method,
     NucleiMethod,
-    estimate_nucleus_diameter_px,
     segment_nuclei,
     segment_nuclei_tiled,
 )
@@ -150,6 +150,37 @@ def test_scale_is_estimated(diameter: float) -> None:
     image, n = picture(8, (300, 300), diameter)
     assert estimate_nucleus_diameter_px(image) == pytest.approx(diameter, rel=0.3)
     assert abs(segment_nuclei(image, method="classical").max() - n) <= 0.05 * n
+
+
+@pytest.mark.parametrize("method", ["network", "classical"])
+def test_the_stated_pixel_size_finds_the_same_nuclei(method: Method) -> None:
+    image, n = picture(8, (300, 300), 14.0)
+    found = [
+        segment_nuclei(image, pixel_size_um=size, method=method)
+        for size in (None, 0.1, 0.2, 1.1, 2.2)
+    ]
+    assert all((labels == found[0]).all() for labels in found)
+    assert abs(found[0].max() - n) <= 0.05 * n
+
+
+def test_a_stated_diameter_is_kept() -> None:
+    image, n = picture(8, (300, 300), 14.0)
+    usual = segment_nuclei(image, pixel_size_um=0.5)
+    assert (segment_nuclei(image, pixel_size_um=0.5, nucleus_diameter_um=7.5) == usual).all()
+    # stated wrongly: nuclei are searched as stated, and hardly one is found
+    assert segment_nuclei(image, pixel_size_um=0.05, nucleus_diameter_um=7.5).max() < 0.2 * n
+
+
+def test_areas_allowed_follow_the_nuclei() -> None:
+    """With either method, with and without a pixel size, specks are left out."""
+    image, _ = picture(8, (300, 300), 14.0)
+    image = image.copy()
+    image[5:8, 5:8] = image.max()
+    for method in ("network", "classical"):
+        for size in (None, 0.5):
+            labels = segment_nuclei(image, pixel_size_um=size, method=method)
+            area = np.bincount(labels.ravel())[1:]
+            assert area.min() >= 0.14 * 14.0**2
 
 
 def test_progress_and_cancel() -> None:

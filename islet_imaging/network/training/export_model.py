@@ -142,7 +142,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, version: str) -> Path:
     """
     import torch
 
-    from islet_imaging.network.architecture import UNet, UNetConfig
+    from islet_imaging.network.architecture import UNet, UNetConfig, fold_batch_norm
     from islet_imaging.network.training.loop import averaged_weights
 
     about: dict[str, Any] = json.loads((checkpoint.parent / "run.json").read_text())
@@ -150,7 +150,10 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, version: str) -> Path:
     what = POSITIVITY if positivity else NUCLEI
     widths = about.get("config", {}).get("widths", UNetConfig().widths)
     net = UNet(UNetConfig(len(what.inputs), len(what.outputs), tuple(widths)))
-    net.load_state_dict(averaged_weights(checkpoint))
+    weights = averaged_weights(checkpoint)
+    if not any(name.endswith("running_mean") for name in weights):
+        net = fold_batch_norm(net)  # trained on from released weights
+    net.load_state_dict(weights)
     about["step"] = int(torch.load(checkpoint, weights_only=True)["step"])
     settings = {"working_pixel_um": WORKING_PIXEL_UM} if positivity else nuclei_settings()
     return export_model(

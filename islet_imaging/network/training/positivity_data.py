@@ -120,11 +120,13 @@ def make_stained_sample(
     )  # fmt: skip
 
 
-def run_samples(runs: Iterable[int], cache: Path, *, side_px: int = 400) -> list[StainedSample]:
+def run_samples(
+    runs: Iterable[int], cache: Path, *, side_px: int = 400, pattern_share: float = 0.0
+) -> list[StainedSample]:
     """Render staining runs, or read those rendered before, as samples of an image and marker."""
     made = []
     for run in runs:
-        for image in staining_run(run, cache, side_px=side_px):
+        for image in staining_run(run, cache, side_px=side_px, pattern_share=pattern_share):
             made += image_samples(image)
     return made
 

@@ -262,7 +262,9 @@ def _taught_cells(
             f"{run.path}: the positivity network learns markers of the cytoplasm, here "
             f"{', '.join(possible) or 'none'}; not {marker!r}"
         )
-    cells = apply_corrections(raw_cells(run), Journal(run.corrections).edits()).cells
+    cells = apply_corrections(
+        raw_cells(run), Journal(run.corrections).edits(), pixels=run.pixels
+    ).cells
     found = []
     for name in possible if marker is None else [marker]:
         by_hand = cells[f"{name}_reason"].str.startswith("called by ", na=False)
@@ -344,7 +346,7 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
         own = cells[cells["image"] == image].reset_index(drop=True)
         labels = {image: run.labels(image)}
         before = scored[scored["image"] == image].reset_index(drop=True)
-        nuclei = apply_corrections(before, edits, labels=labels).labels
+        nuclei = apply_corrections(before, edits, labels=labels, pixels=run.pixels).labels
         row = rows.loc[image]
         made.append(
             _Picture(
@@ -353,7 +355,7 @@ def _pictures(run: Run, protocol: Protocol, cells: pd.DataFrame) -> list[_Pictur
                 str(row["role"]),
                 channels,
                 labels[image] if nuclei is None else nuclei,
-                size,
+                run.scale(image).working_pixel_um,
                 own,
             )
         )

@@ -3,6 +3,8 @@
 The idea: a run is what a laboratory stains in one day: three sections of different composition and
 two negative controls, under one lens, exposure and camera.  Everything is drawn over the widest
 ranges (``phantom.random_parameters``), so that a network that has seen them all need not guess.
+A share of the runs shows a product that lies in granules, on one side, in patches or near the
+nucleus (``phantom.random_pattern``).
 The truth of a cell is whether it expresses the marker, and the light that is its own, in the units
 of the file.
 
@@ -79,7 +81,9 @@ class StainedImage:
     own: NDArray[np.float32]
 
 
-def staining_run(run: int, cache: Path, *, side_px: int = 400) -> list[StainedImage]:
+def staining_run(
+    run: int, cache: Path, *, side_px: int = 400, pattern_share: float = 0.0
+) -> list[StainedImage]:
     """Render a staining run, or read it if it was rendered before.
 
     Parameters
@@ -87,20 +91,24 @@ def staining_run(run: int, cache: Path, *, side_px: int = 400) -> list[StainedIm
     run : int
         Its number fixes it.
     cache : Path
-        Folder of ``run_<number>.npz``.
+        Folder of ``run_<number>.npz``, and of ``run_<number>_pattern.npz`` for runs with a pattern.
     side_px : int
         Height and width of the images.
+    pattern_share : float
+        Share of all runs whose product is spread by a random pattern; else a run is what it is
+        with none.
 
     Returns
     -------
     list of StainedImage
         `SAMPLES` samples, then `CONTROLS` controls.
     """
-    path = cache / f"run_{run}.npz"
+    pattern = _pattern(run, pattern_share)
+    path = cache / f"run_{run}{'_pattern' if pattern else ''}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {}
-        for k, made in enumerate(_render(run, side_px)):
+        for k, made in enumerate(_render(run, side_px, pattern)):
             arrays |= {f"{key}_{k}": value for key, value in _truth(made).items()}
         part = path.with_suffix(".part.npz")
         np.savez_compressed(part, **arrays)
@@ -124,12 +132,20 @@ def _read(stored: Mapping[str, Any], run: int, k: int) -> StainedImage:
     )
 
 
-def _render(run: int, side_px: int) -> list[Phantom]:
+def _pattern(run: int, share: float) -> dict[str, Any]:
+    """Pattern of a run; a stream of its own, so that all else of the run stays as it is."""
+    from islet_imaging.phantom import random_pattern
+
+    rng = np.random.default_rng((SEED, run))
+    return random_pattern(rng) if rng.random() < share else {}
+
+
+def _render(run: int, side_px: int, pattern: Mapping[str, Any]) -> list[Phantom]:
     from islet_imaging.phantom import phantom, random_parameters
 
     rng = np.random.default_rng(SEED + run)
     drawn = random_parameters(rng, shape=(side_px, side_px), channels=("DAPI", *MARKERS))
-    base = replace(drawn, measure_light=True)
+    base = replace(drawn, measure_light=True, **pattern)
     slides = []
     for _ in range(SAMPLES):
         other = random_parameters(rng)

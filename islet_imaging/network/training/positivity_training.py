@@ -31,7 +31,11 @@ class PositivityTrainingConfig:
     Attributes
     ----------
     runs : int
-        Rendered staining runs that are trained on (numbers 0 to ``runs`` - 1).
+        Rendered staining runs that are trained on (numbers from ``first_run``).
+    first_run : int
+        Number of the first run.
+    pattern_share : float
+        Share of runs whose product lies in granules, on one side, in patches or near the nucleus.
     validation_runs : int
         The runs after those, which validate.
     crop_px : int
@@ -43,10 +47,12 @@ class PositivityTrainingConfig:
     steps, batch_size, learning_rate, warmup, ema_decay, seed : see ``LoopConfig``
     workers, threads, precision, validate_every : see ``LoopConfig``
     start_from : str, optional
-        Checkpoint whose weights the training starts with.
+        What the training starts with: a checkpoint, or a network by its name or folder.
     """
 
     runs: int = 500
+    first_run: int = 0
+    pattern_share: float = 0.0
     validation_runs: int = 20
     crop_px: int = 160
     plain_share: float = 0.0
@@ -98,13 +104,26 @@ def train_positivity(
     from islet_imaging.network.training.loop import LoopConfig, train
     from islet_imaging.network.training.positivity_evaluation import judge
     from islet_imaging.network.training.positivity_loss import positivity_loss
+    from islet_imaging.network.weights import load_model
 
     cache = out_dir / "runs"
-    samples = run_samples(range(config.runs), cache)
-    held_out = run_samples(range(config.runs, config.runs + config.validation_runs), cache)
+    first = config.first_run + config.runs
+    samples, held_out = (
+        run_samples(numbers, cache, pattern_share=config.pattern_share)
+        for numbers in (
+            range(config.first_run, first),
+            range(first, first + config.validation_runs),
+        )
+    )
     log.info("%d images of %d runs, %d to validate", len(samples), config.runs, len(held_out))
     torch.manual_seed(config.seed)
-    net = UNet(UNetConfig(3, N_FIELDS, config.widths))
+    checkpoint = Path(config.start_from) if config.start_from else None
+    net: nn.Module
+    if checkpoint is not None and checkpoint.suffix != ".pt":
+        # released weights hold no batch norms: they go on without
+        net, checkpoint = load_model(str(config.start_from)).torch_module(), None
+    else:
+        net = UNet(UNetConfig(3, N_FIELDS, config.widths))
     return train(
         net,
         StainCropSource(
@@ -115,7 +134,7 @@ def train_positivity(
         out_dir,
         validate=lambda averaged: judge(averaged, held_out),
         about={"network": "positivity", "config": asdict(config), "images": len(samples)},
-        start_from=Path(config.start_from) if config.start_from else None,
+        start_from=checkpoint,
         progress=progress,
         cancelled=cancelled,
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from islet_imaging.image import IsletImage
+    from islet_imaging.network.scale import FoundScale
     from islet_imaging.review.journal import Edit
     from islet_imaging.run.folder import Run
 
@@ -50,7 +51,7 @@ def load_image(run: Run, name: str, raw: pd.DataFrame, edits: Sequence[Edit]) ->
     labels = np.ascontiguousarray(run.labels(name, "nuclei"), np.int32)
     own = [e for e in edits if e.image == name]
     if any(e.action == "shape" for e in own):
-        replay = Replay(raw, labels)
+        replay = Replay(raw, labels, pixels=run.pixels.get(name, ()))
         for edit in own:
             replay.apply(edit)
         labels = replay.labels if replay.labels is not None else labels
@@ -62,6 +63,7 @@ def load_image(run: Run, name: str, raw: pd.DataFrame, edits: Sequence[Edit]) ->
         labels.copy(),
         run.labels(name, "islets"),
         np.zeros(labels.shape, np.uint8),
+        run.scale(name),
     )
 
 
@@ -85,6 +87,9 @@ class OpenImage:
         Islets as scored.
     outlines : ndarray of uint8
         What is drawn; see `napari_islet_imaging.session.outlines`.
+    scale : FoundScale, optional
+        What nuclei were searched with, and the lengths that follow; an image that is only looked
+        at has none.
     """
 
     name: str
@@ -94,6 +99,7 @@ class OpenImage:
     committed: NDArray[np.int32]
     islets: NDArray[np.int32]
     outlines: NDArray[np.uint8]
+    scale: FoundScale | None = None
     _map: OutlineMap | None = field(default=None, repr=False)
     _scales: dict[str, float] | None = field(default=None, repr=False)
 
@@ -148,6 +154,23 @@ class OpenImage:
     def drawn(self) -> bool:
         """Whether the outlines have been drawn at all."""
         return self._map is not None
+
+    def take_back(self, edit: Edit) -> Region:
+        """Put the nuclei of a shape edit back as they were; returns where they are."""
+        from islet_imaging.arrays.text_masks import decode_mask
+
+        boxes: list[Region] = []
+        for shapes, erase in ((edit.after or (), True), (edit.before or (), False)):
+            for shape in shapes:
+                region, mask = decode_mask(shape["mask"])
+                part = self.labels[region]
+                if erase:
+                    part[mask & (part == int(shape["cell"]))] = 0
+                else:
+                    part[mask] = int(shape["cell"])
+                self.committed[region] = part
+                boxes.append(region)
+        return grown_box(boxes, self.labels.shape, 2)
 
     def forget_outlines(self) -> None:
         """Nuclei changed their shape: find the outline pixels anew when all are drawn again."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from islet_imaging.arrays.text_masks import encode_mask
 from napari_islet_imaging.session.outlines import Region, grown_box
-from napari_islet_imaging.session.staining import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,7 +180,10 @@ def _tidy(session: ReviewSession, region: Region, cells: set[int]) -> set[int]:
     open_image = session.open
     assert open_image is not None
     size = open_image.pixel_size_um
-    smallest = _SPECK * session.protocol.nuclei.min_area_um2 / size**2 if size else 8.0
+    smallest = 8.0
+    if size and open_image.scale is not None:
+        least, _ = session.protocol.nuclei.areas_um2(open_image.scale.nucleus_um)
+        smallest = _SPECK * least / size**2
     part = open_image.labels[region]
     fresh: set[int] = set()
     for cell in cells:
@@ -256,8 +258,8 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     from islet_imaging.segmentation.cells import grow_cells
 
     protocol, size = session.protocol, open_image.pixel_size_um
-    if size is None:
-        raise RuntimeError("a scored image has a pixel size")
+    if size is None or open_image.scale is None:
+        raise RuntimeError("a scored image has a pixel size and a scale")
     shape = open_image.labels.shape
     wide = grown_box([region], shape, measure_halo_px(size))
     used = [c.name for c in protocol.channels if c.role != "ignore"]
@@ -268,7 +270,10 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     )
     nuclei = open_image.labels[wide]
     grown = grow_cells(
-        nuclei, ring_um=protocol.cells.ring_um, gap_um=protocol.cells.gap_um, pixel_size_um=size
+        nuclei,
+        ring_um=protocol.cells.ring_of(open_image.scale.nucleus_um),
+        gap_um=protocol.cells.gap_um,
+        pixel_size_um=size,
     )
     table = measure_cells(
         nuclei,
@@ -289,7 +294,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     whole = session.raw[open_image.name]
     cuts = {
         marker: image_threshold(whole, cut, spillover=protocol.calling(marker).spillover)
-        for marker, cut in thresholds(session).items()
+        for marker, cut in session.thresholds().items()
     }
     return call_image(table, cuts, protocol)
 
@@ -303,7 +308,8 @@ def _with_answers(
     from islet_imaging.network.positivity import answer_columns, ask_network_lazy
 
     protocol, size, labels = session.protocol, open_image.pixel_size_um, open_image.labels
-    if not protocol.asked or size is None or not len(table):
+    scale = open_image.scale
+    if not protocol.asked or size is None or scale is None or not len(table):
         return table
     prepared = PreparedCorrection(
         open_image.image.channel,
@@ -324,7 +330,7 @@ def _with_answers(
             lambda rows, columns: labels[rows, columns],
             labels.shape,
             int(table["cell"].max()),
-            pixel_size_um=size,
+            pixel_size_um=scale.working_pixel_um,
             engine=shared_engine(model),
             region=wide,
         )

@@ -50,6 +50,8 @@ class Provisional:
         What the calls rest on, per marker.
     n_images, n_all : int
         Images of the staining run that are measured, and all there will be.
+    denominator : str
+        Of the protocol: which cells count.
     """
 
     opened: OpenImage
@@ -57,10 +59,11 @@ class Provisional:
     thresholds: dict[str, Threshold]
     n_images: int
     n_all: int
+    denominator: str
 
     def tally(self, marker: str) -> Tally:
         """Counts of one marker's calls."""
-        return tally(self.table, marker)
+        return tally(self.table, marker, self.denominator)
 
 
 def provisional_calls(
@@ -96,8 +99,6 @@ def provisional_calls(
     IsletImagingError
         If the image could not be measured.
     """
-    import pandas as pd
-
     from islet_imaging.errors import IsletImagingError
     from islet_imaging.experiment.drafting import protocol_of_folder
     from islet_imaging.experiment.sample_sheet import read_samples, samples_without_sheet
@@ -105,12 +106,13 @@ def provisional_calls(
     from islet_imaging.protocol import Protocol
     from islet_imaging.reading import read_image
     from islet_imaging.run.called import ImageRow, fit_run
-    from islet_imaging.run.folder import read_labels, work_table
+    from islet_imaging.run.folder import read_labels
+    from islet_imaging.run.measurements import load_work, read_record
 
     used = protocol_of_folder(folder) if protocol is None else Protocol.from_dict(protocol)
     sheet = read_samples(samples, folder, used) if samples else samples_without_sheet(folder, used)
     named = {s.image: s for s in sheet.samples}
-    if image not in named or not work_table(out, image, "cells").is_file():
+    if image not in named:
         raise IsletImagingError(f"{image} could not be measured; why is said when the run is done.")
     staining = named[image].staining
     # as in scoring: negative controls that name no staining serve every one
@@ -120,13 +122,24 @@ def provisional_calls(
         if (s.staining == staining and s.role.startswith(_FITTED))
         or (s.role.startswith("negative_control") and not s.staining)
     ]
+    records = {s.image: read_record(out, s.image) for s in mates if s.image in measured}
     rows = [
-        ImageRow(s.image, s.condition, s.batch, s.role, "scored", "", (), {}, dict(s.extra))
+        ImageRow(
+            image=s.image,
+            condition=s.condition,
+            batch=s.batch,
+            role=s.role,
+            extra=dict(s.extra),
+            key=record.key,
+        )
         for s in mates
-        if s.image in measured and work_table(out, s.image, "cells").is_file()
+        if (record := records.get(s.image)) is not None
     ]
+    shown = next((r for r in rows if r.image == image), None)
+    if shown is None:
+        raise IsletImagingError(f"{image} could not be measured; why is said when the run is done.")
     thresholds = fit_run(out, rows, used)[staining]
-    cells = pd.read_parquet(work_table(out, image, "cells"))
+    cells = load_work(out, shown, "cells")
     paths = list(named[image].paths)
     pixels = read_image(paths if len(paths) > 1 else paths[0], protocol=used, name=image)
     labels = read_labels(out, image, "nuclei")
@@ -140,7 +153,12 @@ def provisional_calls(
         np.zeros(labels.shape, np.uint8),
     )
     return Provisional(
-        opened, call_image(cells, thresholds, used), thresholds, len(rows), len(mates)
+        opened,
+        call_image(cells, thresholds, used),
+        thresholds,
+        len(rows),
+        len(mates),
+        used.statistics.denominator,
     )
 
 

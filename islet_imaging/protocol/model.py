@@ -12,16 +12,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from islet_imaging.errors import ProtocolError
+from islet_imaging.protocol.plain import build, load_yaml, plain, shown
 
-FORMAT = "islet-imaging/1"
+#: 2 ties fitted thresholds to the images they came from (`Protocol.fitted_from`)
+FORMAT = "islet-imaging/2"
+#: formats that are read; what an older one lacks takes its default
+READ_FORMATS = ("islet-imaging/1", FORMAT)
+
+#: lengths that are not stated are for nuclei of this diameter, um, and follow those that are found
+USUAL_NUCLEUS_UM = 7.5
+#: width of the ring, and largest gap in an islet, in nucleus diameters
+RING, ISLET_GAP = 0.4, 1.6
 
 Role = Literal["dna", "marker", "autofluorescence", "ignore"]
 #: where a marker lies; a marker of the membrane is measured in the ring around the nucleus
@@ -60,6 +67,11 @@ def _check(condition: bool, message: str) -> None:
         raise ProtocolError(message)
 
 
+def _within(where: str, value: float | None, low: float, high: float) -> None:
+    """A stated number must lie in its range; NaN lies in none."""
+    _check(value is None or low <= value <= high, f"{where} is {value}: {low:g} to {high:g}")
+
+
 @dataclass(frozen=True)
 class Channel:
     """One channel: the name it has in tables, what it is for, and how files call it.
@@ -85,6 +97,10 @@ class Channel:
         _check(
             not set(self.name) & set(',;"\n\r\t'),
             f"channel name {self.name!r}: no comma, semicolon, quote, tab or line break",
+        )
+        _check(
+            self.name.isprintable() and len(self.name) <= 100,
+            f"channel name {shown(self.name)}: at most 100 characters, all of them visible",
         )
 
 
@@ -113,6 +129,7 @@ class Reading:
             (self.projection == "plane") == (self.plane is not None),
             "reading: `projection: plane` and `plane` go together",
         )
+        _within("reading.plane", self.plane, 0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,22 @@ class Correction:
     #: ``{source: {destination: fraction}}``, stated or fitted
     bleed_matrix: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.offset, str):
+            _within("correction.offset", self.offset, 0, 65535)
+        _within("correction.background_um", self.background_um, 1, 10_000)
+        _check(bool(self.flat_field.strip()), "correction.flat_field is empty: off, auto or a path")
+        for source, row in self.bleed_matrix.items():
+            for target, share in row.items():
+                _check(
+                    source != target,
+                    f"correction.bleed_matrix: {source!r} cannot bleed into itself",
+                )
+                _check(
+                    0 <= share < 1,
+                    f"correction.bleed_matrix.{source}.{target} is {share}: a share, 0 to below 1",
+                )
+
 
 @dataclass(frozen=True)
 class Nuclei:
@@ -139,10 +172,11 @@ class Nuclei:
     method: Literal["network", "classical"] = "network"
     #: name or folder of the network
     model: str = "islet-nuclei"
-    #: expected diameter, um; None lets the method estimate it
+    #: diameter, um; None takes 7.5 unless the image shows that its nuclei are others
     diameter_um: float | None = None
-    min_area_um2: float = 8.0
-    max_area_um2: float = 400.0
+    #: nuclei outside are left out, um2; None: 8 and 400 for nuclei of 7.5 um, in proportion else
+    min_area_um2: float | None = None
+    max_area_um2: float | None = None
     exclude_border: bool = True
     #: whether condensed nuclei, taken for dying, count in no fraction; "auto": unless a channel is
     #: named as a marker of dividing or dying cells, whose nuclei are condensed
@@ -151,21 +185,36 @@ class Nuclei:
     def __post_init__(self) -> None:
         d = self.diameter_um
         _check(d is None or 2 <= d <= 60, f"nuclei.diameter_um is {d}: 2 to 60")
-        _check(
-            0 <= self.min_area_um2 < self.max_area_um2,
-            "nuclei: min_area_um2 must be below max_area_um2",
-        )
+        low, high = self.areas_um2(USUAL_NUCLEUS_UM if d is None else d)
+        _check(0 <= low < high, "nuclei: min_area_um2 must be below max_area_um2")
+
+    def areas_um2(self, nucleus_um: float) -> tuple[float, float]:
+        """Smallest and largest nucleus, um2, where nuclei are ``nucleus_um`` across."""
+        share = (nucleus_um / USUAL_NUCLEUS_UM) ** 2
+        low = 8.0 * share if self.min_area_um2 is None else self.min_area_um2
+        return low, 400.0 * share if self.max_area_um2 is None else self.max_area_um2
 
 
 @dataclass(frozen=True)
 class Cells:
     """The ring of cytoplasm around a nucleus."""
 
-    ring_um: float = 3.0
+    #: None: 3 um for nuclei of 7.5 um, in proportion else
+    ring_um: float | None = None
     gap_um: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(0 <= self.gap_um < self.ring_um <= 20, "cells: 0 <= gap_um < ring_um <= 20")
+        ring = float("inf") if self.ring_um is None else self.ring_um
+        _check(
+            0 <= self.gap_um < ring and (self.ring_um is None or ring <= 20) and self.gap_um < 20,
+            "cells: 0 <= gap_um < ring_um <= 20",
+        )
+
+    def ring_of(self, nucleus_um: float) -> float:
+        """Width of the ring, um, where nuclei are ``nucleus_um`` across; wider than the gap."""
+        if self.ring_um is not None:
+            return self.ring_um
+        return max(RING * nucleus_um, self.gap_um + 0.5 * RING * nucleus_um)
 
 
 @dataclass(frozen=True)
@@ -174,14 +223,21 @@ class Islets:
 
     #: "islets" groups nuclei; "field" takes the whole image as one islet (planar cultures)
     method: Literal["islets", "field"] = "islets"
-    max_gap_um: float = 12.0
+    #: nuclei less apart form an islet; None: 12 um for nuclei of 7.5 um, in proportion else
+    max_gap_um: float | None = None
     min_cells: int = 10
     #: islet equivalents are computed for whole aggregates only
     preparation: Literal["section", "whole", "monolayer"] = "section"
 
     def __post_init__(self) -> None:
-        _check(self.max_gap_um > 0, "islets.max_gap_um must be positive")
+        gap = self.max_gap_um
+        _check(gap is None or gap > 0, "islets.max_gap_um must be positive")
         _check(self.min_cells >= 1, "islets.min_cells must be at least 1")
+        _within("islets.max_gap_um", self.max_gap_um, 0, 1000)
+
+    def gap_of(self, nucleus_um: float) -> float:
+        """Largest gap between nuclei of an islet, um, where they are ``nucleus_um`` across."""
+        return ISLET_GAP * nucleus_um if self.max_gap_um is None else self.max_gap_um
 
 
 @dataclass(frozen=True)
@@ -207,6 +263,9 @@ class Positivity:
 
     def __post_init__(self) -> None:
         _check(0.5 < self.quantile < 1, f"positivity.quantile is {self.quantile}: 0.5 to 1")
+        _check(self.min_control_cells >= 1, "positivity.min_control_cells must be at least 1")
+        _check(self.min_control_images >= 1, "positivity.min_control_images must be at least 1")
+        _within("positivity.threshold", self.threshold, -1e9, 1e9)
         _check(
             0 <= self.unsure_low <= 0.5 <= self.unsure_high <= 1,
             "positivity: unsure_low <= 0.5 <= unsure_high",
@@ -253,6 +312,17 @@ class Quality:
     #: what becomes of an image with a blocking flag; "keep" counts it all the same
     blocked: Literal["leave_out", "keep"] = "leave_out"
 
+    def __post_init__(self) -> None:
+        for name in (
+            *("saturated_fraction", "saturated_fraction_block", "border_fraction"),
+            *("pyknotic_fraction", "autofluorescent_fraction", "bleed_through"),
+        ):
+            _within(f"quality.{name}", getattr(self, name), 0, 1)
+        _within("quality.min_cells", self.min_cells, 0, 1e9)
+        _within("quality.min_focus", self.min_focus, 0, 1e9)
+        _within("quality.exposure_ratio", self.exposure_ratio, 1, 1000)
+        _within("quality.specks_per_mm2", self.specks_per_mm2, 0, 1e9)
+
 
 @dataclass(frozen=True)
 class Acquisition:
@@ -262,6 +332,9 @@ class Acquisition:
     section_um: float | None = None
     objective: str = ""
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        _within("acquisition.section_um", self.section_um, 0.01, 10_000)
 
 
 @dataclass(frozen=True)
@@ -285,12 +358,19 @@ class Protocol:
     statistics: Statistics = Statistics()
     quality: Quality = Quality()
     acquisition: Acquisition = Acquisition()
-    #: thresholds a run fitted, ``{staining: {marker: {...}}}``, used instead of fitting
+    #: thresholds a run fitted, ``{staining: {marker: {...}}}``; used instead of fitting again, for
+    #: the images they were fitted on only
     fitted: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    #: what each was fitted on, images and settings, ``{staining: {marker: sha256}}``
+    fitted_from: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     format: str = FORMAT
 
     def __post_init__(self) -> None:
-        _check(self.format == FORMAT, f"format is {self.format!r}; this version reads {FORMAT!r}")
+        _check(
+            self.format in READ_FORMATS,
+            f"format is {shown(self.format)}; this version reads {' and '.join(READ_FORMATS)}",
+        )
+        object.__setattr__(self, "format", FORMAT)
         names = [c.name for c in self.channels]
         _check(len(set(names)) == len(names), f"channel names are not unique: {names}")
         dna = [c.name for c in self.channels if c.role == "dna"]
@@ -306,6 +386,12 @@ class Protocol:
                 f"positivity: the network knows markers of the cytoplasm only, not such as "
                 f"{marker!r} of the {self.channel(marker).compartment}; use `levels`",
             )
+        for source, row in self.correction.bleed_matrix.items():
+            for name in (source, *row):
+                _check(
+                    name in names,
+                    f"correction.bleed_matrix: {name!r} is not a channel; channels are {names}",
+                )
         known = {"all", "islets", *self.markers}
         _check(
             self.statistics.denominator in known,
@@ -372,29 +458,33 @@ class Protocol:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and scalars, ready for YAML or JSON."""
-        out: dict[str, Any] = _plain(self)
+        out: dict[str, Any] = plain(self)
         return {"format": out.pop("format"), **out}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Protocol:
         """Build from plain dictionaries; unknown keys and wrong types are errors."""
-        built: Protocol = _build(cls, data, "protocol")
+        built: Protocol = build(cls, data, "protocol")
         return built
 
     @classmethod
     def load(cls, path: str | Path) -> Protocol:
-        """Read a YAML file."""
-        import yaml
+        """Read a YAML file.
 
+        Raises
+        ------
+        ProtocolError
+            If the file cannot be read, or holds what no protocol may hold; both are named.
+        """
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ProtocolError(
-                f"{path}: there is no such protocol; `islet-imaging init FOLDER` drafts one"
-            ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ProtocolError(f"{path}: not a readable YAML file: {error}") from error
+            data = load_yaml(path)
+        except ProtocolError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise ProtocolError(
+                    f"{path}: there is no such protocol; `islet-imaging init FOLDER` drafts one"
+                ) from None
+            raise
         if not isinstance(data, dict):
             raise ProtocolError(f"{path}: a protocol is a YAML mapping, this is not")
         try:
@@ -411,76 +501,7 @@ class Protocol:
     def fingerprint(self) -> str:
         """SHA-256 of everything that changes a number, fitted thresholds aside."""
         data = self.to_dict()
-        data.pop("fitted")
+        for own in ("fitted", "fitted_from"):
+            data.pop(own)
         text = json.dumps(data, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """Turn plain data into ``kind``, a dataclass or an annotation built of simple types."""
-    origin = typing.get_origin(kind)
-    args = typing.get_args(kind)
-    if kind is Any:
-        return value
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise ProtocolError(f"{where}: expected a mapping, found {value!r}")
-        hints = typing.get_type_hints(kind)
-        known = [f.name for f in dataclasses.fields(kind)]
-        unknown = [str(k) for k in value if k not in known]
-        if unknown:
-            raise ProtocolError(f"{where}: unknown key {unknown[0]!r}; known keys: {known}")
-        made = {k: _build(hints[k], v, f"{where}.{k}") for k, v in value.items()}
-        try:
-            return kind(**made)  # type: ignore[operator]
-        except TypeError:
-            needed = [
-                f.name
-                for f in dataclasses.fields(kind)
-                if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-            ]
-            missing = [n for n in needed if n not in made]
-            raise ProtocolError(f"{where}: missing key {missing[0]!r}") from None
-    if origin is Literal:
-        # YAML reads a bare off/on as a boolean
-        value = {False: "off", True: "on"}.get(value, value) if isinstance(value, bool) else value
-        if value not in args:
-            raise ProtocolError(f"{where}: {value!r} is not one of {list(args)}")
-        return value
-    if origin in (typing.Union, types.UnionType):
-        for option in args:
-            try:
-                return _build(option, value, where)
-            except ProtocolError as error:
-                last = error
-        raise last
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ProtocolError(f"{where}: expected a list, found {value!r}")
-        return tuple(_build(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise ProtocolError(f"{where}: expected a mapping, found {value!r}")
-        return {str(k): _build(args[1], v, f"{where}.{k}") for k, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is str and value is False:
-        return "off"
-    if kind is types.NoneType:
-        kind_ok = value is None
-    else:
-        kind_ok = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
-    if not kind_ok:
-        name = "nothing" if kind is types.NoneType else kind.__name__
-        raise ProtocolError(f"{where}: expected {name}, found {value!r}")
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from islet_imaging.errors import ProtocolError
-from islet_imaging.protocol import Cells, Channel, Positivity, Protocol, Reading
+from islet_imaging.protocol import FORMAT, Cells, Channel, Positivity, Protocol, Reading
+from tests.mutations import mutated
 
 BASE = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS"), Channel("NKX6.1")))
 
@@ -49,6 +51,24 @@ def test_round_trip_keeps_every_float(ring: float, gap: float) -> None:
         ({"positivity": {"INS": {"method": "manual"}}}, "threshold"),
         ({"statistics": {"denominator": "CHGA"}}, "CHGA"),
         ({"format": "islet-imaging/9"}, "islet-imaging/9"),
+        ({"correction": {"offset": 1e9}}, "offset"),
+        ({"correction": {"offset": -5}}, "offset"),
+        ({"correction": {"offset": float("nan")}}, "offset"),
+        ({"correction": {"background_um": -1}}, "background_um"),
+        ({"correction": {"background_um": float("inf")}}, "background_um"),
+        ({"correction": {"bleed_matrix": {"GFP": {"INS": 0.1}}}}, "GFP"),
+        ({"correction": {"bleed_matrix": {"INS": {"INS": 0.1}}}}, "itself"),
+        ({"correction": {"bleed_matrix": {"INS": {"NKX6.1": 1.5}}}}, "share"),
+        ({"islets": {"min_cells": -5}}, "min_cells"),
+        ({"islets": {"max_gap_um": 10**400}}, "max_gap_um"),
+        ({"quality": {"min_cells": -5}}, "min_cells"),
+        ({"quality": {"exposure_ratio": float("nan")}}, "exposure_ratio"),
+        ({"quality": {"border_fraction": 7}}, "border_fraction"),
+        ({"acquisition": {"section_um": 0}}, "section_um"),
+        ({"reading": {"projection": "plane", "plane": -1}}, "plane"),
+        ({"cells": {1: 2, "1": 3}}, "read the same"),
+        ({"positivity": {"INS": {"min_control_cells": 0}}}, "min_control_cells"),
+        ({"channels": [{"name": "D" * 5000, "role": "dna"}]}, "100 characters"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, object], named: str) -> None:
@@ -62,6 +82,50 @@ def test_files_that_are_no_protocol_are_named(tmp_path: Path, text: str) -> None
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ProtocolError, match=r"p\.yaml"):
         Protocol.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("cells: {ring_um: 2}\ncells: {ring_um: 3}", "'cells' is given twice"),
+        ("cells: {ring_um: 2, ring_um: 3}", "'ring_um' is given twice"),
+        ("cells: {ring_um: .nan}", "ring_um"),
+        ("a: " + "[" * 5000, "nested"),
+        ("a: " + "{b: " * 200 + "1" + "}" * 200, "nested"),
+        ("x: &a [*a]", "unfolds"),
+        (
+            "a0: &a0 [x, x]\n"
+            + "\n".join(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}, *a{k - 1}]" for k in range(1, 30)),
+            "unfolds",
+        ),
+        ("cells: {ring_um: " + "9" * 5000 + "}", "p.yaml"),
+        ("2026-13-45: 1", "p.yaml"),
+        ("!!python/object/apply:os.system ['true']", "p.yaml"),
+        ("? [a]\n: 1", "p.yaml"),
+    ],
+)
+def test_yaml_that_deceives_is_refused(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ProtocolError, match=named):
+        Protocol.load(path)
+
+
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 8))
+def test_a_mutated_protocol_loads_or_is_named(tmp_path: Path, seed: int, n: int) -> None:
+    """Bytes changed, doubled and cut by a seeded generator: a protocol or a sentence."""
+    path = tmp_path / "p.yaml"
+    path.write_bytes(mutated(BASE.dump().encode(), seed, n))
+    with contextlib.suppress(ProtocolError):
+        loaded = Protocol.load(path)
+        assert Protocol.from_dict(loaded.to_dict()) == loaded
+
+
+def test_an_older_format_is_read_and_written_as_the_present_one() -> None:
+    old = {**BASE.to_dict(), "format": "islet-imaging/1"}
+    old.pop("fitted_from")
+    assert Protocol.from_dict(old) == BASE
+    assert Protocol.from_dict(old).to_dict()["format"] == FORMAT
 
 
 def test_yaml_booleans_mean_off() -> None:

@@ -1,0 +1,237 @@
+"""Writing a run's files: whole or not at all, and with a sentence where it cannot be done.
+
+The idea: every file is written beside its place and then moved into it, so that a stop at any
+moment leaves the old file or the new one.  Text that a spreadsheet would take for a formula gets an
+apostrophe in front, which reading takes away again (`safe_text`, `plain_text`).
+It fails, naming the file, where the disk is full or the folder cannot be written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from islet_imaging.errors import IsletImagingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+LabelKind = Literal["nuclei", "islets"]
+
+#: edge of a tile of a label image on disk, px
+LABEL_TILE = 256
+
+#: what spreadsheets take for the start of a formula (OWASP, CSV injection), behind any apostrophes
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+
+class RunWriteError(IsletImagingError):
+    """A file of a run cannot be written: what concerns the run, not one image."""
+
+
+def safe_text(text: str) -> str:
+    """A cell of a CSV that no spreadsheet takes for a formula; `plain_text` gives it back.
+
+    Examples
+    --------
+    >>> safe_text("=1+1"), safe_text("'=1"), safe_text("a-b"), plain_text(safe_text("=1+1"))
+    ("'=1+1", "''=1", 'a-b', '=1+1')
+    """
+    return "'" + text if _FORMULA.match(text) else text
+
+
+def plain_text(text: str) -> str:
+    """What `safe_text` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A path below ``folder``; a name that would lead out of it is an error.
+
+    Raises
+    ------
+    IsletImagingError
+        For an absolute name, one with ``..``, or one that no file can have.
+
+    Examples
+    --------
+    >>> inside(Path("run"), "d1/a.tif").as_posix()
+    'run/d1/a.tif'
+    """
+    parts = PurePosixPath(name).parts
+    bad = not name or "\0" in name or PurePosixPath(name).is_absolute() or ".." in parts
+    if bad or (os.name == "nt" and (PureWindowsPath(name).drive or "\\" in name)):
+        raise IsletImagingError(
+            f"{folder}: {name[:80]!r} is no name of an image within a folder; the run folder was "
+            "changed by hand or made by another program"
+        )
+    return folder / name
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; it takes the place of ``path`` when the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        The file to be written; its folder is made where it is missing.
+
+    Yields
+    ------
+    Path
+        The file to write.
+
+    Raises
+    ------
+    RunWriteError
+        If it cannot be written; the old file stands.
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name[:40]}.part", suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
+        part = Path(name)
+        yield part
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as error:
+        raise RunWriteError(
+            f"{path}: cannot be written ({error.strerror or error}). Free space or check the "
+            "folder's permissions; what is finished is kept, the same command goes on from there"
+        ) from error
+    finally:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # the mask can only be read by setting it
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV whole or not at all; floats in their shortest exact form.
+
+    Words go through `safe_text`.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    table = table.copy(deep=False)
+    for name in table.columns:
+        if table[name].dtype == object:
+            table[name] = [safe_text(v) if isinstance(v, str) else v for v in table[name]]
+
+    with atomic_path(path) as part:
+        arrow = pa.Table.from_pandas(table, preserve_index=False)
+        # a column without a single value has no type of its own
+        arrow = arrow.cast(
+            pa.schema(
+                pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type)
+                for f in arrow.schema
+            )
+        )
+        with part.open("wb") as stream:
+            stream.write(
+                (",".join(_quoted(safe_text(str(c))) for c in table.columns) + "\n").encode()
+            )
+            pa.csv.write_csv(
+                arrow, stream, pa.csv.WriteOptions(include_header=False, quoting_style="needed")
+            )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') else name
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet whole or not at all."""
+    with atomic_path(path) as part:
+        table.to_parquet(part, index=False, engine="pyarrow")
+
+
+def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | None) -> None:
+    """Write a label image as a compressed TIFF that carries its pixel size.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    labels : ndarray of int, shape (Y, X)
+        Label image; stored as uint16 where it fits, else as int32.  A memory map is read and
+        written in parts.
+    pixel_size_um : float or None
+        Edge of a pixel, um.
+    """
+    import numpy as np
+    import tifffile
+
+    from islet_imaging.arrays.label_file import bands_of
+
+    largest = max((int(band.max(initial=0)) for band in bands_of(labels)), default=0)
+    dtype = np.dtype(np.uint16 if largest < 2**16 else np.int32)
+    in_parts = isinstance(labels, np.memmap)
+    extra: dict[str, Any] = {}
+    if pixel_size_um is not None:
+        extra = {
+            "resolution": (1e4 / pixel_size_um, 1e4 / pixel_size_um),
+            "resolutionunit": "CENTIMETER",
+        }
+    with atomic_path(path) as part:
+        tifffile.imwrite(
+            part,
+            _tiles_of(labels, dtype) if in_parts else labels.astype(dtype),
+            shape=labels.shape,
+            dtype=dtype,
+            compression="zlib",
+            compressionargs={"level": 1},
+            tile=(LABEL_TILE, LABEL_TILE) if in_parts or min(labels.shape) >= 512 else None,
+            bigtiff=labels.size * dtype.itemsize > 2**31,
+            metadata=None,
+            **extra,
+        )
+
+
+def _tiles_of(labels: NDArray[np.int32], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Tiles of a label image in the order of the file, those at the end filled up with 0."""
+    import numpy as np
+
+    from islet_imaging.arrays.label_file import bands_of
+
+    n = LABEL_TILE
+    for band in bands_of(labels, multiple=n):
+        for y in range(0, band.shape[0], n):
+            for x in range(0, band.shape[1], n):
+                part = band[y : y + n, x : x + n].astype(dtype)
+                yield np.pad(part, ((0, n - part.shape[0]), (0, n - part.shape[1])))
+
+
+def label_path(folder: Path, image: str, kind: LabelKind) -> Path:
+    """Where a run keeps the label image of ``image``."""
+    return inside(folder / "labels", f"{image}.{kind}.tif")
+
+
+def work_table(folder: Path, image: str, name: str) -> Path:
+    """Where a run keeps a measured table of ``image`` between its two passes."""
+    return inside(folder / ".work", f"{image}.{name}.parquet")
