@@ -77,8 +77,14 @@ def make_run(
     from islet_imaging.measurement.measure import measure_cells
     from islet_imaging.positivity import call_image, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
-    from islet_imaging.quality import flag_cells
-    from islet_imaging.run.folder import write_labels, write_parquet, write_table, write_text
+    from islet_imaging.quality import flag_cells, measure_quality
+    from islet_imaging.run.folder import (
+        work_table,
+        write_labels,
+        write_parquet,
+        write_table,
+        write_text,
+    )
     from islet_imaging.segmentation.cells import grow_cells
     from islet_imaging.segmentation.islets import segment_islets
 
@@ -121,6 +127,7 @@ def make_run(
         cells.insert(0, "image", name)
         flags, excluded = flag_cells(cells, protocol)
         cells["excluded"], cells["flags"] = excluded, flags
+        write_parquet(work_table(run, name, "cells"), cells)
         tables.append(call_image(cells, thresholds, protocol))
         for kind, array in (("nuclei", labels), ("islets", islets)):
             write_labels(run / "labels" / f"{name}.{kind}.tif", array, pixel_size_um)
@@ -133,7 +140,14 @@ def make_run(
                 "status": "scored",
                 "message": "",
                 "flags": [],
-                "record": {"pixel_size_um": pixel_size_um, "shape_px": list(shape)},
+                "record": {
+                    "pixel_size_um": pixel_size_um,
+                    "shape_px": list(shape),
+                    "metadata": {},
+                    "numbers": measure_quality(
+                        pixels, dna="DAPI", pixel_size_um=pixel_size_um
+                    ).to_dict(),
+                },
                 "extra": {},
                 "files": [str((source / name).resolve())],
             }

@@ -143,6 +143,11 @@ def tell_result(run: Run) -> None:
     skipped = images[images["status"] == "skipped"]
     for row in skipped.to_dict("records"):
         typer.echo(f"skipped: {row['image']}: {row['message']}", err=True)
+    left_out = run.provenance.get("left_out", [])
+    if left_out:
+        say(f"{len(left_out)} left out of the folder, all named in {run.path / 'run.log'}:")
+        for item in left_out[:5]:
+            say(f"  {item}")
     if not run.protocol.markers:
         say("The protocol has no marker: nuclei were counted, nothing was called.")
     n_scored = len(images) - len(failed) - len(skipped)

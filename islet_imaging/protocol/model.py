@@ -31,7 +31,14 @@ USUAL_NUCLEUS_UM = 7.5
 RING, ISLET_GAP = 0.4, 1.6
 
 Role = Literal["dna", "marker", "autofluorescence", "ignore"]
-Compartment = Literal["cytoplasm", "nucleus"]
+#: where a marker lies; a marker of the membrane is measured in the ring around the nucleus
+Compartment = Literal["cytoplasm", "nucleus", "membrane"]
+#: the feature that tells most of a marker, by where it lies
+FEATURES: dict[Compartment, str] = {
+    "cytoplasm": "sector_p25",
+    "nucleus": "nucleus_mean",
+    "membrane": "ring_mean",
+}
 #: methods that need intensities only
 CutMethod = Literal["control", "control_mixture", "mixture", "otsu", "manual"]
 #: methods that a staining run is fitted with
@@ -171,7 +178,9 @@ class Nuclei:
     min_area_um2: float | None = None
     max_area_um2: float | None = None
     exclude_border: bool = True
-    exclude_pyknotic: bool = True
+    #: whether condensed nuclei, taken for dying, count in no fraction; "auto": unless a channel is
+    #: named as a marker of dividing or dying cells, whose nuclei are condensed
+    exclude_pyknotic: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         d = self.diameter_um
@@ -235,12 +244,13 @@ class Islets:
 class Positivity:
     """How a marker's calls are made."""
 
-    #: "auto" is the network for a marker of the cytoplasm, "levels" for one of the nucleus or where
-    #: another feature is stated
+    #: "auto" is the network for a marker of the cytoplasm, "levels" for one of nucleus or membrane,
+    #: or where another feature is stated
     method: CallMethod = "auto"
     #: name or folder of the network
     model: str = "islet-positivity"
-    #: the feature that thresholds act on; None takes sector_p25 or, in nuclei, nucleus_mean
+    #: the feature that thresholds act on; None takes sector_p25, in nuclei nucleus_mean, of the
+    #: membrane ring_mean
     feature: str | None = None
     #: the cut of ``method: manual``, in units of the feature
     threshold: float | None = None
@@ -348,10 +358,10 @@ class Protocol:
     statistics: Statistics = Statistics()
     quality: Quality = Quality()
     acquisition: Acquisition = Acquisition()
-    #: thresholds a run fitted, ``{batch: {marker: {...}}}``; used instead of fitting again, for the
-    #: images they were fitted on only
+    #: thresholds a run fitted, ``{staining: {marker: {...}}}``; used instead of fitting again, for
+    #: the images they were fitted on only
     fitted: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    #: what each was fitted on, images and settings, ``{batch: {marker: sha256}}``
+    #: what each was fitted on, images and settings, ``{staining: {marker: sha256}}``
     fitted_from: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     format: str = FORMAT
 
@@ -373,8 +383,8 @@ class Protocol:
             _check(
                 self.calling(marker).method != "network"
                 or self.channel(marker).compartment == "cytoplasm",
-                f"positivity: the network does not know markers of the nucleus such as {marker!r}; "
-                "use `levels`",
+                f"positivity: the network knows markers of the cytoplasm only, not such as "
+                f"{marker!r} of the {self.channel(marker).compartment}; use `levels`",
             )
         for source, row in self.correction.bleed_matrix.items():
             for name in (source, *row):
@@ -415,17 +425,16 @@ class Protocol:
         stated = self.calling(marker).method
         if stated != "auto":
             return stated
-        # thresholds on another feature, or in the nucleus, are nothing the network was shown
-        nuclear = self.channel(marker).compartment == "nucleus"
+        # thresholds on another feature, or of another place, are nothing the network was shown
+        inside = self.channel(marker).compartment == "cytoplasm"
         other = self.calling(marker).feature not in (None, "sector_p25")
-        return "levels" if nuclear or other else "network"
+        return "network" if inside and not other else "levels"
 
     def feature(self, marker: str) -> str:
         """Column of the cells table that thresholds of ``marker`` act on."""
         own = self.calling(marker).feature
         if own is None:
-            nuclear = self.channel(marker).compartment == "nucleus"
-            own = "nucleus_mean" if nuclear else "sector_p25"
+            own = FEATURES[self.channel(marker).compartment]
         return f"{marker}_{own}"
 
     @property

@@ -160,6 +160,8 @@ def _walk(
                 skip(path, "a link to a folder; score that folder, or copy it here")
             elif is_run_folder(path):
                 skip(path, "the folder of a run")
+            elif entry.name == "truth" and (path / "batches.csv").is_file():
+                skip(path, "the truth of a synthetic experiment")
             elif suffix == ".zarr" or is_zarr(path):
                 found.append(path)
             else:

@@ -54,7 +54,8 @@ def zarr_images(path: Path) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> zarr_images(Path("no such folder"))
+    >>> import tempfile
+    >>> zarr_images(Path(tempfile.mkdtemp()))
     ()
     """
     with guarded(path):

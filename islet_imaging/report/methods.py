@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from islet_imaging.quality import excludes_pyknotic
 from islet_imaging.report.data import ReportData
 from islet_imaging.report.validated import error_rates_line
 from islet_imaging.report.words import clean, count, missing, number, plural
@@ -199,7 +200,7 @@ def _exclusion(data: ReportData) -> str:
     rules = []
     if data.protocol.nuclei.exclude_border:
         rules.append("cut by the image border")
-    if data.protocol.nuclei.exclude_pyknotic:
+    if excludes_pyknotic(data.protocol):
         rules.append("pyknotic (small and condensed against the image's nuclei)")
     cells = data.cells
     out = int(cells["excluded"].astype(bool).sum()) if "excluded" in cells else 0

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from islet_imaging.quality import Flag
     from islet_imaging.run.called import ImageRow
 
-#: blocking flags that forbid intensities and leave calls as they are
-OF_INTENSITIES = ("saturated",)
+#: blocking flags that forbid intensities, or one marker's share, and leave the image's other calls
+OF_INTENSITIES = ("saturated", "bleed_through")
 #: what says nothing of a picture with one dye only
 OF_SAMPLES = (
     "few_cells",

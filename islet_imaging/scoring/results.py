@@ -101,6 +101,7 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
         with_corrected,
         with_empty,
         with_fragile,
+        with_guessed,
         with_left_out,
         with_reasons,
         with_told,
@@ -125,7 +126,7 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
     corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
         summary = with_reasons(summary, called, rows)
-        summary = with_fragile(summary, called, rows)
+        summary = with_guessed(with_fragile(summary, called, rows), rows)
         summary = with_before(summary, raw_summary, called)
         summary = with_corrected(summary, corrected)
     conditions = with_left_out(

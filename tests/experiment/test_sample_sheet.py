@@ -54,6 +54,14 @@ def test_the_folder_of_a_run_holds_no_images(folder: Path) -> None:
     assert len(images_in_folder(folder)) == 4
 
 
+def test_the_truth_of_a_synthetic_experiment_holds_no_images(folder: Path) -> None:
+    before = images_in_folder(folder)
+    (folder / "truth" / "labels").mkdir(parents=True)
+    (folder / "truth" / "labels" / "islet01.nuclei.tif").touch()
+    (folder / "truth" / "batches.csv").touch()
+    assert images_in_folder(folder) == before
+
+
 def test_one_file_per_channel(tmp_path: Path) -> None:
     for name in ("x_DAPI.tif", "x_INS.tif", "s/y_DAPI.tif", "s/y_INS.tif", "overview.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -33,7 +33,7 @@ from islet_imaging.segmentation.islets import islets_table, segment_islets
 from islet_imaging.segmentation.nuclei import segment_nuclei
 
 NAMES = ("DAPI", "INS", "GCG")
-SIZE_UM = 1.0
+SIZE_UM = 0.99
 
 
 def protocol(**changes: Any) -> Protocol:

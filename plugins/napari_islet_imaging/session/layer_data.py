@@ -13,6 +13,8 @@ import numpy as np
 
 from napari_islet_imaging.session.colours import (
     CATEGORIES,
+    NEUTRAL,
+    NEUTRAL_COLOUR,
     SELECTED,
     SELECTED_COLOUR,
     stain_colours,
@@ -107,12 +109,16 @@ def outline_options(colours: dict[int, str]) -> dict[str, Any]:
 def call_colours() -> dict[int, str]:
     """Colour of each value in the image of the calls' outlines."""
     shown = {value: colour for value, (_, colour, _) in CATEGORIES.items()}
-    return {**shown, SELECTED: SELECTED_COLOUR}
+    return {**shown, SELECTED: SELECTED_COLOUR, NEUTRAL: NEUTRAL_COLOUR}
 
 
-def features(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells table as features of a labels layer; ``index`` ties a row to its label."""
-    shown = table.drop(columns=["image"], errors="ignore").copy()
+def features(table: pd.DataFrame, *, blinded: bool = False) -> pd.DataFrame:
+    """The cells table as features of a labels layer; ``index`` ties a row to its label.
+
+    napari shows them of the nucleus under the mouse: in a blinded review only its number.
+    """
+    shown = table[["cell"]] if blinded else table.drop(columns=["image"], errors="ignore")
+    shown = shown.copy()
     shown.insert(0, "index", shown["cell"].astype(int))
     return shown
 
@@ -158,7 +164,7 @@ def run_layers(session: ReviewSession, opened: OpenImage | None = None) -> list[
                 "name": "nuclei",
                 "opacity": 0.35,
                 "visible": False,
-                "features": features(session.tables[opened.name]),
+                "features": features(session.tables[opened.name], blinded=session.hidden),
                 "metadata": {KEY: {**tag, "role": "nuclei"}},
                 **where,
             },

@@ -155,6 +155,23 @@ class OpenImage:
         """Whether the outlines have been drawn at all."""
         return self._map is not None
 
+    def take_back(self, edit: Edit) -> Region:
+        """Put the nuclei of a shape edit back as they were; returns where they are."""
+        from islet_imaging.arrays.text_masks import decode_mask
+
+        boxes: list[Region] = []
+        for shapes, erase in ((edit.after or (), True), (edit.before or (), False)):
+            for shape in shapes:
+                region, mask = decode_mask(shape["mask"])
+                part = self.labels[region]
+                if erase:
+                    part[mask & (part == int(shape["cell"]))] = 0
+                else:
+                    part[mask] = int(shape["cell"])
+                self.committed[region] = part
+                boxes.append(region)
+        return grown_box(boxes, self.labels.shape, 2)
+
     def forget_outlines(self) -> None:
         """Nuclei changed their shape: find the outline pixels anew when all are drawn again."""
         self._map = None

@@ -15,7 +15,6 @@ import numpy as np
 
 from islet_imaging.arrays.text_masks import encode_mask
 from napari_islet_imaging.session.outlines import Region, grown_box
-from napari_islet_imaging.session.staining import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -295,7 +294,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     whole = session.raw[open_image.name]
     cuts = {
         marker: image_threshold(whole, cut, spillover=protocol.calling(marker).spillover)
-        for marker, cut in thresholds(session).items()
+        for marker, cut in session.thresholds().items()
     }
     return call_image(table, cuts, protocol)
 

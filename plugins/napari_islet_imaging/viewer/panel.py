@@ -61,6 +61,8 @@ class Panel(QWidget):
         """Become a tab beside our other panels: stacked, each would be too low to work with."""
         self._docked = None
         mine = self.parentWidget()
+        if isinstance(mine, QDockWidget):
+            self.connections.add(mine.visibilityChanged, self._visibility_changed)
         for other in self.viewer.window.dock_widgets.values():
             dock = other.parentWidget() if isinstance(other, Panel) else None
             if dock in (None, mine) or not (
@@ -74,6 +76,13 @@ class Panel(QWidget):
                 mine.show()
                 mine.raise_()
             return
+
+    def _visibility_changed(self, visible: bool) -> None:
+        if not visible:
+            self.covered()
+
+    def covered(self) -> None:
+        """Another tab is in front now, or the dock was closed."""
 
     def event(self, event: Any) -> bool:
         """Let go of everything when napari takes the widget out of its dock."""

@@ -50,6 +50,8 @@ class Provisional:
         What the calls rest on, per marker.
     n_images, n_all : int
         Images of the staining run that are measured, and all there will be.
+    denominator : str
+        Of the protocol: which cells count.
     """
 
     opened: OpenImage
@@ -57,10 +59,11 @@ class Provisional:
     thresholds: dict[str, Threshold]
     n_images: int
     n_all: int
+    denominator: str
 
     def tally(self, marker: str) -> Tally:
         """Counts of one marker's calls."""
-        return tally(self.table, marker)
+        return tally(self.table, marker, self.denominator)
 
 
 def provisional_calls(
@@ -150,7 +153,12 @@ def provisional_calls(
         np.zeros(labels.shape, np.uint8),
     )
     return Provisional(
-        opened, call_image(cells, thresholds, used), thresholds, len(rows), len(mates)
+        opened,
+        call_image(cells, thresholds, used),
+        thresholds,
+        len(rows),
+        len(mates),
+        used.statistics.denominator,
     )
 
 
