@@ -33,9 +33,7 @@ METHODS = {"network": True, "network_no_control": False, "levels": True, "levels
 PLAIN = ("ring_mean", "sector_p25", "sector_blend", "network_own", "network_odds")
 
 
-def cells(
-    cache: Path, preset: str, pattern: str, model: str = "islet-positivity"
-) -> pd.DataFrame:
+def cells(cache: Path, preset: str, pattern: str, model: str = "islet-positivity") -> pd.DataFrame:
     """Measured cells of one staining run, rendered once."""
     import pandas as pd
 

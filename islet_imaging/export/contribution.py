@@ -186,7 +186,7 @@ def labelled_cells(run: Run, marker: str) -> pd.DataFrame:
         cells each person called; empty where somebody did not.
     """
     from islet_imaging.review.journal import Journal
-    from islet_imaging.run.called import raw_cells
+    from islet_imaging.run.image_checks import raw_cells
     from islet_imaging.run.validation_sheet import validation_labels
 
     cells = raw_cells(run)

@@ -17,17 +17,34 @@ from typer.testing import CliRunner
 from islet_imaging.cli import app
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.export.contribution import pack_truth
+from islet_imaging.protocol import Channel, Nuclei, Positivity, Protocol
 from islet_imaging.run.folder import Run
 from islet_imaging.run.validation_sheet import FILE, draw_validation_sheet
+from islet_imaging.scoring.folder import score_folder
+from tests.stainings import staining, write
 
 RATERS = ("Ana Muster", "Bodo Beispiel")
 
 
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two images whose folder and files carry names that nobody may see."""
+    folder = tmp_path_factory.mktemp("patient_4711")
+    for k, name in enumerate(("smith_left", "smith_right")):
+        write(folder / "in" / f"{name}.ome.tif", staining(k, 0.4))
+    protocol = Protocol(
+        (Channel("DAPI", "dna"), Channel("INS")),
+        nuclei=Nuclei(method="classical"),
+        positivity={"INS": Positivity(method="levels")},
+    )
+    return score_folder(folder / "in", folder / "run", protocol=protocol, workers=1).path
+
+
 @pytest.fixture
-def called(run: Run, tmp_path: Path) -> Run:
-    """A run of which two people called the same 50 cells, in sheets of their own."""
-    folder = tmp_path / "patient_4711"
-    shutil.copytree(run.path, folder)
+def called(scored: Path, tmp_path: Path) -> Run:
+    """The run, of which two people called the same cells, in sheets of their own."""
+    folder = tmp_path / "run_of_smith"
+    shutil.copytree(scored, folder)
     mine = Run.open(folder)
     sheet = pd.read_csv(draw_validation_sheet(mine, "INS", n=50), dtype={"rater": str})
     rng = np.random.default_rng(0)
@@ -69,7 +86,13 @@ def test_pack_holds_calls_crops_and_what_was_stated(called: Run, tmp_path: Path)
 def test_nothing_in_it_names_anybody(called: Run, tmp_path: Path) -> None:
     path = pack_truth(called, tmp_path / "t.zip", licence="CC0", stain="anti-insulin")
     images = pd.read_csv(called.path / "images.csv")
-    secrets = [*RATERS, "patient_4711", *images["image"], *(Path(i).stem for i in images["image"])]
+    secrets = [
+        *RATERS,
+        "patient_4711",
+        "run_of_smith",
+        *images["image"],
+        *(Path(i).stem for i in images["image"]),
+    ]
     with zipfile.ZipFile(path) as archive:
         assert {i.date_time for i in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert not archive.comment
@@ -81,8 +104,8 @@ def test_nothing_in_it_names_anybody(called: Run, tmp_path: Path) -> None:
 
 
 def test_a_name_in_the_stain_is_refused(called: Run, tmp_path: Path) -> None:
-    with pytest.raises(IsletImagingError, match="patient_4711"):
-        pack_truth(called, tmp_path / "t.zip", licence="CC0", stain="insulin of patient_4711")
+    with pytest.raises(IsletImagingError, match="run_of_smith"):
+        pack_truth(called, tmp_path / "t.zip", licence="CC0", stain="insulin of run_of_smith")
     assert not (tmp_path / "t.zip").exists()
 
 
