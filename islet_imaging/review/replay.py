@@ -272,17 +272,21 @@ class Replay:
             self.conflicts = [e for e in self.conflicts if e not in said.values()]
             said.clear()
         else:
-            others = [e for key, e in said.items() if key != who and e.after != edit.after]
-            if others or subject in self._blocked:
-                if subject not in self._blocked and mark not in said:
+            settled = said.get(mark)
+            others = [settled] if settled is not None else [e for k, e in said.items() if k != who]
+            if subject in self._blocked or any(e.after != edit.after for e in others):
+                self.conflicts.append(edit)
+                if settled is None and subject not in self._blocked:
                     self._table.restore(row, _columns(edit))
                     self._blocked.add(subject)
-                    self.conflicts += list(said.values())
+                    self.conflicts[-1:-1] = said.values()
                     self.moved = [e for e in self.moved if e not in said.values()]
-                said[who] = edit
-                self.conflicts.append(edit)
+                if settled is None:
+                    said[who] = edit
                 return False
             self.moved.append(edit)
+            if settled is not None:
+                return True
         said[who] = edit
         if edit.action == "exclude":
             self._table.set_excluded(row, bool(edit.after), edit.who)

@@ -297,6 +297,8 @@ def _measure(
 
 def _same_run(out: Path, key: str) -> Run | None:
     """The run in ``out``, if it is finished, without failures, and proves to be exactly this."""
+    if not (out / "provenance.json").exists():
+        return None
     try:
         run = Run.open(out)
         facts = run.provenance
