@@ -145,10 +145,9 @@ class CellsWidget(SessionPanel):
         """Numbers of the marker, the one its calls rest on first."""
         assert self.session is not None
         table, marker = self.session.table, self.session.marker
+        start = f"{marker}_" if marker else ""
         own = [
-            str(c)
-            for c in table.columns
-            if str(c).startswith(f"{marker}_") and table[c].dtype.kind == "f"
+            str(c) for c in table.columns if str(c).startswith(start) and table[c].dtype.kind == "f"
         ]
         first = f"{marker}_own"
         return ([first] if first in own else []) + [c for c in own if c != first]
