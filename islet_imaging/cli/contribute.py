@@ -30,7 +30,9 @@ def contribute(
 ) -> None:
     """Give truth away: random cells that two people called.
 
-    Draws the cells, and packs calls and crops once two people have called them blind. First `--draw 300`: two people call these cells, in the window with names hidden or each in a
+    Draws the cells, and packs calls and crops once two people have called them blind.
+
+    First `--draw 300`: two people call these cells, in the window with names hidden or each in a
     copy of validation.csv (taken back by `summarize --labels`). Then `--out truth.zip --licence
     ... --stain ...`: the zip holds no path and no name of an image, batch or person.
     """
