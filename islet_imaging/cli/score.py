@@ -139,7 +139,9 @@ def tell_result(run: Run) -> None:
             if not math.isnan(row["fraction_low"]):
                 low, high = 100 * row["fraction_low"], 100 * row["fraction_high"]
                 bounds = f" (between {low:.0f} and {high:.0f} %)"
-            say(f"{where}{row['marker']} not estimable{bounds}. {row['note']}")
+            say(f"{where}{row['marker']} not estimable{bounds}")
+            for note in filter(None, row["note"].split("; ")):
+                notes.setdefault(note, []).append(name)
             continue
         interval = ""
         if not math.isnan(row["ci_low"]):

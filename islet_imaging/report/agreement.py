@@ -41,7 +41,7 @@ def write_agreement(found: Agreement, folder: str | Path, *, marker: str) -> lis
     list of Path
         What was written; tables without rows are not.
     """
-    from islet_imaging.run.folder import write_table, write_text
+    from islet_imaging.run.files import write_table, write_text
 
     folder = Path(folder)
     written = []
