@@ -16,7 +16,7 @@ import numpy as np
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.export.image import export_images, missing
-from islet_imaging.run.folder import atomic_path
+from islet_imaging.run.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -41,7 +41,7 @@ def write_agreement(found: Agreement, folder: str | Path, *, marker: str) -> lis
     list of Path
         What was written; tables without rows are not.
     """
-    from islet_imaging.run.folder import write_table, write_text
+    from islet_imaging.run.files import write_table, write_text
 
     folder = Path(folder)
     written = []
@@ -79,8 +79,13 @@ def agreement_figure(found: Agreement, *, marker: str) -> str:
         across.plot([0, 100], [0, 100], color=SOFT, lw=0.8)
         for k, (rater, own) in enumerate(islets.groupby("rater", sort=True)):
             x, y = (100 * own[c].to_numpy(float) for c in ("manual", "automatic"))
-            look: dict[str, Any] = {"s": 22, "color": COLOURS[k % len(COLOURS)], "marker": SHAPES[k % len(SHAPES)],
-                    "linewidths": 0, "alpha": 0.8}  # fmt: skip
+            look: dict[str, Any] = {
+                "s": 22,
+                "color": COLOURS[k % len(COLOURS)],
+                "marker": SHAPES[k % len(SHAPES)],
+                "linewidths": 0,
+                "alpha": 0.8,
+            }
             across.scatter(x, y, label=clean(rater), **look)
             apart.scatter((x + y) / 2, y - x, **look)
         across.set_xlabel(f"{clean(marker)}-positive by people, %", color=INK)

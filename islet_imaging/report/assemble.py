@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from islet_imaging.protocol import Protocol
     from islet_imaging.quality import Flag
-    from islet_imaging.run.called import CalledRun, ImageRow
+    from islet_imaging.run.called import CalledRun
+    from islet_imaging.run.rows import ImageRow
     from islet_imaging.statistics import Summary
 
 log = logging.getLogger(__name__)

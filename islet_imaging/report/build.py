@@ -32,7 +32,7 @@ from islet_imaging.report.words import (
     share,
     table,
 )
-from islet_imaging.run.folder import write_text
+from islet_imaging.run.files import write_text
 
 
 def build_report(data: ReportData) -> str:

@@ -51,6 +51,8 @@ class Corrected:
         Edits of different nuclei that fall on one nucleus now and disagree; not applied.
     moved : list of Edit
         Edits that were applied by place alone, to a nucleus that is not the one they were made on.
+    unproven : list of Edit
+        Edits of an older journal, which does not say what pixels they speak of; applied.
     """
 
     cells: pd.DataFrame
@@ -59,6 +61,7 @@ class Corrected:
     other_pixels: list[Edit] = field(default_factory=list)
     conflicts: list[Edit] = field(default_factory=list)
     moved: list[Edit] = field(default_factory=list)
+    unproven: list[Edit] = field(default_factory=list)
 
     @property
     def not_applied(self) -> list[Edit]:
@@ -69,7 +72,7 @@ class Corrected:
         """How many edits there are of each kind that was not applied as it stands."""
         return {
             name: len(getattr(self, name))
-            for name in ("unmatched", "other_pixels", "conflicts", "moved")
+            for name in ("unmatched", "other_pixels", "conflicts", "moved", "unproven")
         }
 
     def told(self) -> list[str]:
@@ -82,6 +85,7 @@ class Corrected:
                 "not applied: they fall on one nucleus now and disagree, look at it again",
             ),
             (self.moved, "applied by place: the nuclei were found anew since"),
+            (self.unproven, "applied, though an older journal does not say to which picture"),
         )
         return [
             f"{len(edits)} correction{'s' if len(edits) != 1 else ''} {words} ({_where(edits)})"
@@ -158,7 +162,8 @@ def apply_corrections(
             rows, image_labels, tolerance_px=tolerance_px, pixels=(pixels or {}).get(image, ())
         )
         for edit in own:
-            replay.apply(edit)
+            if replay.apply(edit) and not edit.pixels and (pixels or {}).get(image):
+                done.unproven.append(edit)
         for name in ("unmatched", "other_pixels", "conflicts", "moved"):
             getattr(done, name).extend(getattr(replay, name))
         parts.append(replay.cells)

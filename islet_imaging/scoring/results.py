@@ -18,16 +18,11 @@ from typing import Any
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol, Statistics
-from islet_imaging.run.called import ImageRow, call_run, rows_of
-from islet_imaging.run.folder import (
-    PROVENANCE_FORMAT,
-    Run,
-    corrections_state,
-    write_parquet,
-    write_table,
-    write_text,
-)
+from islet_imaging.run.called import call_run
+from islet_imaging.run.files import write_parquet, write_table, write_text
+from islet_imaging.run.folder import PROVENANCE_FORMAT, Run, corrections_state
 from islet_imaging.run.lock import RunLock
+from islet_imaging.run.rows import ImageRow, rows_of
 from islet_imaging.run.stage import exchange, finish_exchange, stage_folder
 from islet_imaging.run.study_tables import study_tables, with_sheet
 from islet_imaging.run.tables import (

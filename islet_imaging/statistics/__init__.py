@@ -26,7 +26,6 @@ from islet_imaging.statistics.misclassification import (
     correct_interval,
     error_rates,
     lang_reiczigel,
-    prior_shift,
 )
 from islet_imaging.statistics.planner import (
     batch_se_pp,
@@ -35,6 +34,7 @@ from islet_imaging.statistics.planner import (
     plan,
     power,
 )
+from islet_imaging.statistics.prior_shift import prior_shift
 from islet_imaging.statistics.rare import (
     cells_to_detect,
     clopper_pearson,

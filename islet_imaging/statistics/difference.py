@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from islet_imaging._types import Mask
 from islet_imaging.statistics.batch_model import MeanDistribution, mean_distribution
 
 Array = NDArray[np.float64]
@@ -121,7 +122,7 @@ class Difference:
     def _squared(self, x: Array, y: Array) -> Array:
         return np.asarray(np.maximum(x**2 + y**2 - 2 * self.correlation * x * y, 0.0))
 
-    def tail(self, at: float, *, above: Array | bool) -> Array:
+    def tail(self, at: float, *, above: Mask | bool) -> Array:
         """Tail probability at which a limit meets ``at``: the upper one where ``above``."""
         low = np.full(self.value.shape, np.log(_LEAST_TAIL))
         high = np.full(self.value.shape, np.log(0.5))
