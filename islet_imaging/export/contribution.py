@@ -92,7 +92,8 @@ def pack_truth(
     --------
     ``pack_truth("run", "insulin.zip", licence="CC-BY-4.0", stain="guinea pig anti-insulin, ...")``
     """
-    from islet_imaging.run.folder import Run, atomic_path
+    from islet_imaging.run.files import atomic_path
+    from islet_imaging.run.folder import Run
 
     opened = run if isinstance(run, Run) else Run.open(run)
     path = Path(out)
@@ -142,7 +143,7 @@ def pack_truth(
                     "marker": marker,
                     **labels,
                     "call": row[f"{marker}_call"],
-                    "probability": round(float(row[f"{marker}_probability"]), 4),
+                    "probability": round(float(cells[f"{marker}_probability"].loc[at]), 4),
                 }
             )
     channels = [
