@@ -2,8 +2,8 @@
 
     python benchmarks/run_folder/run.py
 
-The images are empty files and the cells are made up: only the bookkeeping is measured.  Times are of
-the processor, so that other work on the machine does not count.
+The images are empty files and the cells are made up: only the bookkeeping is measured.  Times are
+of the processor, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main() -> None:
         f"| opening corrections, same nuclei | 100,000 edits | {corrections(100_000, 0):.1f} s |",
         "| opening corrections, nuclei found anew | 100,000 edits | "
         f"{corrections(100_000, 0.3):.1f} s |",
-        f"| an image in provenance.json, without flags | 1 | {len(json.dumps(row.to_dict()))} bytes |",
+        f"| provenance.json | an image without flags | {len(json.dumps(row.to_dict()))} bytes |",
     ]
     (HERE / "results.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
