@@ -7,6 +7,7 @@ It fails as a picture of tissue: it is a load, not a phantom.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,14 @@ def make_run(
     from islet_imaging.measurement.measure import measure_cells
     from islet_imaging.positivity import call_image, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
-    from islet_imaging.quality import flag_cells
-    from islet_imaging.run.folder import write_labels, write_parquet, write_table, write_text
+    from islet_imaging.quality import flag_cells, measure_quality
+    from islet_imaging.run.files import (
+        work_table,
+        write_labels,
+        write_parquet,
+        write_table,
+        write_text,
+    )
     from islet_imaging.segmentation.cells import grow_cells
     from islet_imaging.segmentation.islets import segment_islets
 
@@ -121,6 +128,7 @@ def make_run(
         cells.insert(0, "image", name)
         flags, excluded = flag_cells(cells, protocol)
         cells["excluded"], cells["flags"] = excluded, flags
+        write_parquet(work_table(run, name, "cells"), cells)
         tables.append(call_image(cells, thresholds, protocol))
         for kind, array in (("nuclei", labels), ("islets", islets)):
             write_labels(run / "labels" / f"{name}.{kind}.tif", array, pixel_size_um)
@@ -133,9 +141,17 @@ def make_run(
                 "status": "scored",
                 "message": "",
                 "flags": [],
-                "record": {"pixel_size_um": pixel_size_um, "shape_px": list(shape)},
+                "record": {
+                    "pixel_size_um": pixel_size_um,
+                    "shape_px": list(shape),
+                    "metadata": {},
+                    "numbers": measure_quality(
+                        pixels, dna="DAPI", pixel_size_um=pixel_size_um
+                    ).to_dict(),
+                },
                 "extra": {},
                 "files": [str((source / name).resolve())],
+                "inputs": [hashlib.sha256((source / name).read_bytes()).hexdigest()],
             }
         )
         inputs[name] = {"files": [name]}
@@ -144,7 +160,9 @@ def make_run(
     cells = cells[[c for c in cells.columns if c not in last] + last]
     write_parquet(run / "cells.parquet", cells)
     write_table(run / "cells.csv", cells)
-    images_table = pd.DataFrame(rows).drop(columns=["record", "extra", "files"]).assign(flags="")
+    images_table = (
+        pd.DataFrame(rows).drop(columns=["record", "extra", "files", "inputs"]).assign(flags="")
+    )
     write_table(run / "images.csv", images_table)
     fitted = {
         batch: {m: t.to_dict() for m, t in thresholds.items()}

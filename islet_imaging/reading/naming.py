@@ -33,17 +33,20 @@ PRESETS: dict[str, str] = {
     r"(?P<time>sk\d+)(?:fk\d+)?(?:fl\d+)?" + _EXT,
     "IN Cell": r"(?P<well>[A-P] ?- ?\d+)[(]fld (?P<field>\d+) wv (?P<channel>[^)]+?)"
     r"(?: z (?P<plane>\d+))?(?: time \d+)?[)]" + _EXT,
-    "CellVoyager": r"(?P<image>.+_[A-P]\d+_T\d+F\d+)L\d+A\d+Z(?P<plane>\d+)(?P<channel>C\d+)" + _EXT,
+    "CellVoyager": r"(?P<image>.+_[A-P]\d+_T\d+F\d+)L\d+A\d+Z(?P<plane>\d+)(?P<channel>C\d+)"
+    + _EXT,
     "CQ1": r"(?P<image>W\d+F\d+T\d+)Z(?P<plane>\d+)(?P<channel>C\d+)" + _EXT,
-    "ImageXpress": r"(?P<image>.+_[A-P]\d\d(?:_s\d+)?)_(?P<channel>w\d)" + _GUID + _EXT,
     "ImageXpress, folders of planes": r"(?:(?P<image>.+)/)?ZStep_(?P<plane>\d+)/"
     r"(?P<rest>[^/]+_[A-P]\d\d(?:_s\d+)?)_(?P<channel>w\d)" + _GUID + _EXT,
+    "ImageXpress": r"(?P<image>.+_[A-P]\d\d(?:_s\d+)?)_(?P<channel>w\d)" + _GUID + _EXT,
     "MetaMorph": r"(?P<image>.+?)_(?P<channel>w\d[^_/]*)(?P<rest>(?:_s\d+)?(?:_t\d+)?)" + _EXT,
     "Keyence": r"(?P<image>.+?)(?:_Z(?P<plane>\d+))?_(?P<channel>CH\d)" + _EXT,
     "LAS X": r"(?P<image>.+?)(?:_z(?P<plane>\d+))?_(?P<channel>ch\d+)(?:_SV)?" + _EXT,
     "Micro-Manager 2": r"img_(?P<channel>channel\d+)_(?P<image>position\d+)_time\d+_"
     r"z(?P<plane>\d+)" + _EXT,
-    "Micro-Manager": r"(?P<image>[^/]+(?:/[^/]+)*)/img_\d+_(?P<channel>[^/]+?)_(?P<plane>\d+)" + _EXT,
+    "Micro-Manager": r"(?P<image>[^/]+(?:/[^/]+)*)/img_\d+_(?P<channel>[^/]+?)_(?P<plane>\d+)"
+    + _EXT,
+    "Micro-Manager, one position": r"(?P<image>img_\d+)_(?P<channel>[^/]+?)_(?P<plane>\d+)" + _EXT,
     "EVOS": r"(?P<image>.+f\d+)(?P<channel>d\d)" + _EXT,
     "NIS-Elements": r"(?P<image>.*?(?:xy\d+)?)(?:z(?P<plane>\d+))?(?P<channel>c\d+)"
     r"(?P<rest>(?:t\d+)?)" + _EXT,
@@ -78,6 +81,17 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
+def is_on_path(pattern: str) -> bool:
+    """Whether a pattern speaks of the path in the folder: it holds a slash, not in brackets.
+
+    Examples
+    --------
+    >>> is_on_path("(?P<channel>DAPI|INS)/(?P<image>.+)"), is_on_path("[^/]+")
+    (True, False)
+    """
+    return "/" in re.sub(r"\[[^\]]*\]", "", pattern)
+
+
 def split_path(relative: str, pattern: str) -> Part | None:
     """What a file is, by a pattern; None where it does not match.
 
@@ -102,7 +116,7 @@ def split_path(relative: str, pattern: str) -> Part | None:
     Part(image='a', channel='DAPI', plane='')
     """
     path = PurePosixPath(relative)
-    on_path = "/" in pattern
+    on_path = is_on_path(pattern)
     found = compile_pattern(pattern).fullmatch(relative if on_path else path.name)
     if found is None:
         return None
@@ -152,7 +166,7 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     relatives = [p.relative_to(root).as_posix() for p in single]
     # projections that lie beside the folders of their focal planes are taken, or the planes
     flat = [r for r in relatives if not re.search(r"(?:^|/)ZStep_\d+/", r)]
-    for subset in [flat, relatives] if len(flat) != len(relatives) else [relatives]:
+    for subset in [flat, relatives] if 0 < len(flat) < len(relatives) else [relatives]:
         for pattern in _candidates(subset):
             if _sorts(pattern, subset):
                 return pattern
@@ -273,7 +287,7 @@ def _anywhere(relatives: Sequence[str]) -> Iterator[str]:
     stains = [w for w in words if known_stain(w) or known_dye(w)]
     numbers = [w for w in words if re.fullmatch(r"(?i)(?:ch|channel|c|w)\d{1,2}", w)]
     plane = r"(?:[ _.-]*(?i:z|zs|slice)(?P<plane>\d+))?"
-    for tokens in (stains, [*stains, *_beside(stems, stains)], numbers):
+    for tokens in ([*stains, *_beside(stems, stains)], stains, numbers):
         if len(set(tokens)) < 2:
             continue
         channel = f"(?<![A-Za-z0-9])(?P<channel>{_either(tokens)})(?![A-Za-z0-9])"

@@ -68,10 +68,13 @@ if TYPE_CHECKING:
 #: columns that hold words even where every one looks like a number
 TEXT_COLUMNS = (
     "condition", "batch", "image", "role", "marker", "status", "message", "flags", "interval",
-    "note",
+    "note", "reference", "design", "unit", "kind", "class",
 )  # fmt: skip
 
-TABLES = ("summary", "batches", "images", "islets", "cells")
+TABLES = (
+    "summary", "batches", "images", "islets", "cells",
+    "comparisons", "composition", "variance", "levels",
+)  # fmt: skip
 
 #: 1: version 0.1.0, whose files carry no proof; 2: stamps, keys and hashes of pixels
 PROVENANCE_FORMAT = 2
@@ -226,7 +229,7 @@ class Run:
         Parameters
         ----------
         name : str
-            summary, batches, images, islets or cells.
+            summary, batches, images, islets, cells, comparisons, composition, variance or levels.
         """
         import pandas as pd
 

@@ -156,6 +156,10 @@ def score_folder(
         log.info("scoring %s: %d images", folder, len(sheet.samples))
         if drafted:
             log.info("no protocol given: drafted from the channel names, see protocol.yaml")
+        for item in sheet.skipped:
+            log.warning("left out: %s", item)
+        if sheet.guessed:
+            log.warning("roles marked CHECK in the sheet: %s", ", ".join(sheet.guessed))
         plan = _plan(folder, out, protocol, sheet, workers, device)
         if (done := _same_run(out, plan.key)) is not None:
             log.info("nothing changed since this run was made: kept as it is")
@@ -176,6 +180,7 @@ def score_folder(
             drafted=drafted,
         )
         facts["whole"] = plan.key
+        facts["left_out"] = [str(item) for item in sheet.skipped]
         facts["sheet"] = None if samples is None else str(samples)
         fields = out / ".work" / "flat_fields.npz"
         facts["flat_fields"] = stamp_of(fields) if tasks and tasks[0].flat_fields else None

@@ -15,17 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run.folder import (
-    Run,
+from islet_imaging.run.files import (
     atomic_path,
     label_path,
     plain_text,
-    read_csv,
-    read_labels,
     safe_text,
     write_labels,
     write_table,
 )
+from islet_imaging.run.folder import Run, read_csv, read_labels
 from islet_imaging.run.rows import ImageRow
 from tests.mutations import mutated
 

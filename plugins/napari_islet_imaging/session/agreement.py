@@ -31,13 +31,21 @@ class Agreement:
         self._raw = raw
         #: (image, cell, marker) -> whether called as the tool had; None where it was unsure
         self.called: dict[tuple[str, int, str], bool | None] = {}
+        #: (image, cell, marker) -> what the person said last
+        self.calls: dict[tuple[str, int, str], str] = {}
+        #: (image, cell) that the person took out
+        self.excluded: set[tuple[str, int]] = set()
         for edit in edits:
             self.note(edit)
 
     def note(self, edit: Edit) -> None:
         """Take one more edit into account."""
+        if edit.action == "exclude":
+            place = (edit.image, edit.cell)
+            (self.excluded.add if edit.after else self.excluded.discard)(place)
         if edit.action != "call" or edit.image not in self._raw:
             return
+        self.calls[edit.image, edit.cell, edit.marker] = str(edit.after)
         raw = self._raw[edit.image]
         first = raw[f"{edit.marker}_call"].to_numpy()[raw["cell"].to_numpy() == edit.cell]
         sure = len(first) > 0 and first[0] != "unsure"

@@ -16,6 +16,9 @@ CATEGORIES: dict[int, tuple[str, str, str]] = {
 }
 BY_CALL = {"negative": 1, "positive": 2, "unsure": 3}
 EXCLUDED = 4
+#: cells whose call is not shown, as in a blinded review
+NEUTRAL = 6
+NEUTRAL_COLOUR = "#d0d0d0"
 #: cells chosen in the histogram or by clicking
 SELECTED = 5
 SELECTED_COLOUR = "#ff4fd8"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from psygnal import Signal
 
-from napari_islet_imaging.session.colours import SELECTED
+from napari_islet_imaging.session.colours import BY_CALL, EXCLUDED, NEUTRAL, SELECTED
 from napari_islet_imaging.session.outlines import categories_of
 
 if TYPE_CHECKING:
@@ -24,9 +24,26 @@ if TYPE_CHECKING:
     from napari_islet_imaging.session.review import ReviewSession
 
 
+#: so many cells are drawn one by one
+_FEW = 40
+
+
 def call_categories(session: ReviewSession, image: str) -> NDArray[np.uint8]:
-    """What to draw of each cell of an image: its call for the marker under review."""
+    """What to draw of each cell of an image: its call for the marker under review, as shown."""
     table = session.tables[image]
+    if session.open is not None and session.open.name == image:
+        table = session.shown
+    if not session.marker:  # nuclei without calls
+        shown = np.full(len(table), NEUTRAL, np.uint8)
+        shown[table["excluded"].to_numpy(bool)] = EXCLUDED
+        return shown
+    if session.hidden:  # only what the reviewer said is told
+        shown = np.full(len(table), NEUTRAL, np.uint8)
+        for row, cell in enumerate(table["cell"].to_numpy(int)):
+            own = session.own_call(image, int(cell))
+            if own:
+                shown[row] = BY_CALL.get(own, EXCLUDED)
+        return shown
     return categories_of(
         table[f"{session.marker}_call"].to_numpy(), table["excluded"].to_numpy(bool)
     )
@@ -52,30 +69,23 @@ class CallOutlines:
 
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
-        self._marked: list[int] = []
+        self._chosen: list[int] = []
         session.image_opened.connect(self._image_opened)
-        session.marker_changed.connect(self.redraw)
+        session.display_changed.connect(self.redraw)
+        session.trial_changed.connect(self.redraw)
+        session.chosen_changed.connect(self._chosen_changed)
         session.shapes_changed.connect(self._shapes_changed)
         session.cells_changed.connect(self.redraw)
         if session.open is not None:
             self._image_opened()
 
-    def mark(self, cells: list[int]) -> None:
-        """Outline these cells of the open image as chosen, and none else."""
-        before, self._marked = self._marked, list(cells)
-        self.redraw(sorted({*before, *cells}))
-
-    def redraw(
-        self, cells: list[int] | None = None, categories: NDArray[np.uint8] | None = None
-    ) -> None:
+    def redraw(self, cells: list[int] | None = None) -> None:
         """Draw all outlines again, or those around some cells.
 
         Parameters
         ----------
         cells : list of int, optional
             Only around these.
-        categories : ndarray of uint8, optional
-            To show instead of the calls, one per row of the open image's table.
         """
         session = self.session
         if session.open is None:
@@ -83,14 +93,19 @@ class CallOutlines:
         region = None if cells is None else session.region_of(cells)
         if cells is not None and region is None:
             return
-        shown = self._categories() if categories is None else categories
-        self.changed.emit(session.open.draw(session.table, shown, region))
+        self.changed.emit(session.open.draw(session.shown, self._categories(), region))
 
     def _image_opened(self, *_: object) -> None:
         opened = self.session.open
-        self._marked = []
+        self._chosen = []
         if opened is not None and not opened.drawn:
             draw_calls(self.session, opened)
+
+    def _chosen_changed(self) -> None:
+        before, self._chosen = self._chosen, list(self.session.chosen)
+        other = sorted(set(before) ^ set(self._chosen))
+        # a few are drawn where they lie; of many, a patch around them would be most of the image
+        self.redraw(other if len(other) <= _FEW else None)
 
     def _shapes_changed(self, region: Region) -> None:
         """Nuclei changed shape in a region: draw it again from the label image."""
@@ -103,6 +118,6 @@ class CallOutlines:
         session = self.session
         assert session.open is not None
         shown = call_categories(session, session.open.name)
-        if self._marked:
-            shown[np.isin(session.table["cell"].to_numpy(), self._marked)] = SELECTED
+        if session.chosen:
+            shown[np.isin(session.shown["cell"].to_numpy(), session.chosen)] = SELECTED
         return shown

@@ -48,6 +48,7 @@ class EditHistory:
         self.raw: dict[str, pd.DataFrame] = {
             str(k): t.reset_index(drop=True) for k, t in raw_cells(run).groupby("image")
         }
+        self._known_size = self._size()
         self.edits = self.journal.edits()
         self.unmatched: list[Edit] = []
         self.tables: dict[str, pd.DataFrame] = {}
@@ -60,6 +61,55 @@ class EditHistory:
     def effective(self, *, who: str | None = None, image: str | None = None) -> list[Edit]:
         """Edits that hold, of one person or of one image."""
         return [e for e in effective(self.edits, who=who) if image in (None, e.image)]
+
+    def as_scored(self) -> dict[str, pd.DataFrame]:
+        """Nuclei that there are now, each as the tool calls it: no person's call is in it."""
+        import pandas as pd
+
+        reshaped: dict[str, set[int]] = {}
+        for edit in self.effective():
+            if edit.action == "shape":
+                cells = {int(s["cell"]) for s in (edit.after or ())}
+                reshaped.setdefault(edit.image, set()).update(cells)
+        found = {}
+        for name, raw in self.raw.items():
+            now = self.tables[name]
+            if name in reshaped or len(now) != len(raw):
+                fresh = now["cell"].isin(reshaped.get(name, set())) | ~now["cell"].isin(raw["cell"])
+                kept = raw["cell"].isin(now["cell"]) & ~raw["cell"].isin(now.loc[fresh, "cell"])
+                raw = pd.concat([raw[kept], now[fresh]], ignore_index=True)
+            found[name] = raw
+        return found
+
+    def catch_up(self) -> list[Edit]:
+        """Take in what others wrote into the journal since, as another window; returns that."""
+        size = self._size()
+        if size == self._known_size:
+            return []
+        self._known_size = size
+        known = {e.id for e in self.edits}
+        edits = self.journal.edits()
+        new = [e for e in edits if e.id not in known]
+        if new:
+            self.edits = edits
+        for image in dict.fromkeys(e.image for e in new if e.image in self.raw):
+            held = self.effective(image=image)
+            self.tables[image] = self._replayed(image, held, self.raw[image])
+        return new
+
+    def _size(self) -> int:
+        path = self.journal.path
+        return path.stat().st_size if path.is_file() else 0
+
+    def lay_over(self, image: str, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of an image's cells, called anew, with the edits that hold."""
+        held = self.effective(image=image)
+        if not held:
+            return table
+        replay = Replay(table, pixels=self._pixels.get(image, ()))
+        for edit in held:
+            replay.apply(edit)
+        return replay.cells
 
     def last_of(self, who: str) -> Edit | None:
         """The last edit of a person that holds: what an undo takes back."""
@@ -110,8 +160,11 @@ class EditHistory:
                 table.loc[rows[0], name] = replay.cells[name].iloc[0]
 
     def _keep(self, edit: Edit) -> Edit:
+        before = self._size()
         kept = self.journal.append(edit)
         self.edits.append(kept)
+        if before == self._known_size:  # else there is more to catch up with
+            self._known_size = self._size()
         return kept
 
     def _replayed(self, image: str, edits: list[Edit], table: pd.DataFrame) -> pd.DataFrame:

@@ -7,12 +7,15 @@ It fails to place an image whose pixel size nobody knows: that one is shown in p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_islet_imaging.session.colours import (
     CATEGORIES,
+    NEUTRAL,
+    NEUTRAL_COLOUR,
     SELECTED,
     SELECTED_COLOUR,
     stain_colours,
@@ -84,6 +87,23 @@ def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[
     return made
 
 
+def stack_layers(planes: Sequence[IsletImage]) -> list[LayerData]:
+    """One layer per channel with all planes of a z-stack, to look at and to choose from."""
+    made = []
+    for channels in zip(*(channel_layers(plane) for plane in planes), strict=True):
+        pixels = np.stack([data for data, _, _ in channels])
+        options = channels[len(channels) // 2][1]
+        limits = contrast(pixels.max(axis=0))
+        options |= {
+            "scale": (1.0, *options["scale"]),
+            "units": (options["units"][0], *options["units"]),
+            "axis_labels": ("z", *options["axis_labels"]),
+            "contrast_limits": limits,
+        }
+        made.append((pixels, options, "image"))
+    return made
+
+
 def outline_options(colours: dict[int, str]) -> dict[str, Any]:
     """How an image of outlines is shown: a colour per value, 0 is seen through.
 
@@ -107,12 +127,16 @@ def outline_options(colours: dict[int, str]) -> dict[str, Any]:
 def call_colours() -> dict[int, str]:
     """Colour of each value in the image of the calls' outlines."""
     shown = {value: colour for value, (_, colour, _) in CATEGORIES.items()}
-    return {**shown, SELECTED: SELECTED_COLOUR}
+    return {**shown, SELECTED: SELECTED_COLOUR, NEUTRAL: NEUTRAL_COLOUR}
 
 
-def features(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells table as features of a labels layer; ``index`` ties a row to its label."""
-    shown = table.drop(columns=["image"], errors="ignore").copy()
+def features(table: pd.DataFrame, *, blinded: bool = False) -> pd.DataFrame:
+    """The cells table as features of a labels layer; ``index`` ties a row to its label.
+
+    napari shows them of the nucleus under the mouse: in a blinded review only its number.
+    """
+    shown = table[["cell"]] if blinded else table.drop(columns=["image"], errors="ignore")
+    shown = shown.copy()
     shown.insert(0, "index", shown["cell"].astype(int))
     return shown
 
@@ -158,7 +182,7 @@ def run_layers(session: ReviewSession, opened: OpenImage | None = None) -> list[
                 "name": "nuclei",
                 "opacity": 0.35,
                 "visible": False,
-                "features": features(session.tables[opened.name]),
+                "features": features(session.tables[opened.name], blinded=session.hidden),
                 "metadata": {KEY: {**tag, "role": "nuclei"}},
                 **where,
             },

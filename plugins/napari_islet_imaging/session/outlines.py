@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_islet_imaging.session.colours import BY_CALL, EXCLUDED
+from napari_islet_imaging.session.colours import BY_CALL, EXCLUDED, NEUTRAL
 
 Region = tuple[slice, slice]
 
@@ -73,6 +73,7 @@ class OutlineMap:
         #: whether a pixel is drawn, per category; one bit each
         self._drawn = np.full(len(ys), 1 << 2 | 1 << 5, np.uint8)
         self._drawn |= thin[ys, xs].astype(np.uint8) << 1
+        self._drawn |= thin[ys, xs].astype(np.uint8) << NEUTRAL
         self._drawn |= ((angle * _DASHES) % 1 < 0.62).astype(np.uint8) << 3
         self._drawn |= ((angle * _DOTS) % 1 < 0.4).astype(np.uint8) << 4
 

@@ -10,28 +10,35 @@ from __future__ import annotations
 
 import getpass
 import zlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
-from islet_imaging.arrays.text_masks import decode_mask
 from islet_imaging.review.journal import Edit
 from napari_islet_imaging.session.agreement import Agreement
 from napari_islet_imaging.session.edit_history import EditHistory
 from napari_islet_imaging.session.opened import OpenImage, load_image
-from napari_islet_imaging.session.outlines import Region, grown_box
+from napari_islet_imaging.session.outlines import Region
 from napari_islet_imaging.session.queue import (
     QueuedCell,
     ReviewQueue,
     chance_queue,
     review_queue,
 )
-from napari_islet_imaging.session.tally import Tally, tally
+from napari_islet_imaging.session.run_facts import RunFacts
+from napari_islet_imaging.session.staining import Stainings
+from napari_islet_imaging.session.tally import Counts
+from napari_islet_imaging.session.trial import Cuts, Trial
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pathlib import Path
 
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from islet_imaging.positivity import Threshold
     from islet_imaging.run.folder import Run
 
 
@@ -64,8 +71,12 @@ class ReviewSession:
     cells_changed = Signal(list)
     #: another cell is in focus (0: none)
     focus_changed = Signal(int)
-    #: another marker is under review
-    marker_changed = Signal()
+    #: what is shown of all cells changed: another marker, or calls are hidden or shown
+    display_changed = Signal()
+    #: a threshold is tried, or no longer
+    trial_changed = Signal()
+    #: other cells are chosen
+    chosen_changed = Signal()
     #: marker, reviewer, blinding or queue changed
     settings_changed = Signal()
 
@@ -74,26 +85,31 @@ class ReviewSession:
         self.reviewer = reviewer or login_name()
         self.protocol = run.protocol
         self.history = EditHistory(run)
-        self.images = run.images
-        self.summary = run.summary if (run.path / "summary.csv").is_file() else None
-        self.marker = self.protocol.markers[0]
+        self.stainings = Stainings(run)
+        self.facts = RunFacts(run)
+        self.counts = Counts(self.history, self.protocol.statistics.denominator)
+        #: the marker under review; empty where only nuclei were counted
+        self.marker = next(iter(self.protocol.markers), "")
         self.blinded = blinded
         #: whether the queue goes through the cells drawn for validation
         self.by_chance = False
+        #: whether hidden calls are shown for a moment
+        self.revealed = False
         self.open: OpenImage | None = None
         self.focus = 0
+        #: where to look for images that were moved
+        self.image_folders: list[Path] = []
+        #: the threshold that is tried, if one is
+        self.trial: Trial | None = None
+        self._cuts: Cuts | None = None
+        #: cells of the open image that are chosen together
+        self.chosen: list[int] = []
         self.queue = ReviewQueue(self._decided, self._gone)
         #: what shows the session in a viewer, if anything does
         self.view: Any = None
-        self._image_flags = {
-            str(row["image"]): [str(f.get("message") or f.get("code")) for f in row["flags"]]
-            for row in run.provenance["images"]
-        }
         self._rows: dict[int, int] = {}
         self._agreement: Agreement | None = None
-        self._tallies: dict[str, Tally] = {}
-        self._samples = self.batches()
-        self._recount()
+        self._samples = self.facts.batches()
         self.rebuild_queue()
 
     # ------------------------------------------------------------ names and numbers
@@ -139,27 +155,20 @@ class ReviewSession:
         # the same person finds the same order after a break; another person gets another
         return zlib.crc32(f"{self.run.path.resolve()}\n{self.reviewer}".encode())
 
-    def batches(self) -> dict[str, tuple[str, str]]:
-        """Condition and batch of each image that counts as a sample."""
-        images = self.images
-        sample = images[images["role"].isin(["sample", ""])] if "role" in images else images
-        return {
-            str(i): (str(c), str(b))
-            for i, c, b in zip(sample["image"], sample["condition"], sample["batch"], strict=True)
-        }
+    def thresholds(self) -> dict[str, Threshold]:
+        """Each marker's threshold in the open image's staining run; empty without one."""
+        if self.open is None:
+            return {}
+        return self.stainings.thresholds(self.open.name)
 
-    def image_flags(self, image: str) -> list[str]:
-        """What was noticed in an image, in words."""
-        return self._image_flags.get(image, [])
-
-    def tally(self, image: str | None = None) -> Tally:
-        """Counts of one image, or of all samples."""
-        if image is not None:
-            return self._tallies[image]
-        return sum(
-            (self._tallies[i] for i in self.batches() if i in self._tallies),
-            Tally(0, 0, 0, 0, 0, 0.0),
-        )
+    def control_values(self, column: str) -> NDArray[np.float64] | None:
+        """A feature of the open image's negative controls, None without any."""
+        if self.open is None:
+            return None
+        names = self.stainings.controls(self.open.name, self.marker)
+        tables = [self.tables[n] for n in names if n in self.tables and n != self.open.name]
+        values = [t.loc[~t["excluded"].astype(bool), column].to_numpy(float) for t in tables]
+        return np.concatenate(values) if values else None
 
     def agreement(self) -> Agreement:
         """How far this person's calls agree with the tool's."""
@@ -167,31 +176,86 @@ class ReviewSession:
             self._agreement = Agreement(self.raw, self.history.effective(who=self.reviewer))
         return self._agreement
 
-    def _decided(self, entry: QueuedCell) -> bool:
-        """Whether this person called or excluded a cell of the queue."""
-        if (entry.image, entry.cell, self.marker) in self.agreement().called:
-            return True
-        table = self.tables[entry.image]
-        excluded = table.loc[table["cell"] == entry.cell, "excluded"]
-        return bool(excluded.any()) or self._gone(entry)
+    # ------------------------------------------------------------ what a reviewer may know
 
-    def _recount(self, image: str | None = None) -> None:
-        for name in [image] if image is not None else list(self.tables):
-            self._tallies[name] = tally(self.tables[name], self.marker)
+    @property
+    def hidden(self) -> bool:
+        """Whether the calls of the tool and of other people are hidden."""
+        return (self.blinded or self.by_chance) and not self.revealed
+
+    def reveal(self, revealed: bool = True) -> None:
+        """Show what is hidden, on request, until the next cell."""
+        if revealed != self.revealed:
+            self.revealed = revealed
+            self.display_changed.emit()
+            self.settings_changed.emit()
+
+    def own_call(self, image: str, cell: int) -> str:
+        """What this person said of a cell for the marker under review; empty for nothing."""
+        own = self.agreement()
+        if (image, cell) in own.excluded:
+            return "excluded"
+        return own.calls.get((image, cell, self.marker), "")
+
+    def _decided(self, entry: QueuedCell) -> bool:
+        """Whether this person called or excluded a cell of the queue, or it is gone."""
+        return bool(self.own_call(entry.image, entry.cell)) or self._gone(entry)
+
+    # ------------------------------------------------------------ what is tried and chosen
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """Cells of the open image as they are shown: by the threshold that is tried, if any."""
+        return self.table if self.trial is None else self.trial.table
+
+    def try_threshold(self, cut: float) -> Trial | None:
+        """Show the open image as scoring with this threshold would call it; nothing is changed."""
+        if self.open is None:
+            return None
+        what = (self.open.name, self.marker)
+        if self._cuts is None or (self._cuts.image, self._cuts.marker) != what:
+            self._cuts = Cuts(self.history, self.protocol, self.stainings, *what)
+        self.trial = self._cuts.at(cut)
+        self.trial_changed.emit()
+        return self.trial
+
+    def end_trial(self) -> None:
+        """Show the calls that count again."""
+        if self.trial is not None:
+            self.trial = None
+            self.trial_changed.emit()
+
+    def pick(self, cell: int, *, add: bool = False) -> None:
+        """A click on a cell (0: beside all): look at it, or with ``add`` choose it with others."""
+        if add:
+            kept = [c for c in self.chosen if c != cell]
+            if cell:
+                self.choose(kept if cell in self.chosen else [*kept, cell])
+            return
+        self.choose([])  # what was chosen before is not meant any more
+        if cell:  # a click beside the cells, as to give the image the keys, keeps the focus
+            self.set_focus(cell)
+
+    def choose(self, cells: Iterable[int]) -> None:
+        """Choose these cells of the open image, and none else."""
+        chosen = list(dict.fromkeys(cells))
+        if chosen != self.chosen:
+            self.chosen = chosen
+            self.chosen_changed.emit()
 
     # ------------------------------------------------------------ settings
 
     def reread(self) -> None:
         """Take the summary and the flags of images from the run again."""
-        self.summary = self.run.summary if (self.run.path / "summary.csv").is_file() else None
+        self.facts.reread()
         self.settings_changed.emit()
 
     def set_marker(self, marker: str) -> None:
         """Review another marker."""
+        self.end_trial()
         self.marker = marker
-        self._recount()
         self.rebuild_queue()
-        self.marker_changed.emit()
+        self.display_changed.emit()
         self.settings_changed.emit()
 
     def set_reviewer(self, name: str) -> None:
@@ -199,53 +263,42 @@ class ReviewSession:
         self.reviewer = name.strip() or login_name()
         self._agreement = None
         self.rebuild_queue()
+        if self.hidden:  # what was said by whom is drawn
+            self.display_changed.emit()
         self.settings_changed.emit()
 
     def set_blinded(self, blinded: bool) -> None:
-        """Hide or show what could sway the reviewer."""
-        self.blinded = blinded
+        """Hide or show what could sway the reviewer: names, calls, numbers, the order."""
+        self.end_trial()
+        self.blinded, self.revealed = blinded, False
         self.rebuild_queue()
+        self.display_changed.emit()
         self.settings_changed.emit()
-
-    def _drawn(self) -> pd.DataFrame:
-        from islet_imaging.run.validation_sheet import FILE, read_sheet
-
-        sheet = read_sheet(self.run.path / FILE)
-        return sheet[sheet["image"].isin(list(self.tables))]
-
-    def n_drawn(self) -> int:
-        """How many cells chance has drawn for the marker under review."""
-        return int((self._drawn()["marker"] == self.marker).sum())
-
-    def draw_by_chance(self, n: int) -> None:
-        """Draw cells for validation into the run's ``validation.csv``."""
-        from islet_imaging.run.validation_sheet import draw_validation_sheet
-
-        draw_validation_sheet(self.run, self.marker, n=n)
 
     def set_by_chance(self, by_chance: bool) -> None:
         """Review the cells drawn for validation, or the unsure and flagged ones."""
-        self.by_chance = by_chance
+        self.end_trial()
+        self.by_chance, self.revealed = by_chance, False
         self.rebuild_queue()
+        self.display_changed.emit()
         self.settings_changed.emit()
 
     def rebuild_queue(self) -> None:
         """Sort what is left to look at; cells this person has called are left out."""
-        if self.by_chance:
-            queue = chance_queue(self._drawn(), self.marker, seed=self._seed())
+        if not self.marker:
+            queue: list[QueuedCell] = []
+        elif self.by_chance:
+            drawn = self.facts.drawn()
+            drawn = drawn[drawn["image"].isin(list(self.tables))]
+            queue = chance_queue(drawn, self.marker, seed=self._seed())
         else:
             queue = review_queue(
-                self.tables,
+                self.history.as_scored(),
                 self.marker,
-                batch_of=self.batches(),
+                batch_of=self._samples,
                 shuffle_seed=self._seed() if self.blinded else None,
             )
-        done = {
-            (e.image, e.cell)
-            for e in self.history.effective(who=self.reviewer)
-            if e.action == "exclude" or e.marker == self.marker
-        }
-        self.queue.fill([c for c in queue if (c.image, c.cell) not in done])
+        self.queue.fill([c for c in queue if not self._decided(c)])
 
     # ------------------------------------------------------------ images and cells
 
@@ -255,10 +308,18 @@ class ReviewSession:
 
     def load(self, name: str) -> OpenImage:
         """Load an image without opening it: the part that takes a while."""
-        return load_image(self.run, name, self.raw[name], self.history.effective(image=name))
+        return load_image(
+            self.run,
+            name,
+            self.raw[name],
+            self.history.effective(image=name),
+            folders=self.image_folders,
+        )
 
     def set_open(self, opened: OpenImage) -> OpenImage:
         """Make a loaded image the open one."""
+        self.trial = None
+        self.chosen = []
         self.open = opened
         self._index()
         self.focus = 0
@@ -280,14 +341,6 @@ class ReviewSession:
         """The row of a cell of the open image."""
         position = self._rows.get(cell)
         return None if position is None else self.table.iloc[position]
-
-    def cell_at(self, y_px: float, x_px: float) -> int:
-        """Label at a place of the open image, 0 outside."""
-        if self.open is None:
-            return 0
-        y, x = round(y_px), round(x_px)
-        height, width = self.open.labels.shape
-        return int(self.open.labels[y, x]) if 0 <= y < height and 0 <= x < width else 0
 
     def set_focus(self, cell: int) -> None:
         """Look at a cell of the open image."""
@@ -316,6 +369,7 @@ class ReviewSession:
         entry = self.queue.go(by, self._seen)
         if entry is None:
             return None
+        self.reveal(False)
         if self.open is None or self.open.name != entry.image:
             self.open_image(entry.image)
         self.set_focus(entry.cell)
@@ -334,8 +388,9 @@ class ReviewSession:
     def _edit(self, action: str, cell: int | None, after: str | None) -> Edit | None:
         cell = self.focus if cell is None else cell
         position = self._rows.get(cell)
-        if self.open is None or position is None:
+        if self.open is None or position is None or (action == "call" and not self.marker):
             return None
+        self.end_trial()
         table = self.table
         y, x = (float(table[c].iloc[position]) for c in ("y_px", "x_px"))
         who, image = self.reviewer, self.open.name
@@ -374,6 +429,7 @@ class ReviewSession:
         """
         if self.open is None:
             raise RuntimeError("no image is open")
+        self.end_trial()
         cell, y, x = anchor
         edit = self.history.reshape(
             Edit(self.reviewer, self.open.name, "shape", cell, y, x, before=before, after=after)
@@ -382,6 +438,25 @@ class ReviewSession:
         self.shapes_changed.emit(region)
         self._after_edit([int(s["cell"]) for s in [*before, *after]])
         return edit
+
+    def catch_up(self) -> int:
+        """Take in what was edited in another window meanwhile; returns how many edits."""
+        new = self.history.catch_up()
+        if not new:
+            return 0
+        self.end_trial()
+        self._agreement = None
+        self.counts.forget()
+        if self.open is not None and any(e.image == self.open.name for e in new):
+            if any(e.action in ("shape", "undo") for e in new):
+                focus = self.focus
+                self.open_image(self.open.name)
+                self.set_focus(focus)
+            else:
+                self._index()
+                self.cells_changed.emit([e.cell for e in new if e.image == self.open.name])
+        self.settings_changed.emit()
+        return len(new)
 
     def last_edit(self) -> Edit | None:
         """The last edit of this person that holds: what `undo` takes back."""
@@ -392,39 +467,25 @@ class ReviewSession:
         last = self.last_edit()
         if last is None:
             return None
+        self.end_trial()
         self.history.take_back(last, self.reviewer)
         self._agreement = None
         if self.open is None or self.open.name != last.image:
-            self._recount(last.image)
+            self.counts.forget(last.image)
             self.open_image(last.image)
         else:
             self._index()
             changed = [last.cell]
             if last.action == "shape":
-                self._paint_back(last)
+                self.shapes_changed.emit(self.open.take_back(last))
                 changed = [int(s["cell"]) for s in [*(last.before or ()), *(last.after or ())]]
             self._after_edit(changed)
         self.set_focus(last.cell)
         return last
 
-    def _paint_back(self, edit: Edit) -> None:
-        assert self.open is not None
-        boxes: list[Region] = []
-        for shapes, erase in ((edit.after or (), True), (edit.before or (), False)):
-            for shape in shapes:
-                region, mask = decode_mask(shape["mask"])
-                part = self.open.labels[region]
-                if erase:
-                    part[mask & (part == int(shape["cell"]))] = 0
-                else:
-                    part[mask] = int(shape["cell"])
-                self.open.committed[region] = part
-                boxes.append(region)
-        self.shapes_changed.emit(grown_box(boxes, self.open.labels.shape, 2))
-
     def _after_edit(self, cells: list[int]) -> None:
         assert self.open is not None
-        self._recount(self.open.name)
+        self.counts.forget(self.open.name)
         self.cells_changed.emit(cells)
 
     def region_of(self, cells: list[int]) -> Region | None:

@@ -1,72 +1,114 @@
 """Live counts of calls, by the rules of the tables.
 
-The idea: positive cells count as 1, unsure ones by their probability, excluded ones not at all; the
-same sums as in the run's tables, cheap enough to be taken after every key press.
+The idea: the same weights and sums as in the run's tables (`islet_imaging.statistics`), the
+protocol's denominator included, cheap enough to be taken after every key press.
 It fails to give an interval: that needs the batches, and is the tables' business.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from napari_islet_imaging.session.edit_history import EditHistory
+
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of one marker: cells that count, calls, and the fraction as the tables give it."""
+    """Counts of one marker over the cells that count.
+
+    Parameters
+    ----------
+    n, n_positive, n_unsure : int
+        Whole cells.
+    status : str
+        As in the tables: whether there is a fraction at all.
+    fraction : float
+        As in the tables; NaN where unsure cells leave it open.
+    low, high : float
+        The fraction with all unsure cells resolved against and for it; NaN without cells.
+    """
 
     n: int
     n_positive: int
-    n_negative: int
     n_unsure: int
-    #: unsure cells that have a probability, and the sum of these
-    n_weighed: int
-    probability_sum: float
+    status: str
+    fraction: float
+    low: float
+    high: float
 
     @property
-    def low(self) -> float:
-        """The fraction if every unsure cell were negative."""
-        return self.n_positive / self.n if self.n else float("nan")
-
-    @property
-    def high(self) -> float:
-        """The fraction if every unsure cell were positive."""
-        return (self.n_positive + self.n_unsure) / self.n if self.n else float("nan")
-
-    @property
-    def fraction(self) -> float:
-        """Unsure cells count by their probability; NaN where they leave the fraction open."""
-        from islet_imaging.statistics.counting import closed
-
-        known = self.n_positive + self.n_negative + self.n_weighed
-        if not known or not closed(self.low, self.high):
-            return float("nan")
-        return (self.n_positive + self.probability_sum) / known
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self))
-        )
+    def n_negative(self) -> int:
+        """Cells that are surely not positive."""
+        return self.n - self.n_positive - self.n_unsure
 
 
-def tally(table: pd.DataFrame, marker: str) -> Tally:
-    """Count one marker's calls of one table."""
-    counted = ~table["excluded"].to_numpy(bool)
-    calls = table[f"{marker}_call"].to_numpy()[counted]
-    unsure = calls == "unsure"
-    probability = table[f"{marker}_probability"].to_numpy(float)[counted][unsure]
-    weighed = probability[np.isfinite(probability)]
+def tally(table: pd.DataFrame, marker: str, denominator: str) -> Tally:
+    """Count one marker's calls of one table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Called cells of one image.
+    marker : str
+        The marker.
+    denominator : str
+        Of the protocol: which cells count.
+    """
+    from islet_imaging.statistics.counting import fractions, weigh
+
+    sums = weigh(table, marker, denominator).sum()
+    shares = fractions(sums.to_frame().T).iloc[0]
     return Tally(
-        int(counted.sum()),
-        int((calls == "positive").sum()),
-        int((calls == "negative").sum()),
-        int(unsure.sum()),
-        int(weighed.size),
-        float(weighed.sum()),
+        int(sums["n_cells"]),
+        int(sums["n_positive"]),
+        int(sums["n_unsure"]),
+        str(shares["status"]),
+        float(shares["fraction"]),
+        float(shares["fraction_low"]),
+        float(shares["fraction_high"]),
     )
+
+
+class Counts:
+    """Counts of a run's images for the marker under review, kept until something changes.
+
+    Parameters
+    ----------
+    history : EditHistory
+        The cells, as scored and corrected.
+    denominator : str
+        Of the protocol: which cells count.
+    """
+
+    def __init__(self, history: EditHistory, denominator: str) -> None:
+        self._history, self._denominator = history, denominator
+        self._kept: dict[tuple[str, str, bool], Tally] = {}
+
+    def of(self, table: pd.DataFrame, marker: str) -> Tally:
+        """Counts of any table of one image."""
+        return tally(table, marker, self._denominator)
+
+    def now(self, image: str, marker: str) -> Tally:
+        """With corrections."""
+        return self._once(image, marker, corrected=True)
+
+    def scored(self, image: str, marker: str) -> Tally:
+        """Without any."""
+        return self._once(image, marker, corrected=False)
+
+    def forget(self, image: str | None = None) -> None:
+        """An image's cells changed, or any image's."""
+        for key in list(self._kept):
+            if key[2] and image in (None, key[0]):
+                del self._kept[key]
+
+    def _once(self, image: str, marker: str, *, corrected: bool) -> Tally:
+        key = (image, marker, corrected)
+        if key not in self._kept:
+            tables = self._history.tables if corrected else self._history.raw
+            self._kept[key] = self.of(tables[image], marker)
+        return self._kept[key]

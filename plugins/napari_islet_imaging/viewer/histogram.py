@@ -117,6 +117,11 @@ class Histogram(QWidget):
         self.threshold, self._band = value, band
         self.update()
 
+    def select_none(self) -> None:
+        """Let go of the selected range."""
+        self.selection = None
+        self.update()
+
     def set_marks(self, values: NDArray[np.float64]) -> None:
         """Mark the values of the cells chosen in the image."""
         self._marks = np.asarray(values, float)

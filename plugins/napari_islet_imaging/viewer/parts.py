@@ -10,7 +10,7 @@ from typing import Any
 
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPen
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QSpinBox, QWidget
 
 from napari_islet_imaging.session.colours import CATEGORIES
 
@@ -66,9 +66,25 @@ class Legend(QWidget):
         layout.setColumnStretch(3, 1)
 
 
+class _Chooser(QComboBox):
+    """A drop-down that leaves the wheel to the panel it is in."""
+
+    def wheelEvent(self, event: Any) -> None:
+        """Scroll what is around: a choice is made on purpose, not in passing."""
+        event.ignore()
+
+
+class NumberBox(QSpinBox):
+    """A number field that leaves the wheel to the panel it is in."""
+
+    def wheelEvent(self, event: Any) -> None:
+        """Scroll what is around."""
+        event.ignore()
+
+
 def chooser() -> QComboBox:
-    """A combo box that does not grow with the names in it."""
-    box = QComboBox()
+    """A drop-down that neither grows with the names in it nor listens to the wheel."""
+    box = _Chooser()
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)
     return box

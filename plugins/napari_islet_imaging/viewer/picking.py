@@ -14,22 +14,28 @@ if TYPE_CHECKING:
     import napari
 
     from napari_islet_imaging.session.review import ReviewSession
-    from napari_islet_imaging.viewer.connections import Connections
 
 
 def pick_with_clicks(
-    viewer: napari.Viewer,
-    connections: Connections,
-    session: Callable[[], ReviewSession | None],
-    picked: Callable[[int, bool], None],
+    viewer: napari.Viewer, session: ReviewSession, listening: Callable[[], bool]
 ) -> None:
-    """Call ``picked(cell, shift)`` for clicks on the image that are not strokes of a brush."""
+    """Tell a review of clicks on the image that are not strokes of a brush.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where the image is.
+    session : ReviewSession
+        Whose cells are picked.
+    listening : callable
+        Whether its image is what is seen.
+    """
 
     def on_click(viewer: napari.Viewer, event: Any) -> Any:
-        here = session()
         active = viewer.layers.selection.active
         mode = str(getattr(active, "mode", "pan_zoom"))
-        if here is None or here.open is None or mode != "pan_zoom" or event.button != 1:
+        opened = session.open
+        if opened is None or not listening() or mode != "pan_zoom" or event.button != 1:
             return
         start = tuple(event.pos) if hasattr(event, "pos") else ()
         yield
@@ -37,9 +43,8 @@ def pick_with_clicks(
             yield
         if start and sum(abs(a - b) for a, b in zip(start, event.pos, strict=True)) > 4:
             return
-        size = here.open.pixel_size_um or 1.0
+        size = opened.pixel_size_um or 1.0
         y, x = (float(v) / size for v in event.position[-2:])
-        picked(here.cell_at(y, x), "Shift" in event.modifiers)
+        session.pick(opened.cell_at(y, x), add="Shift" in event.modifiers)
 
     viewer.mouse_drag_callbacks.append(on_click)
-    connections.later(lambda: viewer.mouse_drag_callbacks.remove(on_click))

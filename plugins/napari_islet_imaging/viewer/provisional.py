@@ -50,6 +50,8 @@ class Provisional:
         What the calls rest on, per marker.
     n_images, n_all : int
         Images of the staining run that are measured, and all there will be.
+    denominator : str
+        Of the protocol: which cells count.
     """
 
     opened: OpenImage
@@ -57,10 +59,11 @@ class Provisional:
     thresholds: dict[str, Threshold]
     n_images: int
     n_all: int
+    denominator: str
 
     def tally(self, marker: str) -> Tally:
         """Counts of one marker's calls."""
-        return tally(self.table, marker)
+        return tally(self.table, marker, self.denominator)
 
 
 def provisional_calls(
@@ -102,9 +105,10 @@ def provisional_calls(
     from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.protocol import Protocol
     from islet_imaging.reading import read_image
-    from islet_imaging.run.called import ImageRow, fit_run
+    from islet_imaging.run.called import fit_run
     from islet_imaging.run.folder import read_labels
     from islet_imaging.run.measurements import load_work, read_record
+    from islet_imaging.run.rows import ImageRow
 
     used = protocol_of_folder(folder) if protocol is None else Protocol.from_dict(protocol)
     sheet = read_samples(samples, folder, used) if samples else samples_without_sheet(folder, used)
@@ -150,7 +154,12 @@ def provisional_calls(
         np.zeros(labels.shape, np.uint8),
     )
     return Provisional(
-        opened, call_image(cells, thresholds, used), thresholds, len(rows), len(mates)
+        opened,
+        call_image(cells, thresholds, used),
+        thresholds,
+        len(rows),
+        len(mates),
+        used.statistics.denominator,
     )
 
 

@@ -10,6 +10,7 @@ with the next image.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
+from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.session import layer_data
 from napari_islet_imaging.session.drawing import CallOutlines, draw_calls
 from napari_islet_imaging.viewer import layers
+from napari_islet_imaging.viewer.picking import pick_with_clicks
 from napari_islet_imaging.viewer.turns import TURN_MS, in_thread
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 #: the layer's features follow this long after the last edit, ms
 _FEATURES_AFTER_MS = 700
+#: how often the journal is asked for edits of other windows, ms
+_OTHERS_EVERY_MS = 2000
 FOCUS = "cell in focus"
 
 
@@ -89,6 +94,7 @@ class SessionView:
         session.cells_changed.connect(self._on_cells)
         session.focus_changed.connect(self._on_focus)
         session.settings_changed.connect(self.rename)
+        session.display_changed.connect(self.update_features)
         #: the image that is being opened, empty if none
         self.opening = ""
         self._prepared: list[Any] | None = None
@@ -99,6 +105,12 @@ class SessionView:
         self._features.setSingleShot(True)
         self._features.setInterval(_FEATURES_AFTER_MS)
         self._features.timeout.connect(self.update_features)
+        # what another window writes into the journal is seen here as well
+        self._others = QTimer()
+        self._others.setInterval(_OTHERS_EVERY_MS)
+        self._others.timeout.connect(self._catch_up)
+        self._others.start()
+        pick_with_clicks(viewer, session, self._is_seen)
         for layer in self._own_layers():  # those that a reader made
             layers.lock(layer)
 
@@ -107,6 +119,17 @@ class SessionView:
     def layer(self, role: str) -> Any:
         """A layer of the session, or None."""
         return layers.session_layer(self.viewer, self.session, role)
+
+    def restore(self, role: str) -> Any:
+        """A layer of the open image, put back where it was removed; None without an image."""
+        layer = self.layer(role)
+        if layer is None and self.session.open is not None:
+            for made in layer_data.run_layers(self.session):
+                if made[1]["metadata"][layer_data.KEY].get("role") == role:
+                    self._placing(made)()
+            self._raise_outlines()
+            layer = self.layer(role)
+        return layer
 
     def show(self) -> None:
         """Put the open image into the viewer, unless it is there already."""
@@ -198,10 +221,22 @@ class SessionView:
     def _own_layers(self) -> list[Any]:
         return layers.layers_of(self.viewer, self.session)
 
-    def hidden(self) -> bool:
+    def image_hidden(self) -> bool:
         """Whether all stains of the open image are hidden, as beside an image of another run."""
         stains = [x for x in self._own_layers() if "channel" in layers.tag_of(x)]
         return bool(stains) and not any(x.visible for x in stains)
+
+    def _catch_up(self) -> None:
+        if not self._own_layers() or self.opening:
+            return
+        nuclei = self.layer("nuclei")
+        if nuclei is not None and str(nuclei.mode) != "pan_zoom":
+            return  # not under the brush
+        with contextlib.suppress(IsletImagingError):  # a torn line, or a disk that is gone
+            self.session.catch_up()
+
+    def _is_seen(self) -> bool:
+        return bool(self._own_layers()) and not self.image_hidden()
 
     def _placing(self, made: Any) -> Callable[[], None]:
         """Put a layer, or what one is made of, into the viewer."""
@@ -272,7 +307,7 @@ class SessionView:
         """Give the nuclei layer the table as it is now; not between two keys, it takes a while."""
         nuclei = self.layer("nuclei")
         if nuclei is not None and self.session.open is not None:
-            nuclei.features = layer_data.features(self.session.table)
+            nuclei.features = layer_data.features(self.session.table, blinded=self.session.hidden)
 
     # ------------------------------------------------------------ focus
 

@@ -13,6 +13,8 @@ import numpy as np
 from islet_imaging.statistics.counting import NOT_ESTIMABLE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from islet_imaging.review.journal import Edit
     from napari_islet_imaging.session.review import ReviewSession
     from napari_islet_imaging.session.tally import Tally
@@ -34,58 +36,103 @@ def percent(fraction: float, digits: int = 1) -> str:
     return "no cells" if not np.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
-def share(counts: Tally) -> str:
+def share(counted: Tally) -> str:
     """The share of positive cells, or that it is open and between what."""
-    if counts.n and not np.isfinite(counts.fraction):
-        return f"not estimable ({100 * counts.low:.0f} to {100 * counts.high:.0f} %)"
-    return percent(counts.fraction)
+    if counted.status == NOT_ESTIMABLE:
+        return f"not estimable ({100 * counted.low:.0f} to {100 * counted.high:.0f} %)"
+    return percent(counted.fraction)
+
+
+def of_marker(session: ReviewSession, marker: str) -> str:
+    """The open image's answer for one marker, as the tables have it, corrections included."""
+    if session.open is None:
+        return ""
+    image = session.open.name
+    table = session.tables[image]
+    if not marker:
+        excluded = table["excluded"].astype(bool)
+        islets = table.loc[~excluded, "islet"]
+        return (
+            f"<b>{int((~excluded).sum()):,} nuclei</b> in this image, in "
+            f"{islets[islets > 0].nunique()} islets; {int(excluded.sum()):,} not counted beside. "
+            "No marker was scored."
+        )
+    here = session.counts.of(session.tables[image], marker)
+    return (
+        f"<b>{marker}+ {share(here)}</b> of {here.n:,} cells "
+        f"({here.n_positive:,} positive, {here.n_negative:,} negative, {here.n_unsure:,} unsure)"
+    )
+
+
+def trial(session: ReviewSession) -> list[str]:
+    """That a threshold is being tried, and what it would give; nothing where none is."""
+    tried = session.trial
+    if tried is None:
+        return []
+    return [
+        f"<b>Trying a threshold: {tried.marker}+ {share(tried.tally)}</b> at "
+        f"{tried.cut:.4g}. Outlines show what it would call; nothing is changed."
+    ]
+
+
+def threshold(session: ReviewSession) -> str:
+    """The numbers at the threshold that is shown, tried or the run's own."""
+    if session.open is None or session.hidden:
+        return headline(session)
+    own = of_marker(session, session.marker)
+    tried = session.trial
+    if tried is None:
+        return own
+    found = tried.tally
+    text = (
+        f"{trial(session)[0]}<br>{found.n_positive:,} positive, {found.n_unsure:,} unsure of "
+        f"{found.n:,}. The run's own: {own}"
+    )
+    if session.protocol.method(tried.marker) == "network":
+        text += "<br>A threshold set by hand calls by the intensity alone, without the network."
+    return text
+
+
+def saved(session: ReviewSession, path: Path) -> str:
+    """That a tried threshold was saved, and what scoring with it gives."""
+    tried = session.trial
+    if tried is None or session.open is None:
+        return ""
+    return (
+        f"Saved in {path}. Score again with it: {tried.marker}+ is then "
+        f"{share(tried.tally)} in this image."
+    )
 
 
 def headline(session: ReviewSession) -> str:
     """The answer as it stands, for the open image and for the run."""
-    from napari_islet_imaging.session.tally import tally
-
-    lines = []
-    marker = session.marker
+    if session.hidden:  # a running number would tell what the tool thinks
+        return "Blinded: numbers and calls are hidden, of the tool and of other people."
+    lines = trial(session)
     if session.open is not None:
-        here = session.tally(session.open.name)
-        raw = tally(session.raw[session.open.name], marker)
-        line = (
-            f"<b>{marker}+ {share(here)}</b> of {here.n:,} cells in this image "
-            f"({here.n_positive:,} positive, {here.n_negative:,} negative, "
-            f"{here.n_unsure:,} unsure)"
-        )
+        lines.append(of_marker(session, session.marker))
+    if session.open is not None and session.marker:
+        here = session.counts.now(session.open.name, session.marker)
+        raw = session.counts.scored(session.open.name, session.marker)
         if (raw.n, raw.n_positive, raw.n_unsure) != (here.n, here.n_positive, here.n_unsure):
-            line += f"<br>before corrections {share(raw)}"
-        lines.append(line)
-    whole = session.tally()
-    if len(session.tables) > 1:
-        lines.append(f"all images: {share(whole)} of {whole.n:,} cells")
-    if not session.blinded:
-        lines += intervals(session)
-        lines += image_flags(session)
-    return "<br>".join(lines)
+            lines.append(f"before corrections {share(raw)}")
+    if session.blinded:  # the run's lines name conditions
+        return "<br>".join(lines)
+    return "<br>".join([*lines, *intervals(session), *image_flags(session)])
 
 
-def other_markers(session: ReviewSession) -> list[str]:
-    """The open image's answer for the markers that are not under review."""
-    from napari_islet_imaging.session.tally import tally
-
-    lines = []
-    if session.open is not None:
-        for marker in session.protocol.markers:
-            if marker != session.marker:
-                here = tally(session.tables[session.open.name], marker)
-                lines.append(
-                    f"<b>{marker}+ {share(here)}</b> ({here.n_positive:,} positive, "
-                    f"{here.n_negative:,} negative, {here.n_unsure:,} unsure)"
-                )
-    return lines
+def result(session: ReviewSession) -> str:
+    """What scoring found in the open image, for every marker, as it stands now."""
+    if session.hidden:
+        return headline(session)
+    lines = [headline(session)]
+    lines += [of_marker(session, m) for m in session.protocol.markers if m != session.marker]
+    return "<br>".join(line for line in lines if line)
 
 
 def intervals(session: ReviewSession) -> list[str]:
     """The run's own headline with its interval, as last written."""
-    table = session.summary
+    table = session.facts.summary
     if table is None:
         return []
     lines = []
@@ -102,14 +149,17 @@ def intervals(session: ReviewSession) -> list[str]:
             line += f", {row['interval']})" if row["interval"] else ")"
         line += f", {row['n_batches']} batch" + ("es" if row["n_batches"] != 1 else "")
         lines.append(line)
-    return ["<i>in the tables: </i>" + "; ".join(lines)] if lines else []
+    if not lines:
+        return []
+    late = "" if session.facts.current() else " (without the corrections since: update them)"
+    return [f"<i>in the tables{late}: </i>" + "; ".join(lines)]
 
 
 def image_flags(session: ReviewSession) -> list[str]:
     """What was noticed in the open image, in the library's own words."""
     if session.open is None:
         return []
-    found = session.image_flags(session.open.name)
+    found = session.facts.flags(session.open.name)
     return [f"⚑ {text}" for text in found]
 
 
@@ -123,12 +173,18 @@ def cell(session: ReviewSession) -> str:
     if row is None:
         return "No cell in focus. Press N, or click a cell in the image."
     marker = session.marker
-    if session.by_chance and row[f"{marker}_reason"] != f"called by {session.reviewer}":
+    own = session.own_call(session.open.name, session.focus) if session.open is not None else ""
+    if session.hidden:
         # a label swayed by the tool's call, or another person's, says nothing of how often it errs
+        said = f"you said: {own}" if own else f"is it {marker} positive?"
+        drawn = "drawn by chance: " if session.by_chance else ""
         return (
-            f"<b>cell {session.focus}</b><br>drawn by chance: is it {marker} positive? What the "
-            "tool calls it is not shown; where nobody can tell, say unsure."
+            f"<b>cell {session.focus}</b><br>{drawn}{said} What the tool or others call it is not "
+            "shown; where nobody can tell, say unsure."
         )
+    if not marker:
+        area = float(row["nucleus_area_um2"])
+        return f"<b>nucleus {session.focus}</b>, {area:.0f} µm²"
     call = str(row[f"{marker}_call"])
     probability = float(row[f"{marker}_probability"])
     text = f"<b>cell {session.focus}: {call}</b>"
@@ -150,6 +206,9 @@ def cell(session: ReviewSession) -> str:
 
 def agreement(session: ReviewSession) -> str:
     """How far the reviewer and the tool agree, and who else has looked."""
+    if session.hidden:
+        n = len(session.agreement().calls)
+        return f"You called {n} cell{'' if n == 1 else 's'}."
     made, agree, unsure = session.agreement().counts
     text = "" if made or unsure else "No calls of yours yet."
     if made:
@@ -158,7 +217,7 @@ def agreement(session: ReviewSession) -> str:
     if unsure:
         text += f" You called {unsure} that {'was' if unsure == 1 else 'were'} unsure."
     others = sorted({e.who for e in session.edits} - {session.reviewer})
-    if others and not session.blinded:
+    if others:
         text += f" Also reviewed by {', '.join(others)}."
     if session.history.unmatched:
         text += f" {len(session.history.unmatched)} earlier edits found no nucleus at their place."
@@ -206,12 +265,10 @@ def provisional(found: Provisional) -> str:
 
 def final(before: Provisional, session: ReviewSession) -> str:
     """What became of an image's provisional numbers when its run was complete."""
-    from napari_islet_imaging.session.tally import tally
-
     name = before.opened.name
     lines = [f"<b>{name}</b>: the run is complete, these calls are its own."]
     for marker, threshold in before.thresholds.items():
-        now = share(tally(session.tables[name], marker))
+        now = share(session.counts.of(session.tables[name], marker))
         was = share(before.tally(marker)) if threshold.estimable else "not estimable"
         lines.append(f"{marker}+ {now} (provisional: {was})")
     return "<br>".join(lines)

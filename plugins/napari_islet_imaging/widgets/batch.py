@@ -22,7 +22,6 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QProgressBar,
     QPushButton,
-    QSpinBox,
 )
 
 from islet_imaging.errors import IsletImagingError
@@ -31,7 +30,7 @@ from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.layers import create, layers_of, tag_of
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import Panel
-from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
+from napari_islet_imaging.viewer.parts import Legend, NumberBox, chooser, wrapped
 from napari_islet_imaging.viewer.provisional import (
     ROLE,
     draw,
@@ -76,7 +75,7 @@ class BatchWidget(Panel):
         self.samples_edit.setPlaceholderText("none: one unnamed batch")
         self.protocol_edit = self._path_row(form, "Protocol", folder=False)
         self.protocol_edit.setPlaceholderText("none: drafted from the channel names")
-        self.workers_box = QSpinBox()
+        self.workers_box = NumberBox()
         self.workers_box.setRange(0, 64)
         self.workers_box.setSpecialValueText("as many as cores")
         form.addRow("Workers", self.workers_box)

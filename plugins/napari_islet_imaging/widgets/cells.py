@@ -1,8 +1,9 @@
-"""Understand: why a cell was called, and what the threshold does to all of them.
+"""Understand: why a cell was called, and what another threshold would do to all of them.
 
 The idea: the cell in focus with its measurements beside the histogram of the feature its call rests
-on; the threshold is a line to drag, and outlines, counts and % follow while it moves.  Nothing is
-changed by looking: a threshold that is kept goes into a protocol file, to be scored with.
+on; the threshold is a line to drag, and outlines, counts and % follow: those that scoring with it
+gives.  Nothing is changed by trying, and leaving the panel ends it; a threshold that is kept goes
+into a protocol file, to be scored with.
 It fails to show a threshold where the run could not estimate one: there is none to show.
 """
 
@@ -23,24 +24,22 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
 )
 
-from napari_islet_imaging.session.colours import SELECTED
-from napari_islet_imaging.session.outlines import categories_of
-from napari_islet_imaging.session.staining import control_values, thresholds
-from napari_islet_imaging.session.what_if import ThresholdView
+from napari_islet_imaging.session.trial import unsure_band, with_cut
 from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.histogram import Histogram
 from napari_islet_imaging.viewer.panel import SessionPanel
 from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
-from napari_islet_imaging.viewer.picking import pick_with_clicks
 from napari_islet_imaging.viewer.session_view import view_of
 
 if TYPE_CHECKING:
     import napari
+    from numpy.typing import NDArray
 
+    from islet_imaging.positivity import Threshold
     from napari_islet_imaging.session.review import ReviewSession
 
-#: the outlines follow the dragged threshold at most this often, ms
-_OUTLINES_EVERY_MS = 60
+#: numbers and outlines follow the dragged threshold at most this often, ms
+_FOLLOW_MS = 60
 
 
 class CellsWidget(SessionPanel):
@@ -48,16 +47,13 @@ class CellsWidget(SessionPanel):
 
     def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
         super().__init__(napari_viewer)
-        self.seen: ThresholdView | None = None
-        #: labels chosen by range or by clicks
-        self.chosen: set[int] = set()
         self._cut: float | None = None
+        self._n_shown = 0
         self._build()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(_OUTLINES_EVERY_MS)
-        self._timer.timeout.connect(self._draw_outlines)
-        pick_with_clicks(self.viewer, self.connections, lambda: self.session, self._picked)
+        self._timer.setInterval(_FOLLOW_MS)
+        self._timer.timeout.connect(self._try)
         if not self.follow(session):
             self.say("Open a run folder, or score an image first.")
 
@@ -75,7 +71,7 @@ class CellsWidget(SessionPanel):
         self.column.addLayout(form)
         self.histogram = Histogram()
         self.histogram.threshold_moved.connect(self.move_threshold)
-        self.histogram.threshold_released.connect(self.move_threshold)
+        self.histogram.threshold_released.connect(self._released)
         self.histogram.range_selected.connect(self.choose_range)
         self.column.addWidget(self.histogram, 3)
         self.headline = wrapped(name="what_if", least_height=54)
@@ -102,14 +98,27 @@ class CellsWidget(SessionPanel):
     def attach(self, session: ReviewSession) -> None:
         """Follow this session."""
         super().attach(session)
-        view = view_of(self.viewer, session)
-        view.show()
+        view_of(self.viewer, session).show()
         self.connections.add(session.image_opened, self._changed)
         self.connections.add(session.settings_changed, self._changed)
         self.connections.add(session.cells_changed, self._cells_changed)
         self.connections.add(session.focus_changed, self._focus)
-        self.connections.later(lambda: view.outlines.redraw())
+        self.connections.add(session.trial_changed, self._show_numbers)
+        self.connections.add(session.chosen_changed, self._show_marks)
+        self.connections.later(self.leave)
         self._changed()
+
+    def covered(self) -> None:
+        """Another tab is in front, or the panel closes: what was tried here ends."""
+        self.leave()
+
+    def leave(self) -> None:
+        """End what was tried: all panels and the image show the calls that count."""
+        self._timer.stop()
+        if self.session is not None:
+            self.session.end_trial()
+            self.session.choose([])
+        self.histogram.select_none()
 
     def say(self, text: str) -> None:
         """Show a message in the place of the numbers."""
@@ -136,10 +145,9 @@ class CellsWidget(SessionPanel):
         """Numbers of the marker, the one its calls rest on first."""
         assert self.session is not None
         table, marker = self.session.table, self.session.marker
+        start = f"{marker}_" if marker else ""
         own = [
-            str(c)
-            for c in table.columns
-            if str(c).startswith(f"{marker}_") and table[c].dtype.kind == "f"
+            str(c) for c in table.columns if str(c).startswith(start) and table[c].dtype.kind == "f"
         ]
         first = f"{marker}_own"
         return ([first] if first in own else []) + [c for c in own if c != first]
@@ -149,135 +157,137 @@ class CellsWidget(SessionPanel):
             self.session.set_marker(self.marker_box.itemText(index))
 
     def show_feature(self) -> None:
-        """Show the chosen feature of all cells of the open image's staining run."""
+        """Show the chosen feature of all cells of the open image, and the run's threshold."""
         session = self.session
         if session is None or session.open is None:
             return
+        self._n_shown = len(session.table)
+        if session.hidden:  # where a level lies tells what the tool makes of it
+            self.histogram.set_values(np.empty(0))
+            self._show_numbers()
+            return
         column = self.feature_box.currentText()
-        marker = session.marker
-        how = session.protocol.calling(marker)
-        threshold = thresholds(session).get(marker)
-        self.seen = ThresholdView(
-            session.table,
-            marker,
-            threshold,
-            column,
-            unsure_low=how.unsure_low,
-            unsure_high=how.unsure_high,
-        )
-        control = control_values(session, column)
-        shown = self.seen.values[self.seen.counted]
+        control = session.control_values(column)
+        shown = self._values()[~session.table["excluded"].to_numpy(bool)]
         title = f"{column}, {len(shown):,} cells"
         if control is not None:
             title += f"; grey: {len(control):,} control cells"
         self.histogram.set_values(shown, control=control, title=title)
-        self.chosen.clear()
-        self._cut = self.seen.value
-        self._show_cut(moved=False)
+        self._show_numbers()
+
+    def _values(self) -> NDArray[np.float64]:
+        assert self.session is not None
+        values: NDArray[np.float64] = self.session.table[self.feature_box.currentText()].to_numpy(
+            float
+        )
+        return values
+
+    def _threshold(self) -> Threshold | None:
+        """The threshold that is shown: that being tried, or the run's; None off its feature."""
+        session = self.session
+        if session is None:
+            return None
+        fitted = session.thresholds().get(session.marker)
+        if fitted is None or not fitted.estimable:
+            return None
+        if self.feature_box.currentText() not in (f"{session.marker}_own", fitted.feature):
+            return None
+        return fitted if session.trial is None else session.trial.threshold
 
     def move_threshold(self, cut: float) -> None:
-        """Show what would be, were the threshold there."""
+        """Try a threshold: numbers and outlines follow a moment later."""
         self._cut = cut
-        self._show_cut(moved=True)
         if not self._timer.isActive():
             self._timer.start()
 
-    def _show_cut(self, *, moved: bool) -> None:
-        session, seen = self.session, self.seen
-        if session is None or seen is None or session.open is None:
+    def _released(self, cut: float) -> None:
+        self._cut = cut
+        self._try()
+
+    def _try(self) -> None:
+        self._timer.stop()
+        session = self.session
+        if session is None or session.hidden or self._cut is None:
             return
-        if self._cut is None:
+        if self._threshold() is not None:
+            session.try_threshold(self._cut)
+
+    def _show_numbers(self) -> None:
+        session = self.session
+        if session is None or session.open is None:
+            return
+        if session.hidden:
             self.histogram.set_threshold(None)
-            fitted = thresholds(session).get(session.marker)
+            self.histogram.set_marks(np.empty(0))
+            self.say(words.headline(session))
+            return
+        threshold = self._threshold()
+        if threshold is None:
+            self.histogram.set_threshold(None)
+            fitted = session.thresholds().get(session.marker)
             why = fitted.reason if fitted is not None and not fitted.estimable else ""
-            self.headline.setText(
+            self.say(
                 f"No threshold for this feature. {why} Drag to select a range of cells."
                 if why
                 else "Calls do not rest on this feature; drag a range to see its cells."
             )
             return
-        found = seen.at(self._cut)
-        self.histogram.set_threshold(self._cut, seen.band(self._cut))
-        counts = found.counts
-        text = (
-            f"<b>{session.marker}+ {words.share(counts)}</b> at threshold "
-            f"{self._cut:.4g}: {counts.n_positive:,} positive, {counts.n_unsure:,} unsure of "
-            f"{counts.n:,}"
-        )
-        if moved:
-            held = session.tally(session.open.name)
-            text += f"<br>as scored, with corrections: {words.share(held)}"
-        self.headline.setText(text)
-
-    def _draw_outlines(self) -> None:
-        session, seen = self.session, self.seen
-        if session is None or self.view is None or seen is None or session.open is None:
-            return
-        calls = session.table[f"{session.marker}_call"].to_numpy()
-        if self._cut is not None and self._cut != seen.value:
-            calls = seen.at(self._cut).calls
-        elif not self.chosen:
-            self.view.outlines.redraw()
-            return
-        categories = categories_of(calls, ~seen.counted)
-        if self.chosen:
-            categories[np.isin(session.table["cell"].to_numpy(), list(self.chosen))] = SELECTED
-        self.view.outlines.redraw(categories=categories)
+        how = session.protocol.calling(session.marker)
+        cut = threshold.value if session.trial is None else session.trial.cut
+        band = unsure_band(threshold, self._values(), how.unsure_low, how.unsure_high)
+        self.histogram.set_threshold(cut, band)
+        self.say(words.threshold(session))
 
     def reset(self, *_: object) -> None:
         """The threshold back to where the run has it, and nothing chosen."""
+        self.leave()
         self.show_feature()
-        self._draw_outlines()
 
     # ------------------------------------------------------------ image and histogram
 
     def choose_range(self, low: float, high: float) -> None:
-        """Show the cells of a range in the image."""
-        session, seen = self.session, self.seen
-        if session is None or seen is None:
-            return
-        self.chosen.clear()
-        if np.isfinite(low):
-            inside = (seen.values >= low) & (seen.values <= high)
-            self.chosen.update(int(c) for c in session.table["cell"].to_numpy()[inside])
-            self.cell_label.setText(
-                f"{len(self.chosen):,} cells between {low:.4g} and {high:.4g} are outlined in pink."
-            )
-        if not self._timer.isActive():
-            self._timer.start()
-
-    def _picked(self, cell: int, shift: bool) -> None:
+        """Choose the cells of a range; they are outlined as chosen in the image."""
         session = self.session
-        if session is None:
+        if session is None or session.open is None:
             return
-        if shift and cell:
-            self.chosen.symmetric_difference_update({cell})
-            self._mark(sorted(self.chosen))
-            self._draw_outlines()
-        elif cell:
-            session.set_focus(cell)
+        inside = np.zeros(len(session.table), bool)
+        if np.isfinite(low):
+            values = self._values()
+            inside = (values >= low) & (values <= high)
+        session.choose(int(c) for c in session.table["cell"].to_numpy()[inside])
+        if np.isfinite(low):
+            self.cell_label.setText(
+                f"{len(session.chosen):,} cells between {low:.4g} and {high:.4g} are outlined in "
+                "pink."
+            )
 
-    def _mark(self, cells: list[int]) -> None:
-        session, seen = self.session, self.seen
-        if session is None or seen is None:
+    def _show_marks(self) -> None:
+        session = self.session
+        if session is None or session.open is None:
             return
-        self.histogram.set_marks(seen.values[np.isin(session.table["cell"].to_numpy(), cells)])
+        if session.hidden:
+            return
+        marked = session.chosen or [session.focus]
+        if self.histogram.selection is not None:
+            marked = [session.focus]  # the range itself shows what was chosen
+        self.histogram.set_marks(self._values()[np.isin(session.table["cell"].to_numpy(), marked)])
 
     def _cells_changed(self, cells: list[int]) -> None:
-        session = self.session
-        if session is not None and self.seen is not None:
-            if len(session.table) != len(self.seen.values):
+        if self.session is not None:
+            if len(self.session.table) == self._n_shown:
+                self._show_numbers()
+            else:
                 self.show_feature()
-            elif session.focus in cells:
-                self._focus(session.focus)
+            if self.session.focus in cells:
+                self._focus(self.session.focus)
 
     def _focus(self, cell: int) -> None:
         session = self.session
         if session is None or session.open is None:
             return
         self.cell_label.setText(words.cell(session) if cell else "Click a cell in the image.")
-        self._mark([cell] if cell else [])
-        row = session.row(cell) if cell else None
+        self._show_marks()
+        row = session.row(cell) if cell and not session.hidden else None
         shown = (
             [] if row is None else [(k, v) for k, v in row.items() if k not in ("image", "cell")]
         )
@@ -301,30 +311,15 @@ class CellsWidget(SessionPanel):
             self.save_protocol(Path(path))
 
     def save_protocol(self, path: Path) -> None:
-        """Write the run's protocol with this threshold as a manual one, to score with."""
-        import dataclasses
+        """Write the run's protocol with the threshold that is tried, to score with."""
+        from islet_imaging.run.files import write_text
 
-        from islet_imaging.run.folder import write_text
-
-        session, seen = self.session, self.seen
-        if session is None or seen is None or seen.threshold is None or self._cut is None:
-            self.headline.setText(
-                "Only a threshold on the feature that calls rest on can be saved."
-            )
+        session = self.session
+        if session is not None and self._timer.isActive():
+            self._try()
+        if session is None or session.trial is None:
+            self.say("Drag the line first: the run's own protocol is in its folder already.")
             return
-        marker = session.marker
-        how = dataclasses.replace(
-            session.protocol.calling(marker), method="manual", threshold=float(self._cut)
-        )
-        fitted = {
-            batch: {m: t for m, t in markers.items() if m != marker}
-            for batch, markers in session.protocol.fitted.items()
-        }
-        protocol = session.protocol.replace(
-            positivity={**session.protocol.positivity, marker: how}, fitted=fitted
-        )
-        write_text(path, protocol.dump())
-        alone = ""
-        if session.protocol.method(marker) == "network":
-            alone = " It calls by the level alone, without the network, so numbers will differ."
-        self.headline.setText(f"Saved. Score again with {path} to use this threshold.{alone}")
+        tried = session.trial
+        write_text(path, with_cut(session.protocol, tried.marker, tried.cut).dump())
+        self.say(words.saved(session, path))

@@ -2,7 +2,7 @@
 
 The idea: a row per channel with its role, its name in the tables and where it is expressed, filled
 in from what the library knows of stains; the form becomes a `Protocol`, or is filled from one.
-It fails to know a stain it has never heard of: that row is a cytoplasmic marker until changed.
+It fails to know a stain it has never heard of: where such a marker lies is asked.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QHeaderView, QTableWidget, QTableWidgetItem
 
+from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Channel
 from napari_islet_imaging.viewer.parts import chooser
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from islet_imaging.protocol import Protocol
 
 ROLES = ("dna", "marker", "autofluorescence", "ignore")
-WHERE = ("cytoplasm", "nucleus")
+#: where a marker is expressed; the first is no answer yet
+WHERE = ("choose…", "cytoplasm", "nucleus", "membrane")
 _FILE, _ROLE, _NAME, _WHERE = range(4)
 
 
@@ -37,6 +39,7 @@ class ChannelsForm(QTableWidget):
         for column in (_ROLE, _WHERE):
             self.setColumnWidth(column, 112)
         self.setMinimumHeight(130)
+        self.itemChanged.connect(self._named)
 
     def set_channels(self, names: list[str]) -> None:
         """A row per channel, filled in from what is known of stains; rows of its name stay."""
@@ -48,7 +51,7 @@ class ChannelsForm(QTableWidget):
             if name in held:
                 rows.append(held[name])
                 continue
-            called, role, where = known_stain(name) or (name, "marker", "cytoplasm")
+            called, role, where = known_stain(name) or (name, "marker", WHERE[0])
             if role == "dna" and any(r[1] == "dna" for r in rows):
                 role = "ignore"
             if called in [r[2] for r in rows]:
@@ -74,14 +77,37 @@ class ChannelsForm(QTableWidget):
         return [c.name for c in protocol.channels if c.name not in found and c.role != "ignore"]
 
     def channels(self) -> tuple[Channel, ...]:
-        """The rows as channels of a protocol; ignored ones are left out."""
-        return tuple(
-            Channel(called, role, where, None if called == name else name)  # type: ignore[arg-type]
-            for name, role, called, where in self._rows()
-            if role != "ignore"
-        )
+        """The rows as channels of a protocol; ignored ones are left out.
+
+        Raises
+        ------
+        IsletImagingError
+            If it was not said where a marker lies.
+        """
+        found = []
+        for name, role, called, where in self._rows():
+            if role == "marker" and where == WHERE[0]:
+                raise IsletImagingError(
+                    f"{called} is not a marker this program knows: say in the column 'lies in' "
+                    "whether it is expressed in the cytoplasm (around the nucleus), in the "
+                    "nucleus itself or on the membrane."
+                )
+            if role != "ignore":
+                place = "cytoplasm" if where == WHERE[0] else where
+                source = None if called == name else name
+                found.append(Channel(called, role, place, source))  # type: ignore[arg-type]
+        return tuple(found)
+
+    def _named(self, item: QTableWidgetItem) -> None:
+        """A channel was given the name of a stain that is known: it lies where that one does."""
+        from islet_imaging.reading.names import known_stain
+
+        known = known_stain(item.text()) if item.column() == _NAME else None
+        if known is not None and self.cellWidget(item.row(), _ROLE).currentText() == "marker":
+            self.cellWidget(item.row(), _WHERE).setCurrentText(known[2])
 
     def _fill(self, rows: list[tuple[str, str, str, str]]) -> None:
+        self.blockSignals(True)
         self.setRowCount(len(rows))
         for k, (name, role, called, where) in enumerate(rows):
             item = QTableWidgetItem(name)
@@ -90,6 +116,7 @@ class ChannelsForm(QTableWidget):
             self.setCellWidget(k, _ROLE, _choice(ROLES, role))
             self.setItem(k, _NAME, QTableWidgetItem(called))
             self.setCellWidget(k, _WHERE, _choice(WHERE, where))
+        self.blockSignals(False)
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [

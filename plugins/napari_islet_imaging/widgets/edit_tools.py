@@ -35,7 +35,6 @@ class EditTools(QGroupBox):
         super().__init__("Outlines")
         self.panel = panel
         self._undo = undo
-        self.chosen: list[int] = []
         layout = QVBoxLayout(self)
         self.paint_button = QPushButton("Paint nuclei")
         self.paint_button.setCheckable(True)
@@ -70,9 +69,14 @@ class EditTools(QGroupBox):
     def attach(self, session: ReviewSession) -> None:
         """Follow a session."""
         self.panel.connections.add(session.image_opened, self._new_image)
+        self.panel.connections.add(session.chosen_changed, self._say_chosen)
+
+    @property
+    def chosen(self) -> list[int]:
+        """Nuclei that are chosen together; none without a session."""
+        return self.panel.session.chosen if self.panel.session is not None else []
 
     def _new_image(self, *_: object) -> None:
-        self.chosen.clear()
         self._say_chosen()
         self.finish()
 
@@ -80,8 +84,8 @@ class EditTools(QGroupBox):
 
     def _paint(self, on: bool) -> None:
         view, session = self.panel.view, self.panel.session
-        nuclei = view.layer("nuclei") if view is not None else None
-        if nuclei is None or session is None:
+        nuclei = view.restore("nuclei") if view is not None else None
+        if view is None or nuclei is None or session is None:
             return
         if on:
             nuclei.visible = True
@@ -135,21 +139,17 @@ class EditTools(QGroupBox):
 
     # ------------------------------------------------------------ whole nuclei
 
-    def toggle(self, cell: int) -> None:
-        """Choose a nucleus, or let it go."""
-        if cell in self.chosen:
-            self.chosen.remove(cell)
-        elif cell:
-            self.chosen.append(cell)
-        self._say_chosen()
+    def choose_none(self) -> None:
+        """Let go of all that was chosen."""
+        if self.panel.session is not None:
+            self.panel.session.choose([])
 
     def _say_chosen(self) -> None:
-        if self.chosen:
-            self.hint.setText("chosen: " + ", ".join(str(c) for c in self.chosen))
-        else:
-            self.hint.setText("Shift-click nuclei to choose them; else the cell in focus is taken.")
-        if self.panel.view is not None:
-            self.panel.view.outlines.mark(self.chosen)
+        self.hint.setText(
+            f"chosen: {_nuclei(self.chosen)}"
+            if self.chosen
+            else "Shift-click nuclei to choose them; else the cell in focus is taken."
+        )
 
     def _cells(self) -> list[int]:
         session = self.panel.session
@@ -177,9 +177,12 @@ class EditTools(QGroupBox):
         """Paint the chosen nuclei out."""
         session, cells = self.panel.session, self._cells()
         if session is not None:
-            self._do(lambda: reshape.delete_cells(session, cells))
+            self._do(
+                lambda: reshape.delete_cells(session, cells),
+                f"Deleted {_nuclei(cells)}. W takes it back.",
+            )
 
-    def _do(self, action: Callable[[], list[int]]) -> None:
+    def _do(self, action: Callable[[], list[int]], done: str = "") -> None:
         session = self.panel.session
         if session is None or session.open is None:
             return
@@ -194,11 +197,19 @@ class EditTools(QGroupBox):
             return
         if not changed:
             return
-        self.chosen.clear()
-        self._say_chosen()
+        self.choose_none()
         there = [c for c in changed if session.row(c) is not None]
-        self.panel.say(f"Outlines of {len(changed)} nuclei changed; {len(there)} measured again.")
+        self.panel.say(
+            done or f"Outlines of {_nuclei(changed)} changed; {len(there)} measured again."
+        )
         view = self.panel.view
         nuclei = view.layer("nuclei") if view is not None else None
         if nuclei is not None and nuclei.visible:
             nuclei.refresh()
+
+
+def _nuclei(cells: list[int]) -> str:
+    """Nuclei by their numbers, as many as can be read."""
+    if len(cells) > 6:
+        return f"{len(cells)} nuclei"
+    return ("nucleus " if len(cells) == 1 else "nuclei ") + ", ".join(str(c) for c in cells)

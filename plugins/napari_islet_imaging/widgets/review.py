@@ -32,7 +32,6 @@ from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import SessionPanel
 from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
-from napari_islet_imaging.viewer.picking import pick_with_clicks
 from napari_islet_imaging.widgets.edit_tools import EditTools
 from napari_islet_imaging.widgets.hand_over import HandOver
 
@@ -70,8 +69,8 @@ class ReviewWidget(SessionPanel):
     def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
         super().__init__(napari_viewer)
         self._build()
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._bind_keys()
-        pick_with_clicks(self.viewer, self.connections, lambda: self.session, self._picked)
         self.follow(session)
         self.refresh()
 
@@ -89,13 +88,21 @@ class ReviewWidget(SessionPanel):
         self.marker_box.activated.connect(self._choose_marker)
         self.reviewer_edit = QLineEdit()
         self.reviewer_edit.editingFinished.connect(self._name_reviewer)
-        self.blinded_box = QCheckBox("Blinded: hide file and condition, shuffle")
+        # the name is said: the next letters are keys again
+        self.reviewer_edit.returnPressed.connect(self.setFocus)
+        self.blinded_box = QCheckBox("Blinded: hide names, calls and numbers; shuffle")
         self.blinded_box.toggled.connect(self._blind)
+        self.reveal_button = QPushButton("Show the hidden calls of this cell")
+        self.reveal_button.setCheckable(True)
+        self.reveal_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.reveal_button.setToolTip("Until the next cell; your own calls are always shown")
+        self.reveal_button.toggled.connect(self._reveal)
         form.addRow("Image", self.image_box)
         form.addRow("Marker", self.marker_box)
         form.addRow("Reviewer", self.reviewer_edit)
         self.column.addLayout(form)
         self.column.addWidget(self.blinded_box)
+        self.column.addWidget(self.reveal_button)
         self.column.addWidget(Legend())
         self.headline = wrapped(name="headline")
         self.column.addWidget(self.headline)
@@ -121,6 +128,11 @@ class ReviewWidget(SessionPanel):
         self.column.addWidget(queue)
         self.message = wrapped(name="message")
         self.column.addWidget(self.message)
+        self.find_button = QPushButton("Find images…")
+        self.find_button.setToolTip("Say in which folder the images of this run are now")
+        self.find_button.setVisible(False)
+        self.find_button.clicked.connect(self._choose_images)
+        self.column.addWidget(self.find_button)
 
         self.tools = EditTools(self, undo=self._caller("undo"))
         self.column.addWidget(self.tools)
@@ -181,7 +193,12 @@ class ReviewWidget(SessionPanel):
     def attach(self, session: ReviewSession) -> None:
         """Review this session."""
         super().attach(session)
-        for signal in (session.image_opened, session.cells_changed, session.settings_changed):
+        for signal in (
+            session.image_opened,
+            session.cells_changed,
+            session.settings_changed,
+            session.trial_changed,
+        ):
             self.connections.add(signal, self._refresh_later)
         self.connections.add(session.focus_changed, self._show_cell)
         self.tools.attach(session)
@@ -196,10 +213,14 @@ class ReviewWidget(SessionPanel):
         if image is None and view.opening:  # the queue begins when that image is there
             QTimer.singleShot(100, self.start)
             return
-        if image is not None:
-            session.open_image(image)
-        elif session.open is None and session.image_names:
-            session.open_image(session.image_names[0])
+        try:
+            if image is not None:
+                session.open_image(image)
+            elif session.open is None and session.image_names:
+                session.open_image(session.image_names[0])
+        except IsletImagingError as error:
+            self._not_opened(str(error))
+            return
         view.show()
         if image is None and not session.focus:
             self.act("next")
@@ -219,7 +240,26 @@ class ReviewWidget(SessionPanel):
             self.start()
 
         self.say(f"Opening {folder}…")
-        load_session(self.viewer, folder, opened, self.say)
+        load_session(self.viewer, folder, opened, self._not_opened)
+
+    def _not_opened(self, message: str) -> None:
+        self.say(message)
+        # the images of a run that is known may have been moved
+        self.find_button.setVisible(self.session is not None)
+
+    def _choose_images(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Where the images are now")
+        if folder:
+            self.find_images(Path(folder))
+
+    def find_images(self, folder: Path) -> None:
+        """Look for the run's images in a folder, and go on with the review."""
+        session = self.session
+        if session is not None:
+            session.image_folders.append(folder)
+            self.find_button.setVisible(False)
+            self.say("")
+            self.start()
 
     # ------------------------------------------------------------ actions
 
@@ -229,12 +269,14 @@ class ReviewWidget(SessionPanel):
         if session is None or self._opening():
             return
         self.say("")
-        if action != "outlines" and self.view is not None and self.view.hidden():
+        if action != "outlines" and self.view is not None and self.view.image_hidden():
             self.say("The image of this run is hidden: show its layers, then go on.")
             return
         try:
             if action in ("positive", "negative", "unsure"):
-                if session.call(action) is None:
+                if not session.marker:
+                    self.say("No marker was scored in this run: there is nothing to call.")
+                elif session.call(action) is None:
                     self.say("No cell in focus: press N for the next one, or click a cell.")
                 else:
                     self._next()
@@ -304,19 +346,11 @@ class ReviewWidget(SessionPanel):
             self.say("")
             then()
 
-        view.open(name, opened, self.say)
+        view.open(name, opened, self._not_opened)
 
     def _centre(self) -> None:
         if self.view is not None:
             self.view.centre_on_focus()
-
-    def _picked(self, cell: int, shift: bool) -> None:
-        if self.session is None:
-            return
-        if shift:
-            self.tools.toggle(cell)
-        elif cell:  # a click beside the cells, as to give the image the keys, keeps the focus
-            self.session.set_focus(cell)
 
     def _choose_image(self, index: int) -> None:
         if self.session is not None:
@@ -331,7 +365,7 @@ class ReviewWidget(SessionPanel):
         if session is None:
             return
         try:
-            if index == 1 and not session.n_drawn():
+            if index == 1 and not session.facts.n_drawn(session.marker):
                 text = (
                     f"How many cells should chance pick, for you to call them for {session.marker}?"
                 )
@@ -339,11 +373,8 @@ class ReviewWidget(SessionPanel):
                 if not agreed:
                     self.queue_box.setCurrentIndex(0)
                     return
-                session.draw_by_chance(n)
+                session.facts.draw(session.marker, n)
             session.set_by_chance(index == 1)
-            calls = self.view.layer("calls") if self.view else None
-            if calls is not None:  # its colours would tell what the tool thinks; H shows them
-                calls.visible = index == 0
         except (IsletImagingError, OSError) as error:
             self.queue_box.setCurrentIndex(0)
             self.say(str(error))
@@ -357,6 +388,10 @@ class ReviewWidget(SessionPanel):
     def _blind(self, blinded: bool) -> None:
         if self.session is not None and blinded != self.session.blinded:
             self.session.set_blinded(blinded)
+
+    def _reveal(self, revealed: bool) -> None:
+        if self.session is not None:
+            self.session.reveal(revealed)
 
     # ------------------------------------------------------------ showing
 
@@ -389,6 +424,8 @@ class ReviewWidget(SessionPanel):
         if not self.reviewer_edit.hasFocus():
             self.reviewer_edit.setText(session.reviewer)
         self.blinded_box.setChecked(session.blinded)
+        self.reveal_button.setVisible(session.blinded or session.by_chance)
+        self.reveal_button.setChecked(session.revealed)
         self.queue_box.setCurrentIndex(int(session.by_chance))
         self.headline.setText(words.headline(session))
         self.agreement_label.setText(words.agreement(session))

@@ -8,27 +8,30 @@ It fails, before anything starts, when the pixel size is not known and was not g
 
 from __future__ import annotations
 
-import csv
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
+    QMessageBox,
     QProgressBar,
     QPushButton,
 )
 
 from islet_imaging.errors import IsletImagingError
+from napari_islet_imaging.session.layer_data import placement
+from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.jobs import Job
-from napari_islet_imaging.viewer.layers import file_channel, layers_of, show_scale_bar, tag_of
+from napari_islet_imaging.viewer.layers import layers_of, show_scale_bar, tag_of
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import Panel
 from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
+from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out
+from napari_islet_imaging.viewer.stained import StainedImage, images_in, split_colours
 from napari_islet_imaging.viewer.turns import in_turns
 from napari_islet_imaging.widgets.channels_form import ChannelsForm
 from napari_islet_imaging.widgets.docking import dock_review, switch_session
@@ -42,6 +45,14 @@ if TYPE_CHECKING:
 _MICRON = ("um", "µm", "micrometer", "micron", "micrometre")
 
 
+#: what to do with a z-stack, as the form says it
+PLANES: dict[str, Literal["max", "mean", "plane"]] = {
+    "brightest of all planes": "max",
+    "mean of all planes": "mean",
+    "the plane on the screen": "plane",
+}
+
+
 class ScoreWidget(Panel):
     """Score the image in the viewer."""
 
@@ -52,7 +63,10 @@ class ScoreWidget(Panel):
         self.protocol: Protocol | None = None
         self.controls: list[Path] = []
         self.session: ReviewSession | None = None
-        self._groups: dict[str, list[Any]] = {}
+        self._images: dict[str, StainedImage] = {}
+        self._followed: ReviewSession | None = None
+        #: what is being scored, whatever the form is about meanwhile
+        self._scoring: StainedImage | None = None
         self._build()
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
             self.connections.add(signal, self.look_at_layers)
@@ -71,6 +85,13 @@ class ScoreWidget(Panel):
         self.size_edit = QLineEdit()
         self.size_edit.setPlaceholderText("not in the file: please give it")
         form.addRow("Pixel size, µm", self.size_edit)
+        self.planes_box = chooser()
+        self.planes_box.addItems(list(PLANES))
+        self.planes_label = QLabel("Planes")
+        form.addRow(self.planes_label, self.planes_box)
+        self.split_button = QPushButton("Split a colour picture into its channels")
+        self.split_button.clicked.connect(self.split_colours)
+        form.addRow(self.split_button)
         self.column.addLayout(form)
         self.channels = ChannelsForm()
         self.column.addWidget(self.channels)
@@ -102,6 +123,8 @@ class ScoreWidget(Panel):
         self.column.addWidget(self.progress)
         self.status = wrapped(name="status")
         self.column.addWidget(self.status)
+        self.result = wrapped(name="result")
+        self.column.addWidget(self.result)
         self.column.addWidget(Legend())
         self.review_button = QPushButton("Review the cells")
         self.review_button.setVisible(False)
@@ -113,43 +136,47 @@ class ScoreWidget(Panel):
 
     def look_at_layers(self, *_: object) -> None:
         """Group the viewer's image layers into images."""
-        groups: dict[str, list[Any]] = {}
-        for layer in self.viewer.layers:
-            if type(layer).__name__ != "Image" or getattr(layer, "rgb", False):
-                continue
-            tag = tag_of(layer)
-            if np.ndim(layer.data) != 2 or "role" in tag:  # outlines are no stain
-                continue
-            shape = " x ".join(str(n) for n in layer.data.shape)
-            groups.setdefault(str(tag.get("image") or f"layers of {shape} px"), []).append(layer)
-        same = {k: [id(x) for x in v] for k, v in groups.items()} == {
-            k: [id(x) for x in v] for k, v in self._groups.items()
+        images = images_in(self.viewer)
+        same = {k: [id(x) for x in v.layers] for k, v in images.items()} == {
+            k: [id(x) for x in v.layers] for k, v in self._images.items()
         }
-        self._groups = groups
-        if same and groups:
+        self._images = images
+        if same and images:
+            self._show_result()
             return
         held = self.image_box.currentText()
         self.image_box.blockSignals(True)
         self.image_box.clear()
-        self.image_box.addItems(list(groups))
-        if held in groups:
+        self.image_box.addItems(list(images))
+        if held in images:
             self.image_box.setCurrentText(held)
         self.image_box.blockSignals(False)
         # the form of an image that is still there stays as it was filled in; its channels may be
         # coming one after another
         if self.image_box.currentText() != held or not held:
-            self._image_chosen(self.image_box.currentText())
+            self._image_chosen()
         else:
-            self.channels.set_channels(self._channel_names(held))
+            self.channels.set_channels(images[held].channels)
+            if not self.out_edit.isModified():  # what was typed stays
+                self.out_edit.setText(str(images[held].results_folder()))
 
-    def _image_chosen(self, name: str) -> None:
-        chosen = self._groups.get(name, [])
-        self.channels.set_channels(self._channel_names(name))
-        size = pixel_size_of(chosen[0]) if chosen else None
+    def _image_chosen(self, *_: object) -> None:
+        chosen = self.chosen
+        self.channels.set_channels([] if chosen is None else chosen.channels)
+        size = None if chosen is None else pixel_size_of(chosen.layers[0])
         self.size_edit.setText("" if size is None else f"{size:g}")
-        self.out_edit.setText(str(self._default_out(name, chosen)) if chosen else "")
-        self.score_button.setEnabled(bool(chosen) and not self._running())
-        if not chosen:
+        self.out_edit.setText("" if chosen is None else str(chosen.results_folder()))
+        self.score_button.setEnabled(chosen is not None and not self._running())
+        stack = chosen is not None and chosen.n_planes > 1
+        self.planes_box.setVisible(stack)
+        self.planes_label.setVisible(stack)
+        self.split_button.setVisible(self._picture() is not None)
+        self._show_result()
+        if not self._running():
+            self.status.setText("")
+        if chosen is None and self._picture() is not None:
+            self.status.setText("A colour picture: split it into its channels to score it.")
+        elif chosen is None:
             stacks = [x for x in self.viewer.layers if x.ndim > 2]
             self.status.setText(
                 f"'{stacks[0].name}' holds channels or planes in one layer. Open its file again "
@@ -158,20 +185,53 @@ class ScoreWidget(Panel):
                 else "Open a stained image first (File > Open, or a sample)."
             )
 
-    def _channel_names(self, image: str) -> list[str]:
-        return list(dict.fromkeys(file_channel(x) for x in self._groups.get(image, [])))
+    def _picture(self) -> Any:
+        """A picture of red, green and blue that is shown, None without one."""
+        pictures = (x for x in self.viewer.layers if getattr(x, "rgb", False) and x.visible)
+        return next(pictures, None)
 
-    def _default_out(self, name: str, chosen: list[Any]) -> Path:
-        tag = tag_of(chosen[0])
-        session: ReviewSession | None = tag.get("session")
-        if session is not None and session is self.session:
-            return session.run.path  # what was scored here is scored again there
-        paths = tag.get("paths") or []
-        stem = Path(name).name.split(".")[0].replace(" ", "_")
-        folder = Path(paths[0]).parent if paths else Path.home() / "islet-imaging"
-        if session is not None:  # beside that run, not in it
-            folder = session.run.path.parent
-        return folder / f"{stem}-scored"
+    def split_colours(self, *_: object) -> None:
+        """Make the colours of a picture layers of their own, to be named in the form."""
+        picture = self._picture()
+        if picture is not None:
+            name = str(picture.name)
+            split_colours(self.viewer, picture)
+            self.look_at_layers()
+            self.image_box.setCurrentText(name)
+            self.status.setText(
+                "Say in the table what each colour is and where it lies; one of them must be DNA. "
+                "Pictures made for the eye (JPEG, screenshots) have no true intensities: calls may "
+                "be wrong."
+            )
+
+    @property
+    def chosen(self) -> StainedImage | None:
+        """The image that the form is about."""
+        return self._images.get(self.image_box.currentText())
+
+    def _show_result(self, *_: object) -> None:
+        """What scoring found in the chosen image, as it stands now; nothing for any other."""
+        session = None if self.chosen is None else self.chosen.session
+        if session is None or session.open is None:
+            self.result.setText("")
+            self.review_button.setVisible(False)
+            return
+        if session is not self._followed:
+            self._followed = session
+            for signal in (
+                session.cells_changed,
+                session.image_opened,
+                session.settings_changed,
+                session.trial_changed,
+            ):
+                self.connections.add(signal, self._show_result)
+        text = words.result(session)
+        if not session.blinded:
+            images = session.facts.images
+            for row in images[images["status"] != "scored"].itertuples():
+                text += f"<br>⚑ {row.image}: {row.message}"
+        self.result.setText(text + f"<br>Report and tables: {session.run.path}")
+        self.review_button.setVisible(True)
 
     # ------------------------------------------------------------ choosing
 
@@ -235,9 +295,14 @@ class ScoreWidget(Panel):
             raise IsletImagingError(
                 "Say which one channel is the stain of DNA: choose 'dna' for it in the column 'is'."
             )
+        stated = Reading() if self.protocol is None else self.protocol.reading
+        reading = dataclasses.replace(stated, pixel_size_um=size)
+        if self.chosen is not None and self.chosen.n_planes > 1:
+            projection = PLANES[self.planes_box.currentText()]
+            plane = int(self.viewer.dims.current_step[0]) if projection == "plane" else None
+            reading = dataclasses.replace(reading, projection=projection, plane=plane)
         if self.protocol is None:
-            return Protocol(channels=channels, reading=Reading(pixel_size_um=size))
-        reading = dataclasses.replace(self.protocol.reading, pixel_size_um=size)
+            return Protocol(channels=channels, reading=reading)
         return self.protocol.replace(channels=channels, reading=reading)
 
     # ------------------------------------------------------------ scoring
@@ -247,16 +312,20 @@ class ScoreWidget(Panel):
 
     def score(self, *_: object) -> None:
         """Start to score; returns at once."""
-        chosen = self._groups.get(self.image_box.currentText(), [])
-        if self._running() or not chosen:
+        chosen = self.chosen
+        if self._running() or chosen is None:
             return
         try:
             protocol = self.current_protocol()
-            out = Path(self.out_edit.text()).expanduser()
-            job = prepare(self.image_box.currentText(), chosen, self.controls, out, protocol)
+            out = self._free_folder(Path(self.out_edit.text()).expanduser(), chosen)
+            if out is None:
+                return
+            self.out_edit.setText(str(out))
+            job = lay_out(chosen, self.controls, out, protocol)
         except (IsletImagingError, OSError) as error:
             self.status.setText(str(error))
             return
+        self._scoring = chosen
         self.job = Job("score_folder", job, self)
         self.job.progress.connect(self._progress)
         self.job.succeeded.connect(self._done)
@@ -269,6 +338,23 @@ class ScoreWidget(Panel):
         self.cancel_button.setEnabled(True)
         self.review_button.setVisible(False)
         self.status.setText("Scoring… the window stays yours.")
+
+    def _free_folder(self, out: Path, chosen: StainedImage) -> Path | None:
+        """The folder, if no other image's results are in it; else what the user says."""
+        if not holds_another(out, chosen):
+            return out
+        k = 2
+        while holds_another(out.with_name(f"{out.name}-{k}"), chosen):
+            k += 1
+        fresh = out.with_name(f"{out.name}-{k}")
+        answer = QMessageBox.question(
+            self,
+            "Results of another image",
+            f"{out} holds the results, and perhaps corrections, of another image. "
+            f"Put those of this one into {fresh.name} instead?",
+            QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.Cancel,
+        )
+        return fresh if answer == QMessageBox.StandardButton.Yes else None
 
     def cancel(self, *_: object) -> None:
         """Stop scoring."""
@@ -293,8 +379,14 @@ class ScoreWidget(Panel):
 
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
-        scored = self._groups.get(self.image_box.currentText(), [])
+        scored = [] if self._scoring is None else self._scoring.layers
+        if self._scoring is not None and self._scoring.n_planes > 1:
+            for layer in scored:  # the stack stays as it is, beside the plane that was scored
+                layer.visible = False
+            scored = []
         before = layers_of(self.viewer, self.session)
+        if self.session is not None and self.session.run.path != Path(result["run"]):
+            before = []  # the image that was scored before keeps its layers and its run
         load_session(
             self.viewer,
             result["run"],
@@ -304,11 +396,14 @@ class ScoreWidget(Panel):
         )
 
     def _show(self, session: ReviewSession, scored: list[Any], before: list[Any]) -> None:
+        placed = placement(None if session.open is None else session.open.pixel_size_um)
         for layer in scored:
+            # without a size of its own it would lie small in a corner
+            layer.scale, layer.units = placed["scale"], placed["units"]
             # it may hold more than was scored, and something else made it
             if not tag_of(layer):
                 layer.visible = False
-        if self.session is not None:
+        if self.session is not None and self.session.run.path == session.run.path:
             switch_session(self.viewer, self.session, session)
         self.session = session
         self.out_edit.setText(str(session.run.path))
@@ -317,7 +412,7 @@ class ScoreWidget(Panel):
         in_turns(
             [
                 *(lambda layer=layer: self._remove(layer) for layer in left),
-                lambda: self._say_result(session),
+                self._arrived,
             ]
         )
 
@@ -325,20 +420,19 @@ class ScoreWidget(Panel):
         if layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
-    def _say_result(self, session: ReviewSession) -> None:
-        from napari_islet_imaging.viewer import words
-
-        text = "<br>".join([words.headline(session), *words.other_markers(session)])
-        images = session.images
-        for row in images[images["status"] != "scored"].itertuples():
-            text += f"<br>⚑ {row.image}: {row.message}"
-        self.status.setText(text + f"<br>Report and tables: {session.run.path}")
-        self.review_button.setVisible(True)
+    def _arrived(self) -> None:
+        self.status.setText("")
+        self.look_at_layers()
+        names = [n for n, image in self._images.items() if image.session is self.session]
+        if names:
+            self.image_box.setCurrentText(names[0])
+        self._show_result()
 
     def review(self, *_: object) -> None:
-        """Open the review widget on what was scored."""
-        if self.session is not None:
-            dock_review(self.viewer, self.session)
+        """Open the review widget on the chosen image."""
+        session = None if self.chosen is None else self.chosen.session
+        if session is not None:
+            dock_review(self.viewer, session)
 
 
 def pixel_size_of(layer: Any) -> float | None:
@@ -349,74 +443,3 @@ def pixel_size_of(layer: Any) -> float | None:
         return None if size is None else float(size)
     unit = str(layer.units[-1])
     return float(layer.scale[-1]) if unit in _MICRON else None
-
-
-def prepare(
-    name: str, chosen: list[Any], controls: list[Path], out: Path, protocol: Protocol
-) -> dict[str, Any]:
-    """Lay out what the folder runner needs: files, a sample sheet, a protocol.
-
-    Parameters
-    ----------
-    name : str
-        The image's name.
-    chosen : list of napari layers
-        Its channels.
-    controls : list of Path
-        Negative controls.
-    out : Path
-        The run folder.
-    protocol : Protocol
-        From the form.
-
-    Returns
-    -------
-    dict
-        Parameters of the job.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    paths = [Path(p) for p in tag_of(chosen[0]).get("paths") or []]
-    if len(paths) != 1 or not paths[0].is_file():
-        paths = [_write_image(name, chosen, out / "input", protocol)]
-    files = [*paths, *controls]
-    folder = Path(os.path.commonpath([str(p.resolve().parent) for p in files]))
-    sheet = out / "samples.csv"
-    with sheet.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "condition", "batch", "role"])
-        for k, path in enumerate(files):
-            relative = path.resolve().relative_to(folder).as_posix()
-            role = "sample" if k == 0 else "negative_control"
-            # one image is one staining run; the tables say that nothing follows for others
-            writer.writerow([relative, "this image", "this image", role])
-    return {
-        "folder": str(folder),
-        "out": str(out),
-        "samples": str(sheet),
-        "protocol": protocol.to_dict(),
-        "workers": 1,
-    }
-
-
-def _write_image(name: str, chosen: list[Any], folder: Path, protocol: Protocol) -> Path:
-    """Write layers that have no file as an OME-TIFF with their names and pixel size."""
-    import tifffile
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = Path(name).name.split(".")[0].replace(" ", "_")
-    path = folder / f"{stem}.ome.tif"
-    size = protocol.reading.pixel_size_um
-    names = [file_channel(x) for x in chosen]
-    tifffile.imwrite(
-        path,
-        np.stack([np.asarray(x.data) for x in chosen]),
-        ome=True,
-        photometric="minisblack",
-        metadata={
-            "axes": "CYX",
-            "Channel": {"Name": names},
-            "PhysicalSizeX": size,
-            "PhysicalSizeY": size,
-        },
-    )
-    return path

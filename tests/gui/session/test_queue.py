@@ -20,14 +20,14 @@ def test_the_queue_begins_with_what_changes_the_answer_most(run):
     small = {k: t.copy() for k, t in session.tables.items()}
     first = next(iter(small))
     small[first] = small[first].iloc[:20]
-    queue = review_queue(small, "INS", batch_of=session.batches())
+    queue = review_queue(small, "INS", batch_of=session.facts.batches())
     weight = {c.image: c.gain for c in queue}
     assert weight[first] > min(weight.values())
 
 
 def test_flagged_cells_are_queued_and_excluded_ones_are_not(session):
     image = next(iter(session.tables))
-    table = session.tables[image]
+    table = session.raw[image]  # as scored
     sure = table.index[(table["INS_call"] == "negative") & ~table["excluded"]][:2]
     table.loc[sure[0], "flags"] = "autofluorescent"
     table.loc[sure[1], ["flags", "excluded"]] = ["pyknotic", True]

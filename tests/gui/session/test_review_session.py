@@ -46,14 +46,14 @@ def test_edits_are_replayed_when_the_run_is_opened_again(session, run):
 def test_fraction_follows_each_call(session):
     session.step()
     image = session.open.name
-    before = session.tally(image)
+    before = session.counts.now(image, session.marker)
     p = session.row(session.focus)["INS_probability"]
     session.call("positive")
-    after = session.tally(image)
+    after = session.counts.now(image, session.marker)
     assert after.fraction == pytest.approx(before.fraction + (1 - p) / before.n)
     assert after.n_positive == before.n_positive + 1
     session.undo()
-    assert session.tally(image) == before
+    assert session.counts.now(image, session.marker) == before
 
 
 def test_undo_takes_back_the_last_edit_of_this_person_only(session, run):
@@ -73,11 +73,11 @@ def test_undo_takes_back_the_last_edit_of_this_person_only(session, run):
 
 def test_exclusion_leaves_the_fraction_and_comes_back(session):
     session.step()
-    before = session.tally(session.open.name)
+    before = session.counts.now(session.open.name, session.marker)
     session.exclude()
-    assert session.tally(session.open.name).n == before.n - 1
+    assert session.counts.now(session.open.name, session.marker).n == before.n - 1
     session.exclude()
-    assert session.tally(session.open.name).n == before.n
+    assert session.counts.now(session.open.name, session.marker).n == before.n
 
 
 def test_blinded_hides_names_and_shuffles_the_same_way_twice(session, run):

@@ -79,3 +79,39 @@ def test_panels_share_tabs(viewer):
     docks = [w.parentWidget() for w in viewer.window.dock_widgets.values()]
     assert docks[0].parentWidget().tabifiedDockWidgets(docks[0]) == [docks[1]]
     assert not docks[1].widget().visibleRegion().isEmpty()
+
+
+def test_the_wheel_over_a_drop_down_scrolls_and_chooses_nothing(viewer, session):
+    """Every drop-down and number field of every panel, as one that slipped through is enough."""
+    from napari_islet_imaging.viewer.session_view import view_of
+    from qtpy.QtCore import QPoint, QPointF, Qt
+    from qtpy.QtGui import QWheelEvent
+    from qtpy.QtWidgets import QApplication, QComboBox, QSpinBox
+
+    session.open_image(session.image_names[0])
+    view_of(viewer, session).show()
+    tried = 0
+    for module, name in WIDGETS:
+        kind = getattr(importlib.import_module(f"napari_islet_imaging.widgets.{module}"), name)
+        widget = kind(viewer)
+        viewer.window.add_dock_widget(widget, name=name)
+        settle(0.05)
+        for box in (*widget.findChildren(QComboBox), *widget.findChildren(QSpinBox)):
+            state = box.currentIndex() if isinstance(box, QComboBox) else box.value()
+            box.setFocus()
+            for angle in (-120, 120):
+                event = QWheelEvent(
+                    QPointF(5, 5),
+                    QPointF(box.mapToGlobal(QPoint(5, 5))),
+                    QPoint(0, 0),
+                    QPoint(0, angle),
+                    Qt.MouseButton.NoButton,
+                    Qt.KeyboardModifier.NoModifier,
+                    Qt.ScrollPhase.NoScrollPhase,
+                    False,
+                )
+                QApplication.sendEvent(box, event)
+                now = box.currentIndex() if isinstance(box, QComboBox) else box.value()
+                assert now == state, (name, box.objectName())
+            tried += 1
+    assert tried > 12

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
+from napari_islet_imaging.session.colours import CATEGORIES, NEUTRAL
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication, QLabel
 
 from islet_imaging.review.journal import Journal
 from tests.gui.driving import arrive, canvas_of, settle
@@ -172,6 +176,76 @@ def test_a_disk_that_is_full_is_said_and_nothing_changes(review, monkeypatch):
     assert review.session.table.equals(table)
 
 
+def test_blinding_hides_what_the_tool_and_others_said(review, viewer, run, qtbot):
+    """Everything a blinded reviewer can read anywhere, with another person's calls in the run."""
+    from napari_islet_imaging.widgets.cells import CellsWidget
+    from napari_islet_imaging.widgets.score import ScoreWidget
+
+    session = review.session
+    first = [c.cell for c in session.queue.cells if c.image == session.open.name][:3]
+    for cell in first:
+        session.call("positive", cell)
+    session.set_reviewer("bo")
+    panels = [review, ScoreWidget(viewer), CellsWidget(viewer, session)]
+    for panel in panels[1:]:
+        viewer.window.add_dock_widget(panel, name=type(panel).__name__)
+    review.blinded_box.setChecked(True)
+    settle(0.2)
+    # bo's queue holds what ana decided
+    assert set(first) <= {c.cell for c in session.queue.cells if c.image == session.open.name}
+    session.set_focus(first[0])
+    assert set(np.unique(session.open.outlines)) == {0, NEUTRAL}
+    seen = [str(x.features.columns.tolist()) for x in viewer.layers if hasattr(x, "features")]
+    for panel in panels:
+        legend = {name for name, _, _ in CATEGORIES.values()}
+        seen += [x.text() for x in panel.findChildren(QLabel) if x.text() not in legend]
+    table = panels[2].table
+    seen += [table.item(r, c).text() for r in range(table.rowCount()) for c in range(2)]
+    for text in seen:
+        assert "ana" not in text.split(), text
+        assert not re.search(r"\d %|p =|probability|: (positive|negative|unsure)", text), text
+    # bo's own call is shown, and the rest on request, until the next cell
+    review.act("negative")
+    session.set_focus(first[0])
+    assert "you said: negative" in review.cell_label.text()
+    session.set_focus(first[1])
+    review.reveal_button.setChecked(True)
+    assert "called by ana" in review.cell_label.text()
+    assert NEUTRAL not in session.open.outlines
+    review.act("next")
+    arrive(review)
+    assert not review.reveal_button.isChecked()
+    assert NEUTRAL in session.open.outlines
+    review.hand_over.compare()
+    assert "ana and bo: agree on 0 of 1" in review.message.text()
+
+
+def test_what_another_window_edits_is_seen_here(review, run):
+    from napari_islet_imaging.session.review import ReviewSession
+
+    session, other = review.session, ReviewSession(run, reviewer="bo")
+    other.open_image(session.open.name)
+    cell = session.focus
+    other.call("positive", cell)
+    assert session.row(cell)["INS_call"] == "unsure"
+    settle(2.5)  # the journal is asked every two seconds
+    assert session.row(cell)["INS_call"] == "positive"
+    assert "bo" in review.agreement_label.text()
+    from napari_islet_imaging.session import reshape
+
+    gone = session.table["cell"].tolist()[20]
+    reshape.delete_cells(other, [gone])
+    session.catch_up()
+    assert not (session.open.labels == gone).any()
+    assert session.focus == cell
+    other.undo()
+    assert session.catch_up() == 1
+    np.testing.assert_array_equal(session.open.labels, other.open.labels)
+    session.call("negative", cell)
+    assert other.catch_up() == 1
+    assert other.tables[session.open.name].equals(session.table)
+
+
 def test_blinding_hides_every_name(review, viewer, run):
     review.blinded_box.setChecked(True)
     settle(0.1)
@@ -200,11 +274,11 @@ def test_cells_drawn_by_chance_are_called_without_seeing_the_call(
     session = widget.session
     sheet = read_sheet(run.path / FILE)
     own = sheet[sheet["marker"] == session.marker]
-    assert len(own) == 30 == session.n_drawn()
+    assert len(own) == 30 == session.facts.n_drawn(session.marker)
     assert {(c.image, c.cell) for c in session.queue.cells} == set(
         own[["image", "cell"]].itertuples(index=False, name=None)
     )
-    assert not widget.view.layer("calls").visible
+    assert set(np.unique(session.open.outlines)) == {0, NEUTRAL}
     first = session.focus
     assert "not shown" in widget.cell_label.text()
     assert "p =" not in widget.cell_label.text()
@@ -215,7 +289,7 @@ def test_cells_drawn_by_chance_are_called_without_seeing_the_call(
     widget.queue_box.setCurrentIndex(0)
     widget.queue_box.activated.emit(0)
     arrive(widget)
-    assert widget.view.layer("calls").visible
+    assert NEUTRAL not in session.open.outlines
     assert all(c.why != "drawn by chance" for c in session.queue.cells)
 
 
@@ -265,3 +339,70 @@ def test_outlines_lie_over_stains_that_came_later(review, viewer):
     review.session.open_image(review.session.image_names[1])
     names = [layer.name for layer in viewer.layers]
     assert names.index("calls") > names.index("islets") > max(map(names.index, ("DAPI", "INS")))
+
+
+def _click(viewer, qtbot, session, cell, *, shift=False):
+    """Click a nucleus where it is on the screen."""
+    from napari_islet_imaging.viewer.layers import camera_of
+
+    row = session.row(cell)
+    camera_of(viewer).center = (float(row["y_um"]), float(row["x_um"]))
+    settle(0.1)
+    canvas = canvas_of(viewer)
+    middle = QPoint(canvas.width() // 2, canvas.height() // 2)
+    with_key = Qt.KeyboardModifier.ShiftModifier if shift else Qt.KeyboardModifier.NoModifier
+    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, with_key, middle)
+    settle()
+
+
+def test_a_plain_click_lets_go_of_what_was_chosen(review, viewer, qtbot):
+    session = review.session
+    review.view.centre_on_focus()
+    first, second, third = session.table["cell"].tolist()[10:13]
+    _click(viewer, qtbot, session, first, shift=True)
+    _click(viewer, qtbot, session, second, shift=True)
+    assert session.chosen == [first, second]
+    assert f"nuclei {first}, {second}" in review.tools.hint.text()
+    _click(viewer, qtbot, session, third)
+    assert session.chosen == []
+    assert session.focus == third
+    qtbot.mouseClick(review.tools.delete_button, Qt.MouseButton.LeftButton)
+    gone = session.table.set_index("cell")["flags"].astype(str).str.contains("painted_out")
+    assert [int(c) for c in gone.index[gone]] == [third]
+    assert f"Deleted nucleus {third}." in review.message.text()
+
+
+def test_after_a_name_and_enter_letters_are_keys(review, run, qtbot):
+    review.window().activateWindow()
+    qtbot.waitUntil(review.window().isActiveWindow)
+    review.reviewer_edit.setFocus()
+    review.reviewer_edit.selectAll()
+    qtbot.keyClicks(review.reviewer_edit, "anna")
+    qtbot.keyClick(review.reviewer_edit, Qt.Key.Key_Return)
+    focus = QApplication.focusWidget()
+    assert focus is review
+    qtbot.keyClick(focus, Qt.Key.Key_J)
+    settle(0.1)
+    assert review.session.reviewer == "anna"
+    assert [(e.who, e.after) for e in Journal(run.corrections).edits()] == [("anna", "positive")]
+
+
+def test_a_trial_ends_when_another_panel_comes_to_the_front(review, viewer):
+    from napari_islet_imaging.widgets.cells import CellsWidget
+
+    here = review.session
+    widget = CellsWidget(viewer, here)
+    viewer.window.add_dock_widget(widget, name="understand")
+    settle(0.4)
+    assert not widget.visibleRegion().isEmpty()
+    lines, number = here.open.outlines.copy(), review.headline.text()
+    widget._released(here.thresholds()["INS"].value * 4)
+    assert "Trying a threshold" in widget.headline.text()
+    assert "Trying a threshold" in review.headline.text()
+    assert (here.open.outlines != lines).any()
+    review.parentWidget().raise_()  # its tab is clicked
+    settle(0.3)
+    assert widget.visibleRegion().isEmpty()
+    assert here.trial is None
+    assert review.headline.text() == number
+    np.testing.assert_array_equal(here.open.outlines, lines)

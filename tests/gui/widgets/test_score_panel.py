@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     timer.timeout.connect(tick)
     timer.start(1)
     widget.score()
-    qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=300000)
+    qtbot.waitUntil(lambda: "INS+" in widget.result.text(), timeout=300000)
     timer.stop()
     run = Run.open(tmp_path / "run")
     again = score_folder(
@@ -91,7 +92,7 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     stains = [layer for layer in viewer.layers if layer in scored]
     assert len(stains) == 3
     assert widget.out_edit.text() == str(tmp_path / "run")
-    assert "Glucagon+" in widget.status.text()
+    assert "Glucagon+" in widget.result.text()
     from napari_islet_imaging.widgets.cells import CellsWidget
 
     widget.review()
@@ -102,7 +103,7 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     names = [layer.name for layer in viewer.layers]
     widget.score()
     qtbot.waitUntil(lambda: not widget._running(), timeout=300000)
-    qtbot.waitUntil(lambda: "INS+" in widget.status.text(), timeout=60000)
+    qtbot.waitUntil(lambda: "INS+" in widget.result.text(), timeout=60000)
     # the panels that are open follow the new scoring
     following = [w.session for w in viewer.window.dock_widgets.values()]
     assert len(following) == 3
@@ -144,7 +145,7 @@ def test_a_stack_in_one_layer_is_told_how_to_split(viewer):
 
     _layer_actions._split_stack(viewer.layers)
     assert widget.image_box.currentText() == "layers of 8 x 8 px"
-    assert len(widget.channels._rows()) == 3
+    assert widget.channels.rowCount() == 3
 
 
 def test_one_channel_must_be_dna(viewer):
@@ -157,3 +158,98 @@ def test_one_channel_must_be_dna(viewer):
     widget.score()
     assert "stain of DNA" in widget.status.text()
     assert widget.job is None
+
+
+def test_each_image_has_a_results_folder_of_its_own(viewer, run):
+    """Layers of one size from nowhere, images of one name in two folders, an image of a run."""
+    from napari_islet_imaging.widgets.score import ScoreWidget
+
+    rng = np.random.default_rng(1)
+    for _ in range(2):
+        for name in ("DAPI", "INS"):
+            viewer.add_image(rng.integers(0, 500, (64, 64)).astype(np.uint16), name=name)
+    widget = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="score")
+    assert [widget.image_box.itemText(k) for k in range(2)] == [
+        "layers of 64 x 64 px",
+        "layers of 64 x 64 px (2)",
+    ]
+    folders = []
+    for k in range(2):
+        widget.image_box.setCurrentIndex(k)
+        assert [c.name for c in widget.channels.channels()] == ["DAPI", "INS"]
+        folders.append(widget.out_edit.text())
+    assert len(set(folders)) == 2
+    widget.image_box.setCurrentIndex(0)
+    assert widget.out_edit.text() == folders[0]  # the same pixels, the same folder
+    # an image of a run of many is scored beside the run, not into it
+    viewer.layers.clear()
+    viewer.open(str(run.path), plugin="islet-imaging")
+    assert widget.out_edit.text() != str(run.path)
+    assert str(run.path.parent) in widget.out_edit.text()
+
+
+def test_results_of_another_image_are_not_written_over_unasked(viewer, run, monkeypatch):
+    from napari_islet_imaging.widgets.score import ScoreWidget
+    from qtpy.QtWidgets import QMessageBox
+
+    path = run.provenance["images"][0]["files"][0]
+    viewer.open(path, plugin="islet-imaging")
+    widget = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="score")
+    other = run.path
+    facts = run.provenance
+    facts["images"] = facts["images"][1:]  # a run of the other image only
+    (other / "provenance.json").write_text(json.dumps(facts))
+    asked = []
+
+    def ask(*given):
+        asked.append(given[2])
+        return QMessageBox.StandardButton.Cancel
+
+    monkeypatch.setattr(QMessageBox, "question", ask)
+    widget.out_edit.setText(str(other))
+    widget.score()
+    assert widget.job is None
+    assert "another image" in asked[0]
+
+
+def test_the_number_is_the_chosen_image_s_and_follows_the_review(viewer, run):
+    from napari_islet_imaging.widgets.score import ScoreWidget
+
+    viewer.open(str(run.path), plugin="islet-imaging")
+    widget = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="score")
+    session = widget.chosen.session
+    assert "<b>INS+" in widget.result.text()
+    before = widget.result.text()
+    for cell in session.table.loc[session.table["INS_call"] == "negative", "cell"].tolist()[:5]:
+        session.call("positive", cell)
+    assert widget.result.text() != before
+    assert "before corrections" in widget.result.text()
+    rng = np.random.default_rng(1)
+    for name in ("DAPI", "INS"):
+        viewer.add_image(rng.integers(0, 500, (64, 64)).astype(np.uint16), name=name)
+    widget.image_box.setCurrentText("layers of 64 x 64 px")
+    assert widget.result.text() == ""
+    assert not widget.review_button.isVisible()
+
+
+def test_where_an_unknown_marker_lies_is_asked_and_a_known_name_tells(viewer):
+    from napari_islet_imaging.widgets.score import ScoreWidget
+
+    rng = np.random.default_rng(1)
+    for name in ("DAPI", "Cy5", "PDX1"):
+        viewer.add_image(rng.integers(0, 500, (64, 64)).astype(np.uint16), name=name)
+    widget = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="score")
+    assert widget.channels.cellWidget(2, 3).currentText() == "nucleus"
+    widget.size_edit.setText("0.3")
+    widget.score()
+    assert widget.job is None
+    assert "Cy5 is not a marker this program knows" in widget.status.text()
+    widget.channels.item(1, 2).setText("Ki67")
+    found = {c.name: c.compartment for c in widget.channels.channels()}
+    assert found["Ki67"] == found["PDX1"] == "nucleus"
+    widget.channels.item(1, 2).setText("C-peptide")
+    assert {c.name: c.compartment for c in widget.channels.channels()}["C-peptide"] == "cytoplasm"

@@ -54,9 +54,12 @@ def test_a_range_shows_its_cells_and_a_cell_its_place(viewer, session, qtbot):
     widget.choose_range(2000, 1e9)
     settle(0.3)
     high = set(session.table["cell"][session.table["INS_own"] >= 2000])
-    assert widget.chosen == high
+    assert set(session.chosen) == high
     pink = session.open.labels[session.open.outlines == 5]
     assert set(np.unique(pink)) == high
+    session.pick(min(high))  # a plain click lets go of the others
+    assert not session.chosen
+    widget.histogram.select_none()
     session.set_focus(min(high))
     assert widget.histogram._marks.tolist() == [session.row(min(high))["INS_own"]]
     assert f"cell {min(high)}" in widget.cell_label.text()
