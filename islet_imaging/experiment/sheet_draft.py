@@ -97,11 +97,10 @@ def sheet_text(images: Sequence[ImageFiles], protocol: Protocol | None) -> str:
             row.notes.insert(0, "CHECK batch: all are taken for one")
         if not row.condition:
             row.notes.insert(0, "CHECK condition")
-        writer.writerow(
-            [image.name, "/".join(row.condition) or "all", "/".join(row.batch) or "1", role]
-            + [getattr(row, c) for c in extra]
-            + ["; ".join(dict.fromkeys(row.notes))]
-        )
+        cells = [image.name, "/".join(row.condition) or "all", "/".join(row.batch) or "1", role]
+        cells += [getattr(row, c) for c in extra]
+        cells.append("; ".join(dict.fromkeys(row.notes)))
+        writer.writerow([safe_text(str(c)) for c in cells])
     return buffer.getvalue()
 
 
