@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from islet_imaging.arrays.safe_text import safe_text
 from islet_imaging.protocol import Protocol
 from islet_imaging.reading.listing import ImageFiles
 from islet_imaging.reading.multifile import SUFFIXES
