@@ -221,7 +221,8 @@ class FoundScale:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FoundScale:
         """The scale that :meth:`to_dict` wrote."""
-        return cls(**{f.name: data.get(f.name) for f in fields(cls)})
+        values: dict[str, Any] = {f.name: data.get(f.name) for f in fields(cls)}
+        return cls(**values)
 
 
 def find_scale(
