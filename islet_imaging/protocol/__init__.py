@@ -2,24 +2,26 @@
 
 from islet_imaging.protocol.model import (
     FORMAT,
-    ROLES,
     USUAL_NUCLEUS_UM,
     Acquisition,
-    CallMethod,
     Cells,
     Channel,
-    Compartment,
     Correction,
-    CutMethod,
-    FitMethod,
     Islets,
     Nuclei,
     Positivity,
     Protocol,
     Quality,
     Reading,
-    Role,
     Statistics,
+)
+from islet_imaging.protocol.words import (
+    ROLES,
+    CallMethod,
+    Compartment,
+    CutMethod,
+    FitMethod,
+    Role,
     negative_for,
 )
 

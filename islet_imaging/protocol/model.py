@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from islet_imaging.errors import ProtocolError
 from islet_imaging.protocol.plain import build, load_yaml, plain, shown
+from islet_imaging.protocol.words import FEATURES, CallMethod, Compartment, FitMethod, Role
 
 #: 2 ties fitted thresholds to the images they came from (`Protocol.fitted_from`)
 FORMAT = "islet-imaging/2"
@@ -29,37 +30,6 @@ READ_FORMATS = ("islet-imaging/1", FORMAT)
 USUAL_NUCLEUS_UM = 7.5
 #: width of the ring, and largest gap in an islet, in nucleus diameters
 RING, ISLET_GAP = 0.4, 1.6
-
-Role = Literal["dna", "marker", "autofluorescence", "ignore"]
-#: where a marker lies; a marker of the membrane is measured in the ring around the nucleus
-Compartment = Literal["cytoplasm", "nucleus", "membrane"]
-#: the feature that tells most of a marker, by where it lies
-FEATURES: dict[Compartment, str] = {
-    "cytoplasm": "sector_p25",
-    "nucleus": "nucleus_mean",
-    "membrane": "ring_mean",
-}
-#: methods that need intensities only
-CutMethod = Literal["control", "control_mixture", "mixture", "otsu", "manual"]
-#: methods that a staining run is fitted with
-FitMethod = Literal["network", "levels", CutMethod]
-#: and what a protocol may say: "auto" leaves the choice to `Protocol.method`
-CallMethod = Literal["auto", FitMethod]
-
-
-#: what an image of the sheet is, but for a control or a single stain of one channel
-ROLES = ("sample", "negative_control", "positive_control")
-
-
-def negative_for(role: str, marker: str) -> bool:
-    """Whether an image of that role is a negative control of a marker.
-
-    Examples
-    --------
-    >>> negative_for("negative_control", "INS"), negative_for("negative_control:GCG", "INS")
-    (True, False)
-    """
-    return role in ("negative_control", f"negative_control:{marker}")
 
 
 def _check(condition: bool, message: str) -> None:
