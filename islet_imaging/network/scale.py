@@ -221,7 +221,7 @@ class FoundScale:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FoundScale:
         """The scale that :meth:`to_dict` wrote."""
-        return cls(**{f.name: data.get(f.name) for f in fields(cls)})
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
 
 
 def find_scale(
