@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from islet_imaging.errors import ProtocolError
+from islet_imaging.errors import IsletImagingError, ProtocolError
+from islet_imaging.experiment.drafting import draft_samples
 from islet_imaging.experiment.sample_sheet import (
     SampleSheet,
     images_in_folder,
@@ -14,6 +18,7 @@ from islet_imaging.experiment.sample_sheet import (
     samples_without_sheet,
 )
 from islet_imaging.protocol import Channel, Protocol, Reading
+from tests.mutations import mutated
 
 PROTOCOL = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
 SETS = PROTOCOL.replace(
@@ -220,3 +225,26 @@ def test_what_a_sheet_leaves_out_and_what_it_only_guessed(folder: Path) -> None:
                  "b.tif,x,1,sample,\n")  # fmt: skip
     assert read.guessed == ("a.tif (negative_control)",)
     assert ("drug/c.tif", "not in samples.csv") in [(s.name, s.why) for s in read.skipped]
+
+
+@pytest.mark.parametrize("word", ["=1+1", "+a", "-2", "@x"])
+def test_a_draft_with_formulas_is_harmless_and_reads_back(tmp_path: Path, word: str) -> None:
+    (tmp_path / word).mkdir()
+    (tmp_path / word / f"{word}.tif").touch()
+    text = draft_samples(tmp_path)
+    assert all(not cell.startswith(word) for line in text.splitlines() for cell in line.split(","))
+    (tmp_path / "s.csv").write_text(text, encoding="utf-8")
+    (found,) = read_samples(tmp_path / "s.csv", tmp_path).samples
+    assert found.image == f"{word}/{word}.tif"
+
+
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 12))
+@settings(max_examples=100)
+def test_a_mutated_sheet_is_read_or_named(tmp_path: Path, seed: int, n: int) -> None:
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).touch()
+    sheet = "file,condition,batch,role,note\na.tif,x,b1,sample,\nb.tif,,b1,negative_control,seen\n"
+    (tmp_path / "s.csv").write_bytes(mutated(sheet.encode(), seed, n))
+    with contextlib.suppress(IsletImagingError):
+        found = read_samples(tmp_path / "s.csv", tmp_path)
+        assert {s.image for s in found.samples} <= {"a.tif", "b.tif"}
