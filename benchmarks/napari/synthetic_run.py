@@ -79,7 +79,7 @@ def make_run(
     from islet_imaging.positivity import call_image, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
     from islet_imaging.quality import flag_cells, measure_quality
-    from islet_imaging.run.folder import (
+    from islet_imaging.run.files import (
         work_table,
         write_labels,
         write_parquet,

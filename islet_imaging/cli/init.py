@@ -19,18 +19,24 @@ def init(
 ) -> None:
     """Draft a protocol and a sample sheet from a folder of images.
 
-    Writes FOLDER/protocol.yaml and FOLDER/samples.csv, ready to edit, then to `score`.
+    Writes FOLDER/protocol.yaml and FOLDER/samples.csv, ready to edit, then to `score`; one that is
+    there already is kept.
     """
     from islet_imaging.experiment.drafting import draft_protocol, draft_samples
-    from islet_imaging.run.folder import write_text
+    from islet_imaging.protocol import Protocol
+    from islet_imaging.run.files import write_text
 
     targets = [folder / "protocol.yaml", folder / "samples.csv"]
-    there = [str(t) for t in targets if t.exists()]
-    if there and not force:
-        fail(f"{', '.join(there)} exists already; --force replaces it")
+    there = [t for t in targets if t.exists() and not force]
+    if len(there) == len(targets):
+        fail(f"{', '.join(map(str, there))} exist already; --force replaces them")
     draft = draft_protocol(folder)
-    texts = [draft.text, draft_samples(folder, draft.protocol)]
+    protocol = Protocol.load(targets[0]) if targets[0] in there else draft.protocol
+    texts = [draft.text, draft_samples(folder, protocol)]
     for target, text in zip(targets, texts, strict=True):
+        if target in there:
+            say(f"kept {target}, which was there; --force replaces it")
+            continue
         write_text(target, text)
         say(f"wrote {target}")
     for question in draft.questions:

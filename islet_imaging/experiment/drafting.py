@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from islet_imaging.errors import ImageReadError, IsletImagingError, ProtocolError
-from islet_imaging.experiment.sample_sheet import ImageFiles, listing_of
+from islet_imaging.experiment.sample_sheet import listing_of
 from islet_imaging.experiment.sheet_draft import sheet_text
 from islet_imaging.protocol import FORMAT, Protocol
-from islet_imaging.reading.listing import Listing, list_files, list_images
+from islet_imaging.reading.listing import ImageFiles, Listing, list_files, list_images
 from islet_imaging.reading.multifile import join, part_of
-from islet_imaging.reading.names import known_stain
+from islet_imaging.reading.names import known_stain, marks_condensed
 from islet_imaging.reading.naming import find_pattern
 from islet_imaging.reading.read import open_source
 from islet_imaging.reading.source import Source
@@ -55,7 +55,7 @@ def inspect_path(path: str | Path) -> str:
     Raises
     ------
     ImageReadError
-        If a single file cannot be read.
+        If a file cannot be read, or no image of a folder; the message holds the description.
     """
     target = Path(path)
     if not target.is_dir():
@@ -65,10 +65,12 @@ def inspect_path(path: str | Path) -> str:
     out = [f"{target}: {len(images)} image{'s' if len(images) != 1 else ''}"]
     if pattern:
         out.append(f"several files per image, by the pattern {pattern}")
+    failed = 0
     for image in images[:_MAX_LOOKED_AT]:
         try:
             out += ["", *_lines(image.name, _source(image, pattern))]
         except IsletImagingError as error:
+            failed += 1
             out += ["", image.name, f"  cannot be read: {error}"]
     if len(images) > _MAX_LOOKED_AT:
         out += ["", f"and {len(images) - _MAX_LOOKED_AT} more"]
@@ -77,6 +79,8 @@ def inspect_path(path: str | Path) -> str:
         out += [f"  {s}" for s in listing.skipped[:_MAX_LOOKED_AT]]
         if len(listing.skipped) > _MAX_LOOKED_AT:
             out.append(f"  and {len(listing.skipped) - _MAX_LOOKED_AT} more")
+    if failed and failed == len(images[:_MAX_LOOKED_AT]):
+        raise ImageReadError("\n".join(out))
     return "\n".join(out)
 
 
@@ -281,14 +285,9 @@ def _channels(source: Source, questions: list[str]) -> list[str]:
     return out
 
 
-#: markers of dividing or dying cells, whose condensed nuclei must be counted
-_CONDENSED = {"Ki67", "H3", "EdU", "CASP3", "TUNEL"}
-
-
 def _nuclei(labels: tuple[str, ...]) -> list[str]:
     """YAML lines of the nuclei section: whether condensed nuclei count."""
-    stains = {known[0] for label in labels if (known := known_stain(label))}
-    condensed = bool(stains & _CONDENSED)
+    condensed = marks_condensed(labels)
     return [
         "nuclei:",
         "  # small bright nuclei (dying cells) count in no fraction and are counted beside;",

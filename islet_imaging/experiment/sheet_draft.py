@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from islet_imaging.experiment.sample_sheet import ImageFiles
 from islet_imaging.protocol import Protocol
+from islet_imaging.reading.listing import ImageFiles
 from islet_imaging.reading.multifile import SUFFIXES
 from islet_imaging.reading.names import known_stain, words
 
@@ -28,7 +28,8 @@ _BATCH = re.compile(
 #: a well of a plate of 6 to 384: B2, B02, P24; or row and column by number
 _WELL = re.compile(r"^(?:well[ _\-]?)?([A-P])[ _\-]?(\d{1,2})$|^r\d{2}c\d{2}$", re.IGNORECASE)
 _DAY = re.compile(
-    r"^(?:s(?:tage)?[ _\-]?\d[ _\-]?)?(?:d|day|tag|jour|dia)[ _\-]?(\d{1,3})$|^(?:w|wk|week)[ _\-]?\d{1,2}$",
+    r"^(?:s(?:tage)?[ _\-]?\d[ _\-]?)?(?:d|day|tag|jour|dia)[ _\-]?(\d{1,3})$"
+    r"|^(?:w|wk|week)[ _\-]?\d{1,2}$",
     re.IGNORECASE,
 )
 #: places within a well or slide, and what instruments call folders

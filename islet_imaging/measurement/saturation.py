@@ -1,8 +1,9 @@
 """How much of each cell is clipped at the camera's limit.
 
 The idea: clipping is a property of the pixels as stored, so it is counted there, whatever is
-corrected afterwards; the limit is the camera's (4095 of 12 bits in a 16-bit file), not the type's.
-It fails on images whose grey levels were stretched: their clipped pixels may lie anywhere.
+corrected afterwards; the limit is where pixels pile up (36,863 where a file added 32,768 to 12
+bits), else the camera's (4095 of 12 bits in a 16-bit file), never the type's.
+It fails on images that were resampled after they were clipped: their pile is smeared.
 """
 
 from __future__ import annotations
@@ -20,10 +21,37 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: fewest pixels at one value that make a pile, and how many times those just below it
+PILE_PX, PILE_RATIO = 20, 3.0
+#: "just below": this share of the range of the channel
+PILE_STEP = 0.02
+
+
+def piles_up(at_top: int, below: int) -> bool:
+    """Whether so many pixels at the largest value are clipped ones.
+
+    Parameters
+    ----------
+    at_top : int
+        Pixels at the largest value.
+    below : int
+        Pixels within `PILE_STEP` of the channel's range below it.
+
+    Examples
+    --------
+    >>> piles_up(500, 40), piles_up(3, 0), piles_up(500, 9000)
+    (True, False, False)
+    """
+    return at_top >= PILE_PX and at_top >= PILE_RATIO * below
+
+
 def full_scales(
     image: IsletImage, read: ReadChannel, names: Sequence[str], regions: Sequence[Region]
 ) -> dict[str, float]:
-    """The camera's limit per channel, counts; channels of floating point are left out.
+    """The largest value that could be written per channel, counts.
+
+    Where pixels pile up at the largest value, that is the limit, whatever the type; elsewhere it is
+    the camera's, and a channel of floating point has none.
 
     Parameters
     ----------
@@ -49,11 +77,43 @@ def full_scales(
     """
     found = {}
     for name in names:
-        largest = np.asarray([read(name, region).max(initial=0) for region in regions])
-        scale = image.full_scale(largest.astype(image.dtype))
+        top, scale = _top(image, read, name, regions)
+        if scale is None and top is not None:
+            scale = image.full_scale(np.asarray([top], image.dtype))
         if scale is not None:
             found[name] = scale
     return found
+
+
+def _top(
+    image: IsletImage, read: ReadChannel, name: str, regions: Sequence[Region]
+) -> tuple[float | None, float | None]:
+    """The largest value of a channel, and again if pixels pile up there."""
+    dtype = np.dtype(image.dtype)
+    if dtype.kind == "u" and dtype.itemsize <= 2:
+        # one look at each region, which for a slide is a read
+        counts = np.zeros(2 ** (8 * dtype.itemsize), np.int64)
+        for region in regions:
+            counts += np.bincount(read(name, region).ravel(), minlength=counts.size)
+        filled = np.flatnonzero(counts)
+        if not filled.size:
+            return None, None
+        low, top = float(filled[0]), float(filled[-1])
+        at_top = int(counts[filled[-1]])
+        near = int(np.ceil(top - PILE_STEP * (top - low)))
+        below = int(counts[near:].sum()) - at_top
+        return top, top if top > low and piles_up(at_top, below) else None
+    ends = [(p.min(), p.max()) for region in regions if (p := read(name, region)).size]
+    if not ends:
+        return None, None
+    low, top = float(min(e[0] for e in ends)), float(max(e[1] for e in ends))
+    at_top = below = 0
+    for region in regions:
+        pixels = read(name, region)
+        at = int(np.count_nonzero(pixels == top))
+        at_top += at
+        below += int(np.count_nonzero(pixels >= top - PILE_STEP * (top - low))) - at
+    return top, top if top > low and piles_up(at_top, below) else None
 
 
 def saturated_fractions(

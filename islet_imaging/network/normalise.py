@@ -5,8 +5,7 @@ dim nuclei beside bright ones, which are the ones that get lost.  The percentile
 fixed subsample of the whole image, so they do not depend on tiles, strips or workers.
 
 It fails on an image that is empty: noise is stretched to full contrast (the network has seen such
-crops and should return nothing), and where debris covers over half a percent of the image and is
-far brighter than nuclei.
+crops and should return nothing), and where debris outshines nuclei in most of the image's blocks.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from islet_imaging._types import Float32
+from islet_imaging._types import Float32, Mask
 
 WORKING_DIAMETER_PX = 16.0
 """Median nucleus diameter that the network is trained around, in px."""
@@ -25,6 +25,11 @@ LOW_PERCENTILE = 0.5
 HIGH_PERCENTILE = 99.5
 COMPRESSION = 4.0
 MAX_SAMPLES = 1_000_000
+#: edge of the blocks that glare is told by, sampled pixels
+GLARE_BLOCK = 16
+#: how many times what most blocks with structure reach white must be to be glare; less where it is
+#: the ceiling of the camera, which a fibre reaches and nuclei seldom do
+GLARE, GLARE_AT_CEILING = 30.0, 10.0
 
 
 def grey_limits(
@@ -54,15 +59,64 @@ def grey_limits(
         ].astype(np.float32, copy=False)
         for y in range(0, shape[0], rows_at_once)
     ]
-    sample = np.concatenate([p.ravel() for p in parts])
-    sample = sample[np.isfinite(sample)]
+    whole = np.concatenate(parts)
+    sample = whole[np.isfinite(whole)]
     if not sample.size:
         return 0.0, 1.0
     low, high = np.percentile(sample, [LOW_PERCENTILE, HIGH_PERCENTILE])
+    high = _without_glare(whole, float(low), float(high), float(sample.max()))
     if high - low < 1e-6 * max(abs(float(high)), 1.0):
         # nearly everything is one value: nuclei, if any, are above the high percentile
         high = max(float(sample.max()), float(low) + 1.0)
     return float(low), float(high)
+
+
+def _without_glare(whole: Float32, low: float, high: float, top: float) -> float:
+    """White of the image's own structure, where a fibre or other glare outshines all of it.
+
+    Blocks are judged each for itself: most that hold structure hold none of the glare.  White is
+    lowered only where it is many times what the brighter blocks reach, and these are well above
+    the noise.
+    """
+    rows, columns = (n // GLARE_BLOCK * GLARE_BLOCK for n in whole.shape)
+    if min(rows, columns) < 4 * GLARE_BLOCK:
+        return high
+    cut = whole[:rows, :columns].reshape(
+        rows // GLARE_BLOCK, GLARE_BLOCK, columns // GLARE_BLOCK, GLARE_BLOCK
+    )
+    blocks = np.moveaxis(cut, 2, 1).reshape(-1, GLARE_BLOCK * GLARE_BLOCK)
+    blocks = np.nan_to_num(blocks, nan=low, posinf=top, neginf=low)
+    reach = np.percentile(blocks, 95, axis=1)
+    usual = float(np.percentile(reach, 85))
+    steps = np.abs(np.diff(blocks.reshape(-1, GLARE_BLOCK, GLARE_BLOCK), axis=2)).mean(axis=(1, 2))
+    noise = float(np.percentile(steps, 10))
+    at_ceiling = high >= 0.98 * top
+    ratio = GLARE_AT_CEILING if at_ceiling else GLARE
+    if usual - low < 6 * max(noise, 1e-6) or high - low < ratio * (usual - low):
+        return high
+    if not _like_glare(whole > low + 0.3 * (high - low)):
+        return high
+    calm = blocks[reach <= low + 4 * (usual - low)]
+    return float(np.percentile(calm, HIGH_PERCENTILE))
+
+
+def _like_glare(bright: Mask) -> bool:
+    """Whether bright pixels are one thing, or long things, rather than so many nuclei."""
+    labels, n = ndimage.label(bright)
+    if n == 0:
+        return False
+    area = np.bincount(labels.ravel())[1:].astype(float)
+    if area.max() >= 0.6 * area.sum():
+        return True
+    y, x = np.nonzero(labels)
+    own = labels[y, x] - 1
+    centre = [np.bincount(own, v, n) / area for v in (y, x)]
+    dy, dx = y - centre[0][own], x - centre[1][own]
+    yy, xx, yx = (np.bincount(own, v, n) / area for v in (dy * dy, dx * dx, dy * dx))
+    half, root = (yy + xx) / 2, np.sqrt(((yy - xx) / 2) ** 2 + yx**2)
+    # a pixel has a variance of a twelfth of its own
+    long = (half + root + 1 / 12) >= 16 * (half - root + 1 / 12)
+    return bool(area[long].sum() >= 0.5 * area.sum())
 
 
 def normalise(image: NDArray[np.generic], limits: tuple[float, float]) -> Float32:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from islet_imaging.protocol import Protocol
 
+#: fewer control cells than this are taken for none
+TOO_FEW = 40
+
 
 def fit_marker(
     samples: Sequence[pd.DataFrame],
@@ -153,11 +156,17 @@ def fit_cells(
         wrong = suspects(control, column)
         if wrong:
             return _blocked(name, column, method, wrong)
+    note = ""
+    dark = _control(control, column)
+    if 0 < dark.intensities.size < TOO_FEW and method not in ("mixture", "otsu", "manual"):
+        note = f"only {dark.intensities.size} control cells, too few to tell anything"
+        if method in ("control", "control_mixture"):
+            return dataclasses.replace(_nothing(name, column, note), method=method)
+        control, dark = None, Control.of(None)
     around = neighbourhood(cells) if spillover else None
     levels = stain_levels(cells, column, control=control, spillover=spillover, around=around)
     own = levels.own(level, around) if around is not None else level
     own = own[usable]
-    dark = _control(control, column)
     if method in ("control", "control_mixture", "mixture", "otsu", "manual"):
         fitted = fit_threshold(
             own,
@@ -179,8 +188,8 @@ def fit_cells(
             fitted = _with_light(fitted, cells, column, control)
         if held.intensities.size:
             fitted = _few(fitted, held, Enough(min_control_cells, min_control_images))
-    if levels.note:
-        reason = f"{fitted.reason}; {levels.note}"
+    if levels.note or note:
+        reason = "; ".join(n for n in (fitted.reason, levels.note, note) if n)
         fitted = dataclasses.replace(fitted, cut=dataclasses.replace(fitted.cut, reason=reason))
     return dataclasses.replace(
         fitted,

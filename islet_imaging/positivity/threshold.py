@@ -371,6 +371,11 @@ def log_odds(
     return out
 
 
+def without_cut(threshold: Threshold, reason: str) -> Threshold:
+    """The threshold that is none, for a reason that the fit could not know."""
+    return dataclasses.replace(threshold, cut=Cut(None, status="not_estimable", reason=reason))
+
+
 def _made(kind: type[Part], data: Any, where: str) -> Part:
     if not isinstance(data, Mapping):
         raise ProtocolError(f"{where}: expected a mapping, found {data!r}")

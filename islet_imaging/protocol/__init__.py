@@ -1,7 +1,7 @@
 """The protocol: everything that changes a number, and how it is read from and written to YAML."""
 
-from islet_imaging.protocol.model import (
-    FORMAT,
+from islet_imaging.protocol.model import FORMAT, Protocol
+from islet_imaging.protocol.sections import (
     ROLES,
     USUAL_NUCLEUS_UM,
     Acquisition,
@@ -15,7 +15,6 @@ from islet_imaging.protocol.model import (
     Islets,
     Nuclei,
     Positivity,
-    Protocol,
     Quality,
     Reading,
     Role,

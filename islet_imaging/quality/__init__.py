@@ -7,7 +7,7 @@ It fails, as every rule of thumb, on images unlike those it was measured on: see
 ``docs/quality.md`` for the faults that are caught and the false alarms.
 """
 
-from islet_imaging.quality.cells import flag_cells
+from islet_imaging.quality.cells import excludes_pyknotic, flag_cells
 from islet_imaging.quality.flag import SEVERITIES, Flag, Severity, join_codes
 from islet_imaging.quality.folder import check_folder
 from islet_imaging.quality.image import check_image
@@ -21,6 +21,7 @@ __all__ = [
     "Severity",
     "check_folder",
     "check_image",
+    "excludes_pyknotic",
     "flag_cells",
     "join_codes",
     "measure_quality",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from islet_imaging.protocol import Protocol
+from islet_imaging.reading.names import marks_condensed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,12 +81,22 @@ def flag_cells(cells: pd.DataFrame, protocol: Protocol) -> tuple[pd.Series, pd.S
     excluded = none.copy()
     if protocol.nuclei.exclude_border:
         excluded |= border
-    if protocol.nuclei.exclude_pyknotic and "pyknotic" in codes:
+    if excludes_pyknotic(protocol) and "pyknotic" in codes:
         excluded |= codes["pyknotic"]
     return (
         pd.Series(text, index=cells.index, dtype=object, name="flags"),
         pd.Series(excluded, index=cells.index, name="excluded"),
     )
+
+
+def excludes_pyknotic(protocol: Protocol) -> bool:
+    """Whether condensed nuclei are taken for dying ones and left out of every fraction.
+
+    Where a channel marks dividing or dying cells its positive nuclei are condensed, and leaving
+    them out would take the answer away.
+    """
+    stated = protocol.nuclei.exclude_pyknotic
+    return not marks_condensed(protocol.markers) if stated == "auto" else stated
 
 
 def _ratio(cells: pd.DataFrame, name: str, healthy: np.ndarray) -> np.ndarray | None:

@@ -20,12 +20,15 @@ from islet_imaging._types import Float64
 from islet_imaging.protocol import Protocol
 from islet_imaging.quality.exposure import BATCH, exposure_flags
 from islet_imaging.quality.flag import SEVERITIES, Flag
+from islet_imaging.quality.image import STAINED_SLOW
 from islet_imaging.quality.numbers import ImageNumbers
 from islet_imaging.quality.overlap import overlaps
 from islet_imaging.quality.scale import size_flags
 
 #: fall of brightness over the frame from which a flat field is worth its while
 UNEVEN = 0.3
+#: with more of another dye's light no share of a marker is given
+STRONG_BLEED = 0.2
 
 
 def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol) -> list[Flag]:
@@ -73,6 +76,7 @@ def check_folder(image_rows: Sequence[Mapping[str, Any]], *, protocol: Protocol)
         found += size_flags(members, name)
         found += exposure_flags(members, name, protocol)
         found += _dna_bleed(members, protocol)
+        found += _bleed(stained, name, protocol)
         found += _illumination(stained, name, protocol)
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
 
@@ -214,6 +218,52 @@ def _dna_bleed(members: list[dict[str, Any]], protocol: Protocol) -> Iterator[Fl
                     target,
                     str(row["image"]),
                 )
+
+
+def _bleed(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:
+    """One dye's light in another's channel belongs to dyes and filters: to every image of a run."""
+    limit, corrected = protocol.quality.bleed_through, protocol.correction
+    if corrected.bleed_through != "off" or corrected.bleed_matrix:
+        return
+    samples = [r for r in members if r.get("role", "sample") == "sample"]
+    pairs = {(s, t) for r in samples for s, targets in r["numbers"].bleed.items() for t in targets}
+    for source, target in sorted(pairs):
+        if source == protocol.dna:
+            continue
+        slopes = {str(r["image"]): bleed_slope(r["numbers"], source, target) for r in samples}
+        seen = [s for s, rarer in slopes.values() if s > limit and not rarer]
+        known = [s for s, _ in slopes.values() if np.isfinite(s)]
+        if not seen:
+            continue
+        slope = float(np.median(known))
+        strong = slope > STRONG_BLEED
+        for image, (own, rarer) in slopes.items():
+            # where the image alone tells it is named already
+            if own > limit and not rarer and not strong:
+                continue
+            yield Flag(
+                "bleed_through",
+                "block" if strong else "warning",
+                f"{image}: about {100 * slope:.0f} % of the light of {source} seems to reach "
+                f"{target} in the images of batch {batch or '(unnamed)'} (limit "
+                f"{100 * limit:.0f} %)"
+                + (f", so no share of {target} is given. " if strong else ". ")
+                + "Take single-stain controls and set `correction: {bleed_through: controls}`.",
+                target,
+                image,
+            )
+
+
+def bleed_slope(numbers: ImageNumbers, source: str, target: str) -> tuple[float, bool]:
+    """Share of the source's light in the target's channel, and whether the source is the rarer.
+
+    Haze of the commoner stain lies over the rarer one wherever that is, so only light of the
+    commoner can be told from it.  NaN where the image shows no stain in the source.
+    """
+    slope = numbers.bleed.get(source, {}).get(target)
+    if slope is None or not numbers.channels[source].slow > STAINED_SLOW:
+        return float("nan"), False
+    return float(slope), numbers.channels[source].light < numbers.channels[target].light
 
 
 def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from islet_imaging._types import Float32
+from islet_imaging.measurement.saturation import PILE_STEP, piles_up
 
 #: largest values of cameras and detectors: 8, 10, 12, 14 and 16 bit
 CEILINGS = (255, 1023, 4095, 16383, 65535)
@@ -124,8 +125,8 @@ def saturation(plane: NDArray[Any], tissue: NDArray[np.bool_], *, bits: int | No
     """Share of tissue pixels at the ceiling; 0 where the largest value is no ceiling.
 
     The ceiling is that of the stated bit depth, or a detector's (255, 1023, 4095, 16383,
-    65535).  Elsewhere a pile-up of at least 20 pixels at the largest value that is
-    ten times what the next levels hold counts as one.
+    65535).  Elsewhere a pile of pixels at the largest value counts as one
+    (:func:`~islet_imaging.measurement.saturation.piles_up`).
 
     Parameters
     ----------
@@ -144,10 +145,10 @@ def saturation(plane: NDArray[Any], tissue: NDArray[np.bool_], *, bits: int | No
     count = int(np.count_nonzero(at_top))
     stated = bits is not None and top >= 2**bits - 1
     if not stated and top not in CEILINGS:
-        step = 0.02 * float(top)
+        step = PILE_STEP * (top - float(plane.min()))
         below = int(np.count_nonzero((plane >= top - step) & ~at_top))
         # without a known ceiling only a pile-up tells clipping from one bright pixel
-        if count < 20 or count < 10 * below:
+        if not piles_up(count, below):
             return 0.0
     if count <= 2:
         return 0.0

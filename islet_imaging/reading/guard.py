@@ -23,6 +23,9 @@ from islet_imaging.errors import ImageReadError, IsletImagingError
 MAX_READ_GIB = 4.0
 #: no codec of TIFF packs real pixels tighter than this; a header that claims more is wrong
 MAX_COMPRESSION = 2000
+#: an image of more than `LARGE_BYTES` that is packed this tightly is blank, and would take minutes
+MAX_COMPRESSION_LARGE = 250
+LARGE_BYTES = 256 * 2**20
 #: below this a decoded image is harmless whatever its compression
 SMALL_BYTES = 32 * 2**20
 
@@ -32,9 +35,6 @@ _LOGGERS = (
     "imagecodecs",
     "bioio.bio_image",
     "bioio.plugins",
-    "bioio_czi.channels",
-    "bioio_czi.pylibczirw_reader.reader",
-    "bioio_czi.aicspylibczi_reader.reader",
     "bioio_lif.reader",
     "bioio_nd2.reader",
     "nd2",
@@ -109,10 +109,12 @@ def check_file(path: Path) -> None:
 
 def check_declared(path: Path, n_bytes: int, file_bytes: int) -> None:
     """Refuse a header that declares far more pixels than its file can hold."""
-    if n_bytes > max(SMALL_BYTES, MAX_COMPRESSION * file_bytes):
+    most = MAX_COMPRESSION if n_bytes <= LARGE_BYTES else MAX_COMPRESSION_LARGE
+    if n_bytes > max(SMALL_BYTES, most * file_bytes):
         raise ImageReadError(
             f"{path}: the header declares {gib(n_bytes)} of pixels, the file has "
-            f"{file_bytes:,} bytes. {_BAD}"
+            f"{file_bytes:,} bytes, less than a {most}th. {_BAD}; if it is right, save it without "
+            "compression"
         )
 
 

@@ -1,8 +1,8 @@
 """What lies in a folder: the images to score, and what is left out with the reason.
 
-The idea: nothing vanishes. A file that could be taken for an image is listed as one, or stands among
-the skipped with a reason that says what to do: thumbnails, projections beside their stacks, further
-files of a multi-file image, formats that are not read, linked folders, folders of runs.
+The idea: nothing vanishes. A file that could be taken for an image is listed as one, or stands
+among the skipped with a reason that says what to do: thumbnails, projections beside their stacks,
+further files of a multi-file image, formats that are not read, linked folders, folders of runs.
 It fails, with a `ProtocolError`, where the folder cannot be listed.
 """
 
@@ -160,6 +160,8 @@ def _walk(
                 skip(path, "a link to a folder; score that folder, or copy it here")
             elif is_run_folder(path):
                 skip(path, "the folder of a run")
+            elif entry.name == "truth" and (path / "batches.csv").is_file():
+                skip(path, "the truth of a synthetic experiment")
             elif suffix == ".zarr" or is_zarr(path):
                 found.append(path)
             else:
@@ -189,7 +191,7 @@ def _stem(path: Path) -> str:
 
 
 def _without_copies(paths: list[Path], skip: Callable[[Path, str], None]) -> list[Path]:
-    """Leave out thumbnails, calibration images, and projections and overlays beside their source."""
+    """Leave out thumbnails, calibration images, projections and overlays beside their source."""
     stems = {(p.parent, _stem(p)) for p in paths}
     heads: dict[Path, list[str]] = {}
     for parent, stem in stems:
@@ -286,7 +288,7 @@ def list_images(
 
 def _images_of(path: Path, name: str) -> list[tuple[str, Path, tuple[Path, ...]]]:
     """Name, path and further files of each image that a file holds."""
-    whole = [(name, path, ())]
+    whole: list[tuple[str, Path, tuple[Path, ...]]] = [(name, path, ())]
     suffix = path.suffix.lower()
     try:
         if path.is_dir():

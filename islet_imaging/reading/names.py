@@ -9,9 +9,10 @@ It fails when a name has no such token: the file then is an image of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
+#: words of a channel's name that mean DNA
 DNA_WORDS = (
     "dapi", "hoechst", "dna", "draq5", "draq7", "topro", "to-pro-3", "sytox", "nuclei", "nucleus",
     "nuclear", "h33342", "propidium",
@@ -36,7 +37,19 @@ NUCLEUS = {
     "FOXA2": ("foxa2",), "GATA4": ("gata4",), "GATA6": ("gata6",), "ARX": ("arx",),
     "PAX6": ("pax6",), "PAX4": ("pax4",), "HNF1B": ("hnf1b",), "HNF4A": ("hnf4a",),
     "EdU": ("edu",), "CASP3": ("casp3", "caspase3", "clcasp3", "cc3"), "TUNEL": ("tunel",),
+    "FOXP3": ("foxp3",), "BCL6": ("bcl6",), "PCNA": ("pcna",),
 }  # fmt: skip
+MEMBRANE = {
+    "CD49a": ("cd49a", "itga1", "integrinalpha1"), "CD49f": ("cd49f", "itga6"),
+    "E-cadherin": ("ecadherin", "ecad", "cdh1"), "N-cadherin": ("ncadherin", "ncad", "cdh2"),
+    "EPCAM": ("epcam", "cd326"), "CD9": ("cd9",), "CD24": ("cd24",), "CD44": ("cd44",),
+    "CD99": ("cd99",), "CD200": ("cd200",), "CXCR4": ("cxcr4", "cd184"), "GP2": ("gp2",),
+    "CD3": ("cd3", "cd3e"), "CD4": ("cd4",), "CD8": ("cd8", "cd8a"), "CD20": ("cd20", "ms4a1"),
+    "CD31": ("cd31", "pecam1", "pecam"), "CD45": ("cd45", "ptprc"), "HLA-A": ("hlaa", "hlaabc"),
+    "GLUT1": ("glut1", "slc2a1"), "GLUT2": ("glut2", "slc2a2"), "NCAM": ("ncam", "ncam1", "cd56"),
+}  # fmt: skip
+#: markers of dividing or dying cells, whose condensed nuclei must be counted
+CONDENSED = frozenset({"Ki67", "H3", "EdU", "PCNA", "CASP3", "TUNEL"})
 _TRANSMITTED = (
     "tl",
     "bf",
@@ -83,8 +96,8 @@ def known_stain(name: str) -> tuple[str, Literal["dna", "marker", "ignore"], str
     --------
     >>> known_stain("w1DAPI")
     ('DAPI', 'dna', 'nucleus')
-    >>> known_stain("Anti-Insulin AF488")
-    ('INS', 'marker', 'cytoplasm')
+    >>> known_stain("Anti-Insulin AF488"), known_stain("ITGA1")
+    (('INS', 'marker', 'cytoplasm'), ('CD49a', 'marker', 'membrane'))
     """
     found = words(re.sub(r"^(?:w|ch|c)\d{1,2}(?=[A-Za-z])", "", name.strip(" _-."), flags=re.I))
     for word in found:
@@ -92,7 +105,8 @@ def known_stain(name: str) -> tuple[str, Literal["dna", "marker", "ignore"], str
             if word == squash(dna) or (word.startswith(dna) and dna in ("dapi", "hoechst")):
                 short = {"dapi": "DAPI", "hoechst": "Hoechst"}.get(dna, "DNA")
                 return short, "dna", "nucleus"
-    for table, compartment in ((CYTOPLASM, "cytoplasm"), (NUCLEUS, "nucleus")):
+    tables = ((CYTOPLASM, "cytoplasm"), (NUCLEUS, "nucleus"), (MEMBRANE, "membrane"))
+    for table, compartment in tables:
         for short, spellings in table.items():
             if any(w in spellings for w in found):
                 return short, "marker", compartment
@@ -177,3 +191,14 @@ def split_token(stem: str, others: Sequence[str] = ()) -> tuple[str, str] | None
         if beside and beside["head"] == head and other != stem and known_stain(beside["token"]):
             return head.rstrip(" _-."), token
     return None
+
+
+def marks_condensed(names: Iterable[str]) -> bool:
+    """Whether any channel's name is a known marker of dividing or dying cells.
+
+    Examples
+    --------
+    >>> marks_condensed(["DAPI", "pHH3"]), marks_condensed(["DAPI", "INS"])
+    (True, False)
+    """
+    return any((known := known_stain(name)) is not None and known[0] in CONDENSED for name in names)

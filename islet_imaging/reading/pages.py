@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.guard import check_read
+from islet_imaging.reading.streams import stream_size
 
 _JPEG = {6, 7, 34892, 33007}
 #: compressions that change pixels
@@ -143,6 +144,13 @@ def _from_segments(
         buffersize=_BATCH_BYTES,
     )
     for data, index in segments:
+        stated = stream_size(data) if data else None
+        # blocks of a stream may be padded, by less than another tile
+        if stated and (stated[0] > 2 * th + 64 or stated[1] > 2 * tw + 64):
+            raise ImageReadError(
+                f"{path}: damaged: a tile of {th} x {tw} px holds a picture that says it is "
+                f"{stated[0]} x {stated[1]} px; export it again"
+            )
         segment, (_, _, h, w, _), shape = key.decode(data, index, **options)
         top, left = max(y0, h), max(x0, w)
         bottom = min(y1, h + shape[1], height)

@@ -108,6 +108,7 @@ def fit_stainings(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> Fi
     """As `fit_run`, with what each threshold came from."""
     from islet_imaging.positivity import Threshold
     from islet_imaging.positivity.staining_run import fit_stains
+    from islet_imaging.positivity.threshold import without_cut
 
     scored = [r for r in rows if r.status == "scored"]
     thresholds: dict[str, dict[str, Threshold]] = {}
@@ -142,6 +143,11 @@ def fit_stainings(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> Fi
             protocol,
         )
         thresholds[staining] = {**fitted, **known}
+        for flag in (f for r in samples for f in r.flags):
+            if flag.code == "bleed_through" and flag.severity == "block" and flag.channel in fitted:
+                thresholds[staining][flag.channel] = without_cut(
+                    fitted[flag.channel], "light of another dye lies in this channel, see the flags"
+                )
     return FittedRun(thresholds, origins, tuple(not_used))
 
 

@@ -162,7 +162,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') else name
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n\r') else name
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:

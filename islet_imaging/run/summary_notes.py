@@ -16,7 +16,8 @@ from islet_imaging.statistics.counting import ESTIMATED, NO_CELLS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from islet_imaging.run.called import CalledRun, ImageRow
+    from islet_imaging.run.called import CalledRun
+    from islet_imaging.run.rows import ImageRow
     from islet_imaging.statistics import Summary
 
 
@@ -52,6 +53,28 @@ def with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) 
                 fragile.setdefault((str(condition), marker), []).append(text)
     start = "fragile: points by which a threshold 10 % higher or lower moves a batch: "
     return _noted(summary, {key: start + ", ".join(named) for key, named in fragile.items()})
+
+
+def with_guessed(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
+    """The summary with a note where roles that a draft guessed still stand unconfirmed.
+
+    Parameters
+    ----------
+    summary : Summary
+        Of the run.
+    rows : sequence of ImageRow
+        Its images, with the sheet's column ``note``.
+    """
+    open_roles = [f"{r.image} ({r.role})" for r in rows if "CHECK role" in r.extra.get("note", "")]
+    if not open_roles:
+        return summary
+    more = f" and {len(open_roles) - 3} more" if len(open_roles) > 3 else ""
+    text = (
+        "roles guessed from names and still marked CHECK in the sample sheet: "
+        f"{', '.join(open_roles[:3])}{more}"
+    )
+    of = summary.conditions[["condition", "marker"]].itertuples(index=False)
+    return _noted(summary, {(str(c), str(m)): text for c, m in of})
 
 
 def with_corrected(summary: Summary, corrected: pd.DataFrame | None) -> Summary:

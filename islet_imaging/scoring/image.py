@@ -115,6 +115,7 @@ def measure_image(
     (True, True)
     """
     from islet_imaging.quality import check_image, flag_cells
+    from islet_imaging.quality.drawn import burned_in_flag, leave_out_near
     from islet_imaging.scoring.regions import ImageRegions
     from islet_imaging.segmentation.islets import shapes_table
 
@@ -133,6 +134,8 @@ def measure_image(
         table = _ask(table, regions, protocol, scale, work, watcher)
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
+        if regions.burned_in is not None:
+            codes, excluded = leave_out_near(regions.burned_in, table, codes, excluded, size)
         table["excluded"] = excluded
         table["flags"] = codes
         watcher.tell(0.9, "checking")
@@ -147,6 +150,8 @@ def measure_image(
             numbers=numbers,
             scale=scale,
         )
+        if regions.burned_in is not None:
+            flags = [*flags, burned_in_flag(regions.burned_in)]
         watcher.tell(0.95, "measuring islets")
         islet_table = shapes_table(
             regions.islets.read, image.shape, boxes, n_cells, pixel_size_um=size
@@ -427,9 +432,10 @@ def score_image(
     Examples
     --------
     >>> from islet_imaging import Channel, Protocol, phantom, score_image
-    >>> stain = {"shape": (256, 256), "channels": ("DAPI", "INS")}
-    >>> image = phantom("easy_confocal", seed=1, **stain).image
-    >>> control = phantom("easy_confocal", seed=2, control="secondary_only", **stain).image
+    >>> names = ("DAPI", "INS")
+    >>> image = phantom("ffpe20x", seed=1, shape=(256, 256), channels=names).image
+    >>> control = phantom("ffpe20x", seed=2, shape=(320, 320), channels=names,
+    ...                   control="secondary_only").image
     >>> protocol = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
     >>> scored = score_image(image, protocol, controls=[control])
     >>> sorted(set(scored.cells["INS_call"]) - {"unsure"})

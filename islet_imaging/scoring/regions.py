@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from islet_imaging._types import Labels, Region
 from islet_imaging.arrays.label_file import LabelArray, LabelFile, remove_with
+from islet_imaging.correction.burned_in import without_burned_in
 from islet_imaging.correction.prepared import PreparedCorrection
 from islet_imaging.image import WHOLE_PX, IsletImage
 from islet_imaging.protocol import Protocol
@@ -53,6 +54,8 @@ class ImageRegions:
         Whether the image is one region, kept in memory.
     nuclei, islets : LabelArray or LabelFile
         Filled by whoever segments, from top to bottom.
+    burned_in : BurnedIn or None
+        Bars and letters that were drawn into the pixels and are left out.
     """
 
     def __init__(
@@ -69,10 +72,16 @@ class ImageRegions:
         self.names = [c.name for c in protocol.channels if c.role != "ignore"]
         self.whole = tile_px is None and image.shape[0] * image.shape[1] <= WHOLE_PX
         self._tile = tile_px or (max(1, *image.shape) if self.whole else TILE_PX)
-        self._image = image
         self._kept: dict[str, NDArray[Any]] = {}
+        self._image = image
         if self.whole:
             self._kept = {name: image.channel(name) for name in self.names}
+        # bars and letters that were drawn into the pixels are seen by no later step
+        self._image, self.burned_in = without_burned_in(
+            image, self.names, self.tiles(), self.stored
+        )
+        if self.whole and self.burned_in is not None:
+            self._kept = {name: self._image.channel(name) for name in self.names}
         self._correction = PreparedCorrection(
             self.stored,
             self.names,
@@ -99,7 +108,8 @@ class ImageRegions:
     @property
     def record(self) -> dict[str, Any]:
         """What is done to the pixels, with numbers, for the provenance."""
-        return self._correction.record
+        drawn = {} if self.burned_in is None else {"burned_in": self.burned_in.boxes}
+        return {**self._correction.record, **drawn}
 
     def stored(self, name: str, region: Region) -> NDArray[Any]:
         """Pixels of a channel as stored."""

@@ -245,3 +245,39 @@ def test_a_network_threshold_needs_the_networks_columns():
         call_cells(cells, "INS", cut)
     seen = cells.assign(INS_network_own=[0.0, 400.0], INS_network_odds=[-4.0, 4.0])
     assert call_cells(seen, "INS", cut)["INS_call"].tolist() == ["negative", "positive"]
+
+
+def test_a_nuclear_marker_with_few_bright_cells_needs_no_control():
+    rng = np.random.default_rng(30)
+    protocol = Protocol((Channel("DAPI", "dna"), Channel("FOXP3", compartment="nucleus")))
+    n = 1600
+    side = 9.0 * np.sqrt(n)
+    table = pd.DataFrame(rng.uniform(0, side, (n, 2)), columns=["y_um", "x_um"])
+    truth = rng.random(n) < 0.05
+    level = np.where(truth, rng.normal(700, 90, n), 100 + 12 * rng.lognormal(0, 0.35, n))
+    table = table.assign(image="a", FOXP3_nucleus_mean=level)
+    fitted = fit_marker([table], [], "FOXP3", protocol)
+    assert fitted.estimable, fitted.reason
+    called = call_marker(table, "FOXP3", fitted, protocol)
+    assert (called["FOXP3_call"] == "positive").mean() == pytest.approx(truth.mean(), abs=0.01)
+
+
+def test_a_handful_of_control_cells_is_no_control():
+    rng = np.random.default_rng(31)
+    few = [cells(rng, 18, 0.0, image="c")]
+    alone = [cells(rng, 700, 0.0, image="s")]
+    fitted, called = scored(alone, few)
+    assert not fitted.estimable
+    assert "only 18 control cells" in fitted.reason
+    assert (called["INS_call"] == "unsure").all()
+    strict = PROTOCOL.replace(positivity={"INS": Positivity(method="control")})
+    assert "only 18 control cells" in scored(alone, few, strict)[0].reason
+
+
+def test_membrane_markers_are_measured_in_the_ring():
+    protocol = Protocol((Channel("DAPI", "dna"), Channel("CD4", compartment="membrane")))
+    assert protocol.method("CD4") == "levels"
+    assert protocol.feature("CD4") == "CD4_ring_mean"
+    assert protocol.asked == {}
+    with pytest.raises(ProtocolError, match="membrane"):
+        protocol.replace(positivity={"CD4": Positivity(method="network")})

@@ -177,3 +177,35 @@ def test_each_door_takes_only_the_methods_it_can_do():
         fit_threshold([1.0, 2.0], method="auto")
     with pytest.raises(ProtocolError, match="no method 'levels'"):
         fit_threshold([1.0, 2.0], method="levels")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.3])
+def test_exact_zeros_make_no_positive_cells(rng, share):
+    """As after unmixing: most dark cells at exactly 0, others a little above."""
+    dark = np.maximum(rng.normal(-0.05, 0.1, round(3000 * (1 - share))), 0)
+    sample = np.append(dark, rng.normal(9, 2, round(3000 * share)))
+    cut = fit_threshold(sample, method="mixture", bootstrap=0)
+    assert cut.estimable
+    assert np.mean(sample > cut.value) == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.3])
+def test_zeros_with_a_tail_are_refused(rng, scale):
+    tail = np.where(rng.random(3000) < 0.6, 0.0, scale * rng.lognormal(0, 1.2, 3000))
+    assert not fit_threshold(tail, method="mixture", bootstrap=0).estimable
+
+
+@pytest.mark.parametrize("share", [0.03, 0.08])
+def test_few_bright_cells_over_a_tight_peak_have_a_threshold(rng, share):
+    n = round(2500 * share)
+    sample = np.append(rng.normal(100, 7, 2500 - n), rng.normal(230, 18, n))
+    cut = fit_threshold(sample, method="mixture", bootstrap=0)
+    assert cut.estimable, cut.reason
+    assert np.mean(sample > cut.value) == pytest.approx(share, abs=0.005)
+
+
+def test_cells_between_dark_and_bright_leave_no_threshold(rng):
+    dark, bright = rng.normal(10, 1, 1500), rng.normal(100, 10, 500)
+    between = 10 + rng.exponential(25, 1500)
+    cut = fit_threshold(np.concatenate([dark, bright, between]), method="mixture", bootstrap=0)
+    assert not cut.estimable

@@ -312,7 +312,7 @@ class CellsWidget(SessionPanel):
 
     def save_protocol(self, path: Path) -> None:
         """Write the run's protocol with the threshold that is tried, to score with."""
-        from islet_imaging.run.folder import write_text
+        from islet_imaging.run.files import write_text
 
         session = self.session
         if session is not None and self._timer.isActive():

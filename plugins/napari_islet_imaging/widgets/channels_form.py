@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROLES = ("dna", "marker", "autofluorescence", "ignore")
 #: where a marker is expressed; the first is no answer yet
-WHERE = ("choose…", "cytoplasm", "nucleus")
+WHERE = ("choose…", "cytoplasm", "nucleus", "membrane")
 _FILE, _ROLE, _NAME, _WHERE = range(4)
 
 
@@ -89,8 +89,8 @@ class ChannelsForm(QTableWidget):
             if role == "marker" and where == WHERE[0]:
                 raise IsletImagingError(
                     f"{called} is not a marker this program knows: say in the column 'lies in' "
-                    "whether it is expressed in the cytoplasm (around the nucleus) or in the "
-                    "nucleus itself."
+                    "whether it is expressed in the cytoplasm (around the nucleus), in the "
+                    "nucleus itself or on the membrane."
                 )
             if role != "ignore":
                 place = "cytoplasm" if where == WHERE[0] else where

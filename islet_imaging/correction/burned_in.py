@@ -1,0 +1,203 @@
+"""Scale bars and letters that were burned into the pixels: found, left out, named.
+
+The idea: software that exports pictures draws its bar into every channel, at full white and with
+straight edges; tissue that is clipped in all channels at once is never straight.  Such shapes are
+taken out of every channel, filled with what lies around them, so that neither the grey scale nor a
+threshold sees them; nuclei beside them do not count.
+It fails on bars in one channel only, on slanted arrows, and on images of more pixels than
+`islet_imaging.image.WHOLE_PX`, which nobody exports with a bar and which are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from islet_imaging._types import Float64, Mask, ReadChannel, Region
+from islet_imaging.image import WHOLE_PX, IsletImage
+
+#: a bar: at least so long, so many times longer than wide, and so full
+BAR_PX, BAR_RATIO, BAR_FULL = 16, 3.0, 0.9
+#: letters: at least so many of one height on one line
+LETTERS, LETTER_PX = 3, 6
+#: pixels of a drawn shape lie within this share of the channel's range of its largest value
+NEAR_TOP = 0.02
+#: shapes that cover more than this share of an image are no overlay
+MOST = 0.1
+#: edges that were smoothed when the shape was drawn, and the ring that gives the filling, px
+EDGE_PX, RING_PX = 2, 6
+
+
+@dataclass(frozen=True)
+class BurnedIn:
+    """What was burned into an image.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (Y, X)
+        Pixels that are left out.
+    boxes : list of [top, left, bottom, right]
+        The shapes, px.
+    """
+
+    mask: Mask
+    boxes: list[list[int]]
+
+    def near(self, yx: Float64, margin_px: float) -> Mask:
+        """Which of the points (N, 2), rows and columns, lie within a margin of a shape."""
+        if not len(yx):
+            return np.zeros(0, bool)
+        away = ndimage.distance_transform_edt(~self.mask)
+        rows, columns = (
+            np.clip(np.rint(yx[:, k]).astype(int), 0, n - 1) for k, n in enumerate(self.mask.shape)
+        )
+        found: Mask = away[rows, columns] <= margin_px
+        return found
+
+
+def find_burned_in(
+    read: ReadChannel, names: Sequence[str], shape: tuple[int, int], regions: Sequence[Region]
+) -> BurnedIn | None:
+    """Find straight shapes at the largest value of all channels.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(channel, region)`` gives pixels as stored.
+    names : sequence of str
+        Channels; with fewer than two nothing is found.
+    shape : tuple of int
+        Of the image, px.
+    regions : sequence of region
+        Parts that share the image out among them.
+
+    Returns
+    -------
+    BurnedIn or None
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> planes = dict(zip("ab", rng.integers(10, 90, (2, 80, 80)).astype(np.uint8)))
+    >>> for plane in planes.values():
+    ...     plane[70:74, 20:60] = 255
+    >>> whole = (slice(0, 80), slice(0, 80))
+    >>> find_burned_in(lambda name, region: planes[name][region], "ab", (80, 80), [whole]).boxes
+    [[70, 20, 74, 60]]
+    """
+    if len(names) < 2:
+        return None
+    white = np.ones(shape, bool)
+    for name in names:
+        ends = [(float(p.min()), float(p.max())) for r in regions if (p := read(name, r)).size]
+        low, top = min(e[0] for e in ends), max(e[1] for e in ends)
+        if not top > low:
+            return None
+        for region in regions:
+            white[region] &= read(name, region) >= top - NEAR_TOP * (top - low)
+        if not 3 * LETTER_PX <= np.count_nonzero(white) <= MOST * white.size:
+            return None
+    labels, n = ndimage.label(white, np.ones((3, 3), bool))
+    slices = ndimage.find_objects(labels)
+    area = np.bincount(labels.ravel(), minlength=n + 1)[1:]
+    box = np.array([[s[0].start, s[1].start, s[0].stop, s[1].stop] for s in slices])
+    height, width = box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]
+    long, short = np.maximum(height, width), np.minimum(height, width)
+    bar = (long >= BAR_PX) & (long >= BAR_RATIO * short) & (area >= BAR_FULL * height * width)
+    chosen = bar | _letters(box, area)
+    if not chosen.any():
+        return None
+    # the rest of a label or of a frame is beside it
+    reach = int(long[chosen].max())
+    kept = np.flatnonzero(chosen)
+    for i in np.flatnonzero(~chosen & (area >= LETTER_PX)):
+        gap = np.maximum(box[kept, :2] - box[i, 2:], box[i, :2] - box[kept, 2:]).max(axis=1)
+        chosen[i] = bool((gap <= reach).any()) and short[i] <= reach / 2
+    mask = ndimage.binary_dilation(np.isin(labels, 1 + np.flatnonzero(chosen)), iterations=EDGE_PX)
+    return BurnedIn(mask, box[chosen].tolist())
+
+
+def _letters(box: NDArray[np.int64], area: NDArray[np.int64]) -> Mask:
+    """Shapes that stand in a row like letters: one height, one base line, not far apart."""
+    height, width = box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]
+    like = (height >= LETTER_PX) & (width <= 1.5 * height) & (area >= 0.25 * height * width)
+    found = np.zeros(len(box), bool)
+    for i in np.flatnonzero(like):
+        same = like & (np.abs(box[:, 2] - box[i, 2]) <= 1) & (np.abs(height - height[i]) <= 1)
+        same &= np.abs(box[:, 1] - box[i, 1]) <= 12 * height[i]
+        if np.count_nonzero(same) >= LETTERS:
+            found |= same
+    return found
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """The reader of an image whose burned-in pixels are filled."""
+
+    image: IsletImage
+    mask: Mask
+    #: shape by shape: where it is, and the level around it by channel
+    fills: list[tuple[Region, dict[str, float]]] = field(default_factory=list)
+
+    def __call__(self, index: int, region: Region | None) -> NDArray[Any]:
+        name = self.image.channel_names[index]
+        pixels = self.image.channel(name, region)
+        rows, columns = region or (slice(0, self.mask.shape[0]), slice(0, self.mask.shape[1]))
+        y0, x0 = rows.indices(self.mask.shape[0])[0], columns.indices(self.mask.shape[1])[0]
+        hidden = self.mask[y0 : y0 + pixels.shape[0], x0 : x0 + pixels.shape[1]]
+        if not hidden.any():
+            return pixels
+        pixels = np.array(pixels)
+        for (ys, xs), level in self.fills:
+            top, left = max(ys.start - y0, 0), max(xs.start - x0, 0)
+            part = (slice(top, max(top, ys.stop - y0)), slice(left, max(left, xs.stop - x0)))
+            if name in level:
+                pixels[part][hidden[part]] = np.asarray(level[name]).astype(pixels.dtype)
+        return pixels
+
+
+def without_burned_in(
+    image: IsletImage, names: Sequence[str], regions: Sequence[Region], read: ReadChannel
+) -> tuple[IsletImage, BurnedIn | None]:
+    """An image without its burned-in shapes, and what they were.
+
+    Parameters
+    ----------
+    image : IsletImage
+        Of any size; a large one is given back as it is.
+    names : sequence of str
+        The channels in use; a shape must be in all of them.
+    regions : sequence of region
+        Parts that share the image out among them.
+    read : callable
+        ``read(channel, region)`` gives the image's pixels, for one that holds them already.
+
+    Returns
+    -------
+    IsletImage, BurnedIn or None
+        The very image given where nothing is found.
+    """
+    if image.shape[0] * image.shape[1] > WHOLE_PX:
+        return image, None
+    found = find_burned_in(read, names, image.shape, regions)
+    if found is None:
+        return image, None
+    labels, _ = ndimage.label(found.mask)
+    fills: list[tuple[Region, dict[str, float]]] = []
+    for where in ndimage.find_objects(labels):
+        rows, columns = (
+            slice(max(0, s.start - RING_PX), min(n, s.stop + RING_PX))
+            for s, n in zip(where, image.shape, strict=True)
+        )
+        around = ~found.mask[rows, columns]
+        level = {}
+        for name in names:
+            pixels = read(name, (rows, columns))
+            level[name] = float(np.median(pixels[around]) if around.any() else pixels.min())
+        fills.append(((where[0], where[1]), level))
+    return replace(image, reader=_Filled(image, found.mask, fills)), found
