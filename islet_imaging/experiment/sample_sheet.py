@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from islet_imaging.arrays.safe_text import plain_text
 from islet_imaging.errors import ProtocolError
 from islet_imaging.protocol import ROLES, Protocol, Reading
 from islet_imaging.reading.listing import ImageFiles, Listing, Skipped, list_files, list_images
@@ -343,7 +344,11 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise ProtocolError(f"{path}: column {doubled[0]!r} occurs twice")
     if "image" in folded:
         raise ProtocolError(f"{path}: a further column may not be called 'image'; rename it")
-    rows = [(n, [c.strip() for c in cells]) for n, cells in table[1:] if any(map(str.strip, cells))]
+    rows = [
+        (n, [plain_text(c.strip()) for c in cells])
+        for n, cells in table[1:]
+        if any(map(str.strip, cells))
+    ]
     while folded and not folded[-1]:
         folded.pop()
     if "" in folded:
