@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from islet_imaging.arrays.safe_text import safe_text
 from islet_imaging.protocol import Protocol
 from islet_imaging.reading.listing import ImageFiles
 from islet_imaging.reading.multifile import SUFFIXES
@@ -97,11 +98,10 @@ def sheet_text(images: Sequence[ImageFiles], protocol: Protocol | None) -> str:
             row.notes.insert(0, "CHECK batch: all are taken for one")
         if not row.condition:
             row.notes.insert(0, "CHECK condition")
-        writer.writerow(
-            [image.name, "/".join(row.condition) or "all", "/".join(row.batch) or "1", role]
-            + [getattr(row, c) for c in extra]
-            + ["; ".join(dict.fromkeys(row.notes))]
-        )
+        cells = [image.name, "/".join(row.condition) or "all", "/".join(row.batch) or "1", role]
+        cells += [getattr(row, c) for c in extra]
+        cells.append("; ".join(dict.fromkeys(row.notes)))
+        writer.writerow([safe_text(str(c)) for c in cells])
     return buffer.getvalue()
 
 

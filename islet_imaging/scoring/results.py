@@ -41,6 +41,10 @@ log = logging.getLogger(__name__)
 LIBRARIES = ("numpy", "scipy", "scikit-image", "tifffile", "pandas", "onnxruntime")
 
 
+#: of a provenance, what a report shows elsewhere or nobody reads
+_NOT_SHOWN = ("files", "flat_fields", "told", "thresholds_not_used")
+
+
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that numbers are computed by."""
     import importlib.metadata
@@ -154,7 +158,7 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
         raw_summary=raw_summary,
         folder_flags=folder_flags,
         validation=corrected,
-        provenance=facts,
+        provenance={k: v for k, v in facts.items() if k not in _NOT_SHOWN},
         study=study,
         **tables,
     )

@@ -430,6 +430,13 @@ def test_the_images_are_no_run_folder(folder: Path, tmp_path: Path) -> None:
     assert not (folder / ".work").exists()
 
 
+def test_images_without_a_file_elsewhere_may_lie_in_the_run(tmp_path: Path) -> None:
+    write(tmp_path / "run" / "input" / "layer.ome.tif", staining(1, 0.5))
+    for _ in range(2):
+        run = score(tmp_path / "run" / "input", tmp_path / "run")
+    assert list(run.images["image"]) == ["layer.ome.tif"]
+
+
 def test_tables_of_somebody_else_are_not_overwritten(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine"
     out.mkdir()
