@@ -68,6 +68,8 @@ class ScoreWidget(Panel):
         #: what is being scored, whatever the form is about meanwhile
         self._scoring: StainedImage | None = None
         self._scored_size: float | None = None
+        #: whether the layers of a result are coming one after another
+        self._arriving = False
         self._build()
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
             self.connections.add(signal, self.look_at_layers)
@@ -213,7 +215,7 @@ class ScoreWidget(Panel):
     def _show_result(self, *_: object) -> None:
         """What scoring found in the chosen image, as it stands now; nothing for any other."""
         session = None if self.chosen is None else self.chosen.session
-        if session is None or session.open is None:
+        if session is None or session.open is None or self._arriving:
             self.result.setText("")
             self.review_button.setVisible(False)
             return
@@ -380,6 +382,7 @@ class ScoreWidget(Panel):
 
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
+        self._arriving = True
         scored = [] if self._scoring is None else self._scoring.layers
         if self._scoring is not None and self._scoring.n_planes > 1:
             for layer in scored:  # the stack stays as it is, beside the plane that was scored
@@ -393,7 +396,7 @@ class ScoreWidget(Panel):
             self.viewer,
             result["run"],
             lambda session: self._show(session, scored, before),
-            self.status.setText,
+            self._not_shown,
             instead=[*scored, *before],
         )
 
@@ -428,7 +431,12 @@ class ScoreWidget(Panel):
         if layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
+    def _not_shown(self, message: str) -> None:
+        self._arriving = False
+        self.status.setText(message)
+
     def _arrived(self) -> None:
+        self._arriving = False
         self.status.setText("")
         self.look_at_layers()
         names = [n for n, image in self._images.items() if image.session is self.session]
