@@ -332,8 +332,8 @@ class ScoreWidget(Panel):
         self.job = Job("score_folder", job, self)
         self.job.progress.connect(self._progress)
         self.job.succeeded.connect(self._done)
-        self.job.failed.connect(self.status.setText)
-        self.job.cancelled.connect(lambda: self.status.setText("Stopped. Nothing was scored."))
+        self.job.failed.connect(self._not_shown)
+        self.job.cancelled.connect(lambda: self._not_shown("Stopped. Nothing was scored."))
         self.job.ended.connect(self._ended)
         self.progress.setVisible(True)
         self.progress.setRange(0, 0)  # busy until the first image is done
@@ -341,6 +341,8 @@ class ScoreWidget(Panel):
         self.cancel_button.setEnabled(True)
         self.review_button.setVisible(False)
         self.status.setText("Scoring… the window stays yours.")
+        self._arriving = True  # a number of before would be taken for the new one
+        self._show_result()
 
     def _free_folder(self, out: Path, chosen: StainedImage) -> Path | None:
         """The folder, if no other image's results are in it; else what the user says."""
@@ -382,7 +384,6 @@ class ScoreWidget(Panel):
 
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
-        self._arriving = True
         scored = [] if self._scoring is None else self._scoring.layers
         if self._scoring is not None and self._scoring.n_planes > 1:
             for layer in scored:  # the stack stays as it is, beside the plane that was scored
@@ -434,6 +435,7 @@ class ScoreWidget(Panel):
     def _not_shown(self, message: str) -> None:
         self._arriving = False
         self.status.setText(message)
+        self._show_result()
 
     def _arrived(self) -> None:
         self._arriving = False
