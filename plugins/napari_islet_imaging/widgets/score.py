@@ -68,6 +68,8 @@ class ScoreWidget(Panel):
         #: what is being scored, whatever the form is about meanwhile
         self._scoring: StainedImage | None = None
         self._scored_size: float | None = None
+        #: whether the layers of a result are coming one after another
+        self._arriving = False
         self._build()
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
             self.connections.add(signal, self.look_at_layers)
@@ -213,7 +215,7 @@ class ScoreWidget(Panel):
     def _show_result(self, *_: object) -> None:
         """What scoring found in the chosen image, as it stands now; nothing for any other."""
         session = None if self.chosen is None else self.chosen.session
-        if session is None or session.open is None:
+        if session is None or session.open is None or self._arriving:
             self.result.setText("")
             self.review_button.setVisible(False)
             return
@@ -330,8 +332,8 @@ class ScoreWidget(Panel):
         self.job = Job("score_folder", job, self)
         self.job.progress.connect(self._progress)
         self.job.succeeded.connect(self._done)
-        self.job.failed.connect(self.status.setText)
-        self.job.cancelled.connect(lambda: self.status.setText("Stopped. Nothing was scored."))
+        self.job.failed.connect(self._not_shown)
+        self.job.cancelled.connect(lambda: self._not_shown("Stopped. Nothing was scored."))
         self.job.ended.connect(self._ended)
         self.progress.setVisible(True)
         self.progress.setRange(0, 0)  # busy until the first image is done
@@ -339,6 +341,8 @@ class ScoreWidget(Panel):
         self.cancel_button.setEnabled(True)
         self.review_button.setVisible(False)
         self.status.setText("Scoring… the window stays yours.")
+        self._arriving = True  # a number of before would be taken for the new one
+        self._show_result()
 
     def _free_folder(self, out: Path, chosen: StainedImage) -> Path | None:
         """The folder, if no other image's results are in it; else what the user says."""
@@ -393,7 +397,7 @@ class ScoreWidget(Panel):
             self.viewer,
             result["run"],
             lambda session: self._show(session, scored, before),
-            self.status.setText,
+            self._not_shown,
             instead=[*scored, *before],
         )
 
@@ -428,7 +432,13 @@ class ScoreWidget(Panel):
         if layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
+    def _not_shown(self, message: str) -> None:
+        self._arriving = False
+        self.status.setText(message)
+        self._show_result()
+
     def _arrived(self) -> None:
+        self._arriving = False
         self.status.setText("")
         self.look_at_layers()
         names = [n for n, image in self._images.items() if image.session is self.session]
