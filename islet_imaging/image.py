@@ -188,9 +188,9 @@ class IsletImage:
     def require_pixel_size(self) -> float:
         """The pixel size in um, or an error that says the three ways to give it."""
         if self.pixel_size_um is None:
-            said = self.sources.get("pixel_size_um", "").removeprefix("not stated").strip()
+            said = self.sources.get("pixel_size_um", "").removeprefix("not stated")
             raise PixelSizeError(
-                f"{self.name}: the file states no pixel size{' ' if said else ''}{said}. Give it in one of three ways: "
+                f"{self.name}: the file states no pixel size{said}. Give it in one of three ways: "
                 "PhysicalSizeX in the file's OME-XML (or ImageJ's Image > Properties), "
                 "`reading: {pixel_size_um: ...}` in protocol.yaml, or "
                 "read_image(..., pixel_size_um=...) / --pixel-size-um"

@@ -169,7 +169,7 @@ def judged(case: Case, run: Run) -> tuple[str, str]:
     good = images[images["status"] == "scored"]
     failed = images[images["status"] == "failed"]
     if len(good) == 0:
-        message = " ".join(str(failed["message"].iloc[0]).split())[:300] if len(failed) else "none"
+        message = " ".join(str(images["message"].iloc[0]).split())[:300] if len(images) else "none"
         return ("right" if case.must_refuse else "refused"), message
     got, off, is_open = [], [], []
     for row in good.to_dict("records"):
@@ -181,8 +181,12 @@ def judged(case: Case, run: Run) -> tuple[str, str]:
         elif truth is not None and abs(value - truth) > TOLERANCE:
             off.append(str(row["image"]))
     text = ", ".join(got)
-    if len(good) + len(failed) != case.n_images:
-        return "wrong", f"{len(good) + len(failed)} images for {case.n_images}: {text}"
+    if len(images) != case.n_images:
+        return "wrong", f"{len(images)} images for {case.n_images}: {text}"
+    left_out = images[images["status"] == "skipped"]
+    if len(left_out):
+        shared = " ".join(str(left_out["message"].iloc[0]).split())[:120]
+        text += f"; {len(left_out)} left out ({shared})"
     if len(failed):
         return "refused", f"{text}; {' '.join(str(failed['message'].iloc[0]).split())[:200]}"
     if off:

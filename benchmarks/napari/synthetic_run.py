@@ -7,6 +7,7 @@ It fails as a picture of tissue: it is a load, not a phantom.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def make_run(
     from islet_imaging.positivity import call_image, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
     from islet_imaging.quality import flag_cells, measure_quality
-    from islet_imaging.run.folder import (
+    from islet_imaging.run.files import (
         work_table,
         write_labels,
         write_parquet,
@@ -150,6 +151,7 @@ def make_run(
                 },
                 "extra": {},
                 "files": [str((source / name).resolve())],
+                "inputs": [hashlib.sha256((source / name).read_bytes()).hexdigest()],
             }
         )
         inputs[name] = {"files": [name]}
@@ -158,7 +160,9 @@ def make_run(
     cells = cells[[c for c in cells.columns if c not in last] + last]
     write_parquet(run / "cells.parquet", cells)
     write_table(run / "cells.csv", cells)
-    images_table = pd.DataFrame(rows).drop(columns=["record", "extra", "files"]).assign(flags="")
+    images_table = (
+        pd.DataFrame(rows).drop(columns=["record", "extra", "files", "inputs"]).assign(flags="")
+    )
     write_table(run / "images.csv", images_table)
     fitted = {
         batch: {m: t.to_dict() for m, t in thresholds.items()}

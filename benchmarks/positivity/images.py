@@ -102,6 +102,7 @@ def cells_table(
     nuclei: NDArray[np.int32] | None = None,
     array: dict[str, NDArray[Any]] | None = None,
     pixel_size_um: float | None = None,
+    model: str = "islet-positivity",
 ) -> pd.DataFrame:
     """Measured cells of one phantom with what is true of each.
 
@@ -116,6 +117,8 @@ def cells_table(
         the largest overlap, of at least half of the smaller.
     array, pixel_size_um : optional
         Changed pixels, at another pixel size (of the true nuclei as well).
+    model : str
+        Name or folder of the positivity network.
 
     Returns
     -------
@@ -124,6 +127,7 @@ def cells_table(
         ``true_islet``, ``ignore`` (dead, at the border, or on a nucleus that counts for nothing).
     """
     from islet_imaging.measurement.measure import measure_cells
+    from islet_imaging.network.engine import shared_engine
     from islet_imaging.network.positivity import answer_columns, ask_network
     from islet_imaging.segmentation.cells import grow_cells
 
@@ -134,7 +138,8 @@ def cells_table(
     cells = grow_cells(labels, ring_um=3.0, gap_um=0.0, pixel_size_um=size)
     table = measure_cells(labels, cells, channels, dna="DAPI", pixel_size_um=size)
     markers = {c: v for c, v in channels.items() if c != "DAPI"}
-    said = ask_network(channels["DAPI"], markers, labels, pixel_size_um=size)
+    engine = shared_engine(model)
+    said = ask_network(channels["DAPI"], markers, labels, engine=engine, pixel_size_um=size)
     table = table.assign(**answer_columns(table["cell"].to_numpy(), said))
     table = table.drop(columns="image", errors="ignore")
     table.insert(0, "image", name)

@@ -33,7 +33,7 @@ METHODS = {"network": True, "network_no_control": False, "levels": True, "levels
 PLAIN = ("ring_mean", "sector_p25", "sector_blend", "network_own", "network_odds")
 
 
-def cells(cache: Path, preset: str, pattern: str) -> pd.DataFrame:
+def cells(cache: Path, preset: str, pattern: str, model: str = "islet-positivity") -> pd.DataFrame:
     """Measured cells of one staining run, rendered once."""
     import pandas as pd
 
@@ -48,9 +48,9 @@ def cells(cache: Path, preset: str, pattern: str) -> pd.DataFrame:
     parts = []
     for k, fraction in enumerate(FRACTIONS):
         made = phantom(preset, seed=seed + k, **shares(fraction, 0.0), **common)
-        parts.append(cells_table(made, f"s{k}").assign(role="sample"))
+        parts.append(cells_table(made, f"s{k}", model=model).assign(role="sample"))
     dark = phantom(preset, seed=seed + 50, control="secondary_only", **common)
-    parts.append(cells_table(dark, "c0").assign(role="secondary_only"))
+    parts.append(cells_table(dark, "c0", model=model).assign(role="secondary_only"))
     table = pd.concat(parts, ignore_index=True).assign(preset=preset, pattern=pattern)
     cache.mkdir(parents=True, exist_ok=True)
     table.to_parquet(path)
@@ -103,7 +103,7 @@ def measure(table: pd.DataFrame, method: str) -> dict[str, Any]:
 
 
 def plain(table: pd.DataFrame) -> dict[str, Any]:
-    """Area under the curve of single features; mean over images, which share no threshold."""
+    """Area under the curve of single features over all samples of a run."""
     samples = table[(table["role"] == "sample") & ~table["ignore"]]
     row: dict[str, Any] = {k: table[k].iloc[0] for k in ("preset", "pattern")}
     for feature in PLAIN:
@@ -117,12 +117,13 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder for tables of cells")
+    parser.add_argument("--model", default="islet-positivity", help="with a cache of its own")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     args = parser.parse_args()
     rows, alone = [], []
     for preset in PRESETS:
         for pattern in PATTERNS:
-            table = cells(args.cache, preset, pattern)
+            table = cells(args.cache, preset, pattern, args.model)
             rows += [measure(table, method) for method in (*METHODS, "otsu_ring_mean")]
             alone.append(plain(table))
     calls, features = pd.DataFrame(rows), pd.DataFrame(alone)

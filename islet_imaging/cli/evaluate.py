@@ -21,14 +21,20 @@ def evaluate(
         ),
     ],
     marker: Annotated[str, typer.Option(help="The marker that was counted.")] = "INS",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the tables and the picture; by default RUN/agreement."),
+    ] = None,
 ) -> None:
     """Compare a run's calls with counts that people made.
 
-    Prints bias, limits of agreement, concordance and kappa.
+    Prints bias, limits of agreement, concordance and kappa, and writes them as tables
+    (fractions.csv, cells.csv, raters.csv, islets.csv) with a picture (agreement.svg).
     """
     import pandas as pd
 
     from islet_imaging.errors import IsletImagingError
+    from islet_imaging.report.agreement import write_agreement
     from islet_imaging.run.folder import Run
     from islet_imaging.statistics import compare_with_manual
 
@@ -37,8 +43,9 @@ def evaluate(
     except (OSError, ValueError) as error:
         raise IsletImagingError(f"{manual}: not a readable CSV: {error}") from error
     scored = Run.open(run)
-    cells = scored.cells.merge(scored.images[["image", "batch"]], on="image")
-    found = compare_with_manual(cells, table, marker=marker)
+    found = compare_with_manual(scored.cells, table, marker=marker)
     for name, part in vars(found).items():
         if isinstance(part, pd.DataFrame) and len(part):
             say(f"{name}\n{part.to_string(index=False)}\n")
+    for path in write_agreement(found, out or scored.path / "agreement", marker=marker):
+        say(f"wrote {path}")

@@ -24,7 +24,7 @@ def init(
     """
     from islet_imaging.experiment.drafting import draft_protocol, draft_samples
     from islet_imaging.protocol import Protocol
-    from islet_imaging.run.folder import write_text
+    from islet_imaging.run.files import write_text
 
     targets = [folder / "protocol.yaml", folder / "samples.csv"]
     there = [t for t in targets if t.exists() and not force]

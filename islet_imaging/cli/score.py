@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from islet_imaging.cli import study
 from islet_imaging.cli.app import app, say
 from islet_imaging.cli.progress import image_progress
 from islet_imaging.cli.signals import stop_on_signals
@@ -48,6 +49,14 @@ def score(
             "--keep-blocked", help="Count images too that a blocking flag would leave out."
         ),
     ] = False,
+    reference: study.Reference = None,
+    contrast: study.Contrast = None,
+    compare: study.Compare = None,
+    pairing: study.Pairing = None,
+    unit: study.Unit = None,
+    block: study.Block = None,
+    trend: study.Trend = None,
+    equivalence_pp: study.Equivalence = None,
 ) -> None:
     """Score a folder: % positive per islet, batch and condition.
 
@@ -64,12 +73,26 @@ def score(
     from islet_imaging.scoring.folder import score_folder
 
     used: Protocol | Path | None = protocol
-    if pixel_size_um is not None or keep_blocked:
+    switches = {
+        "reference": reference,
+        "contrast": contrast,
+        "compare": compare,
+        "pairing": pairing,
+        "unit": unit,
+        "block": block,
+        "trend": trend,
+        "equivalence_pp": equivalence_pp,
+    }
+    asked = any(switches.values())
+    if pixel_size_um is not None or keep_blocked or asked:
         used = Protocol.load(protocol) if protocol is not None else protocol_of_folder(folder)
     if pixel_size_um is not None and isinstance(used, Protocol):
         used = used.replace(reading=dataclasses.replace(used.reading, pixel_size_um=pixel_size_um))
     if keep_blocked and isinstance(used, Protocol):
         used = used.replace(quality=dataclasses.replace(used.quality, blocked="keep"))
+    if asked and isinstance(used, Protocol):
+        statistics = study.changed(used.statistics, **switches)
+        used = used.replace(statistics=statistics or used.statistics)
     with ExitStack() as stack:
         executor = None
         if dask is not None:
@@ -116,7 +139,9 @@ def tell_result(run: Run) -> None:
             if not math.isnan(row["fraction_low"]):
                 low, high = 100 * row["fraction_low"], 100 * row["fraction_high"]
                 bounds = f" (between {low:.0f} and {high:.0f} %)"
-            say(f"{where}{row['marker']} not estimable{bounds}. {row['note']}")
+            say(f"{where}{row['marker']} not estimable{bounds}")
+            for note in filter(None, row["note"].split("; ")):
+                notes.setdefault(note, []).append(name)
             continue
         interval = ""
         if not math.isnan(row["ci_low"]):
@@ -136,6 +161,8 @@ def tell_result(run: Run) -> None:
     # several rows share most of their notes: what all share needs no name
     for note, names in notes.items():
         say(f"  {note}" if len(names) == len(rows) else f"  {', '.join(names)}: {note}")
+    for line in study.compared(run.table("comparisons")):
+        say(line)
     images = run.images
     failed = images[images["status"] == "failed"]
     for row in failed.to_dict("records"):

@@ -29,7 +29,7 @@ LETTERS, LETTER_PX = 3, 6
 NEAR_TOP = 0.02
 #: shapes that cover more than this share of an image are no overlay
 MOST = 0.1
-#: edges that were smoothed when the shape was drawn, and the ring that the filling is taken from, px
+#: edges that were smoothed when the shape was drawn, and the ring that gives the filling, px
 EDGE_PX, RING_PX = 2, 6
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from islet_imaging.errors import ImageReadError, IsletImagingError, ProtocolError
-from islet_imaging.experiment.sample_sheet import ImageFiles, listing_of
+from islet_imaging.experiment.sample_sheet import listing_of
 from islet_imaging.experiment.sheet_draft import sheet_text
 from islet_imaging.protocol import FORMAT, Protocol
-from islet_imaging.reading.listing import Listing, list_files, list_images
+from islet_imaging.reading.listing import ImageFiles, Listing, list_files, list_images
 from islet_imaging.reading.multifile import join, part_of
 from islet_imaging.reading.names import known_stain, marks_condensed
 from islet_imaging.reading.naming import find_pattern

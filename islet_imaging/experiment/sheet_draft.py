@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from islet_imaging.experiment.sample_sheet import ImageFiles
+from islet_imaging.arrays.safe_text import safe_text
 from islet_imaging.protocol import Protocol
+from islet_imaging.reading.listing import ImageFiles
 from islet_imaging.reading.multifile import SUFFIXES
 from islet_imaging.reading.names import known_stain, words
 
@@ -28,7 +29,8 @@ _BATCH = re.compile(
 #: a well of a plate of 6 to 384: B2, B02, P24; or row and column by number
 _WELL = re.compile(r"^(?:well[ _\-]?)?([A-P])[ _\-]?(\d{1,2})$|^r\d{2}c\d{2}$", re.IGNORECASE)
 _DAY = re.compile(
-    r"^(?:s(?:tage)?[ _\-]?\d[ _\-]?)?(?:d|day|tag|jour|dia)[ _\-]?(\d{1,3})$|^(?:w|wk|week)[ _\-]?\d{1,2}$",
+    r"^(?:s(?:tage)?[ _\-]?\d[ _\-]?)?(?:d|day|tag|jour|dia)[ _\-]?(\d{1,3})$"
+    r"|^(?:w|wk|week)[ _\-]?\d{1,2}$",
     re.IGNORECASE,
 )
 #: places within a well or slide, and what instruments call folders
@@ -96,11 +98,10 @@ def sheet_text(images: Sequence[ImageFiles], protocol: Protocol | None) -> str:
             row.notes.insert(0, "CHECK batch: all are taken for one")
         if not row.condition:
             row.notes.insert(0, "CHECK condition")
-        writer.writerow(
-            [image.name, "/".join(row.condition) or "all", "/".join(row.batch) or "1", role]
-            + [getattr(row, c) for c in extra]
-            + ["; ".join(dict.fromkeys(row.notes))]
-        )
+        cells = [image.name, "/".join(row.condition) or "all", "/".join(row.batch) or "1", role]
+        cells += [getattr(row, c) for c in extra]
+        cells.append("; ".join(dict.fromkeys(row.notes)))
+        writer.writerow([safe_text(str(c)) for c in cells])
     return buffer.getvalue()
 
 

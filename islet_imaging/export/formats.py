@@ -11,7 +11,8 @@ from pathlib import Path
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.export.image import export_images, export_names
-from islet_imaging.run.folder import Run, inside
+from islet_imaging.run.files import inside
+from islet_imaging.run.folder import Run
 from islet_imaging.run.rows import rows_of
 
 #: name -> what it is for

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from islet_imaging.export.image import plain
 from islet_imaging.export.outline import label_polygons
-from islet_imaging.run.folder import write_text
+from islet_imaging.run.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

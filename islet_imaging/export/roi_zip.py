@@ -15,7 +15,7 @@ import numpy as np
 from islet_imaging.export.geojson import classification
 from islet_imaging.export.image import missing
 from islet_imaging.export.outline import label_polygons
-from islet_imaging.run.folder import atomic_path
+from islet_imaging.run.files import atomic_path
 
 if TYPE_CHECKING:
     from islet_imaging.export.image import ExportImage

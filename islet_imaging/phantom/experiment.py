@@ -241,7 +241,7 @@ def _control_jobs(
         q = p.with_changes(control="secondary_only", **wide)
         planned.append((f"secondary_only{k}", "negative_control", "secondary_only", q))
     q = p.with_changes(control="no_insulin", **wide)
-    planned.append(("insulin_negative", "negative_control", "insulin_negative", q))
+    planned.append(("insulin_negative", "negative_control:INS", "insulin_negative", q))
     q = p.with_changes(control="unstained", measure_light=False)
     planned.append(("unstained", "negative_control", "unstained", q))
     q = donor.with_changes(measure_light=False, arrangement="cords")

@@ -89,7 +89,7 @@ def random_pattern(rng: np.random.Generator) -> dict[str, Any]:
     >>> import numpy as np
     >>> from islet_imaging.phantom.pattern import random_pattern
     >>> sorted(random_pattern(np.random.default_rng(3)))
-    ['cap_share', 'pattern_cells']
+    ['granule_share', 'granule_size_um', 'granules_per_cell', 'pattern_cells']
     """
 
     def log_between(low: float, high: float) -> float:

@@ -48,7 +48,7 @@ def evenness(cells: pd.DataFrame, marker: str) -> float | None:
     Examples
     --------
     >>> import pandas as pd
-    >>> dark = pd.DataFrame({"INS_ring_mean": [100.0, 101.0] * 50})
+    >>> dark = pd.DataFrame({"INS_ring_mean": [100.0, 100.5] * 50})
     >>> dark["INS_sector_p25"] = dark["INS_ring_mean"]
     >>> lit = pd.DataFrame({"INS_ring_mean": [500.0] * 40, "INS_sector_p25": [180.0] * 40})
     >>> round(evenness(pd.concat([dark, lit]), "INS"), 2)

@@ -1,27 +1,24 @@
 """The protocol: everything that changes a number, and how it is read from and written to YAML."""
 
-from islet_imaging.protocol.model import (
-    FORMAT,
+from islet_imaging.protocol.model import FORMAT, Protocol
+from islet_imaging.protocol.sections import (
+    ROLES,
     USUAL_NUCLEUS_UM,
     Acquisition,
+    CallMethod,
     Cells,
     Channel,
+    Compartment,
     Correction,
+    CutMethod,
+    FitMethod,
     Islets,
     Nuclei,
     Positivity,
-    Protocol,
     Quality,
     Reading,
-    Statistics,
-)
-from islet_imaging.protocol.words import (
-    ROLES,
-    CallMethod,
-    Compartment,
-    CutMethod,
-    FitMethod,
     Role,
+    Statistics,
     negative_for,
 )
 

@@ -1,4 +1,4 @@
-"""Zeiss CZI through Zeiss's own library, which is optional (``pip install 'islet-imaging[formats]'``).
+"""Zeiss CZI through Zeiss's own library (``pip install 'islet-imaging[formats]'``).
 
 The idea: pylibCZIrw gives any rectangle of any plane, of mosaics too, so a slide is read by region;
 what the file says of channels and scale is taken from its XML, tolerantly: a file without scaling

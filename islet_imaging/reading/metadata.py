@@ -80,11 +80,11 @@ def _plain(unit: str) -> str:
 
 
 def to_um(value: float, unit: str | None) -> float | None:
-    """A length in um, or None where unit or value mean nothing.
+    r"""A length in um, or None where unit or value mean nothing.
 
     Examples
     --------
-    >>> to_um(0.5, "micras"), to_um(500, "nm"), to_um(0.5, r"\\u03BCm"), to_um(1, "pixel")
+    >>> to_um(0.5, "micras"), to_um(500, "nm"), to_um(0.5, r"\u03BCm"), to_um(1, "pixel")
     (0.5, 0.5, 0.5, None)
     """
     factor = _UNITS.get(_plain(unit or ""))
@@ -207,10 +207,10 @@ def parse_ome(xml: str, image: int = 0) -> Facts | None:
         c = int(_number(plane.get("TheC")) or 0)
         value = _number(plane.get("ExposureTime"))
         if value and 0 <= c < len(facts.channel_facts):
-            unit = plane.get("ExposureTimeUnit")
-            if unit is None and value > _LONGEST_S:
+            stated = plane.get("ExposureTimeUnit")
+            if stated is None and value > _LONGEST_S:
                 continue  # milliseconds under a schema whose unit is the second
-            seconds = value * _SECONDS.get(unit or "s", 1.0)
+            seconds = value * _SECONDS.get(stated or "s", 1.0)
             facts.channel_facts[c].setdefault("exposure_s", seconds)
     _objective(root, own, facts)
     acquired = own.find("AcquisitionDate")

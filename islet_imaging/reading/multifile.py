@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.names import split_token
-from islet_imaging.reading.naming import Part, compile_pattern, find_pattern, split_path
+from islet_imaging.reading.naming import Part, compile_pattern, find_pattern, is_on_path, split_path
 from islet_imaging.reading.source import FileChannel, PlaneReader, Source
 
 #: what a folder's images are called
@@ -49,7 +49,7 @@ def part_of(path: Path, pattern: str | None) -> tuple[Part, Path] | None:
     """What a file is of its image, and the folder that the image's name is relative to."""
     if pattern is None:
         return None
-    if "/" not in pattern:
+    if not is_on_path(pattern):
         part = split_path(path.name, pattern)
         return None if part is None else (part, path.parent)
     for parent in path.parents:
@@ -66,7 +66,7 @@ def siblings(path: Path, pattern: str) -> tuple[Path, ...]:
     if own is None:
         return (path,)
     part, root = own
-    near = root.rglob("*") if "/" in pattern else root.iterdir()
+    near = root.rglob("*") if is_on_path(pattern) else root.iterdir()
     same = []
     for p in near:
         if p.name.startswith(".") or not p.is_file():
@@ -262,6 +262,6 @@ def _files(sources: Sequence[Source], pattern: str | None) -> list[_File]:
 def _same_channel(first: Source, files: Sequence[_File]) -> ImageReadError:
     shown = ", ".join(f"{f.path.name} ({f.token or f.plane})" for f in files[:8])
     return ImageReadError(
-        f"{first.paths[0]}: files of this image hold the same channel: {shown}; keep one, or say in "
-        "reading.file_pattern what tells them apart (groups image, channel, plane, time)"
+        f"{first.paths[0]}: files of this image hold the same channel: {shown}; keep one, or say "
+        "in reading.file_pattern what tells them apart (groups image, channel, plane, time)"
     )

@@ -23,6 +23,10 @@ from islet_imaging.reading.names import known_dye, known_stain, split_token
 
 _EXT = "[.](?i:tiff?|png|jpe?g|stk)"
 _GUID = "(?:[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})?"
+#: files that are enough to tell a folder of whole images
+_LOOKED_AT = 200
+#: more values than this of one part of the names are no channels
+MOST_CHANNELS = 60
 #: groups that together say which image a file belongs to, in their order in the name
 IDENTITY = ("image", "well", "field", "time", "rest")
 #: by instrument; where two stand for one, the second tells time points apart
@@ -33,17 +37,20 @@ PRESETS: dict[str, str] = {
     r"(?P<time>sk\d+)(?:fk\d+)?(?:fl\d+)?" + _EXT,
     "IN Cell": r"(?P<well>[A-P] ?- ?\d+)[(]fld (?P<field>\d+) wv (?P<channel>[^)]+?)"
     r"(?: z (?P<plane>\d+))?(?: time \d+)?[)]" + _EXT,
-    "CellVoyager": r"(?P<image>.+_[A-P]\d+_T\d+F\d+)L\d+A\d+Z(?P<plane>\d+)(?P<channel>C\d+)" + _EXT,
+    "CellVoyager": r"(?P<image>.+_[A-P]\d+_T\d+F\d+)L\d+A\d+Z(?P<plane>\d+)(?P<channel>C\d+)"
+    + _EXT,
     "CQ1": r"(?P<image>W\d+F\d+T\d+)Z(?P<plane>\d+)(?P<channel>C\d+)" + _EXT,
-    "ImageXpress": r"(?P<image>.+_[A-P]\d\d(?:_s\d+)?)_(?P<channel>w\d)" + _GUID + _EXT,
     "ImageXpress, folders of planes": r"(?:(?P<image>.+)/)?ZStep_(?P<plane>\d+)/"
     r"(?P<rest>[^/]+_[A-P]\d\d(?:_s\d+)?)_(?P<channel>w\d)" + _GUID + _EXT,
+    "ImageXpress": r"(?P<image>.+_[A-P]\d\d(?:_s\d+)?)_(?P<channel>w\d)" + _GUID + _EXT,
     "MetaMorph": r"(?P<image>.+?)_(?P<channel>w\d[^_/]*)(?P<rest>(?:_s\d+)?(?:_t\d+)?)" + _EXT,
     "Keyence": r"(?P<image>.+?)(?:_Z(?P<plane>\d+))?_(?P<channel>CH\d)" + _EXT,
     "LAS X": r"(?P<image>.+?)(?:_z(?P<plane>\d+))?_(?P<channel>ch\d+)(?:_SV)?" + _EXT,
     "Micro-Manager 2": r"img_(?P<channel>channel\d+)_(?P<image>position\d+)_time\d+_"
     r"z(?P<plane>\d+)" + _EXT,
-    "Micro-Manager": r"(?P<image>[^/]+(?:/[^/]+)*)/img_\d+_(?P<channel>[^/]+?)_(?P<plane>\d+)" + _EXT,
+    "Micro-Manager": r"(?P<image>[^/]+(?:/[^/]+)*)/img_\d+_(?P<channel>[^/]+?)_(?P<plane>\d+)"
+    + _EXT,
+    "Micro-Manager, one position": r"(?P<image>img_\d+)_(?P<channel>[^/]+?)_(?P<plane>\d+)" + _EXT,
     "EVOS": r"(?P<image>.+f\d+)(?P<channel>d\d)" + _EXT,
     "NIS-Elements": r"(?P<image>.*?(?:xy\d+)?)(?:z(?P<plane>\d+))?(?P<channel>c\d+)"
     r"(?P<rest>(?:t\d+)?)" + _EXT,
@@ -78,6 +85,17 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
+def is_on_path(pattern: str) -> bool:
+    """Whether a pattern speaks of the path in the folder: it holds a slash, not in brackets.
+
+    Examples
+    --------
+    >>> is_on_path("(?P<channel>DAPI|INS)/(?P<image>.+)"), is_on_path("[^/]+")
+    (True, False)
+    """
+    return "/" in re.sub(r"\[[^\]]*\]", "", pattern)
+
+
 def split_path(relative: str, pattern: str) -> Part | None:
     """What a file is, by a pattern; None where it does not match.
 
@@ -102,7 +120,7 @@ def split_path(relative: str, pattern: str) -> Part | None:
     Part(image='a', channel='DAPI', plane='')
     """
     path = PurePosixPath(relative)
-    on_path = "/" in pattern
+    on_path = is_on_path(pattern)
     found = compile_pattern(pattern).fullmatch(relative if on_path else path.name)
     if found is None:
         return None
@@ -142,6 +160,9 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     >>> find_pattern([Path("x_d0.tif"), Path("x_d1.tif")])
     '(?P<image>.+?)[ _.-]*(?P<channel>d0|d1)[.]tif'
     """
+    some = paths[:: max(1, len(paths) // _LOOKED_AT)]
+    if 3 * sum(map(may_be_part, some)) < len(some):  # whole images, by a look at a few
+        return None
     single = [p for p in paths if may_be_part(p)]
     if len(single) < 2 or 2 * len(single) <= len(paths):
         return None
@@ -152,7 +173,7 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     relatives = [p.relative_to(root).as_posix() for p in single]
     # projections that lie beside the folders of their focal planes are taken, or the planes
     flat = [r for r in relatives if not re.search(r"(?:^|/)ZStep_\d+/", r)]
-    for subset in [flat, relatives] if len(flat) != len(relatives) else [relatives]:
+    for subset in [flat, relatives] if 0 < len(flat) < len(relatives) else [relatives]:
         for pattern in _candidates(subset):
             if _sorts(pattern, subset):
                 return pattern
@@ -199,6 +220,8 @@ def _sorts(pattern: str, relatives: Sequence[str]) -> bool:
     channels = Counter(frozenset(p.channel for p in parts) for parts in sets.values())
     usual, often = max(channels.items(), key=lambda item: (len(item[0]), item[1]))
     in_sets = sum(len(p) for p in sets.values() if len({q.channel for q in p}) > 1)
+    if len(usual) > MOST_CHANNELS:
+        return False
     if len(usual) > 1:
         return in_sets * 2 > len(relatives) and often * 2 >= len(sets) / 2
     # one channel only: focal planes must make sets
@@ -224,12 +247,13 @@ def _end(suffixes: Sequence[str]) -> str:
 def _trailing(relatives: Sequence[str]) -> str | None:
     """A token right before the extension, or ImageJ's ``C1-`` before the name."""
     paths = [PurePosixPath(r) for r in relatives]
-    stems: dict[PurePosixPath, list[str]] = {}
+    # only names that differ in their last word can tell what that word is
+    stems: dict[tuple[PurePosixPath, str], list[str]] = {}
     for path in paths:
-        stems.setdefault(path.parent, []).append(path.stem)
+        stems.setdefault((path.parent, _head(path.stem)), []).append(path.stem)
     sets: dict[tuple[PurePosixPath, str], list[tuple[str, str, bool]]] = {}
     for path in paths:
-        split = split_token(path.stem, stems[path.parent])
+        split = split_token(path.stem, stems[path.parent, _head(path.stem)])
         if split is not None:
             leads = path.stem.startswith(split[1])
             sets.setdefault((path.parent, split[0]), []).append((split[1], path.suffix, leads))
@@ -241,6 +265,11 @@ def _trailing(relatives: Sequence[str]) -> str | None:
     if files[0][2]:
         return f"{channel}[ _.-]*(?P<image>.+){end}"
     return f"(?P<image>.+?)[ _.-]*{channel}{end}"
+
+
+def _head(stem: str) -> str:
+    """A name without its last word."""
+    return re.sub(r"[ _\-][^ _\-]*$", "", stem)
 
 
 def _like_a_channel(word: str) -> bool:
@@ -273,8 +302,8 @@ def _anywhere(relatives: Sequence[str]) -> Iterator[str]:
     stains = [w for w in words if known_stain(w) or known_dye(w)]
     numbers = [w for w in words if re.fullmatch(r"(?i)(?:ch|channel|c|w)\d{1,2}", w)]
     plane = r"(?:[ _.-]*(?i:z|zs|slice)(?P<plane>\d+))?"
-    for tokens in (stains, [*stains, *_beside(stems, stains)], numbers):
-        if len(set(tokens)) < 2:
+    for tokens in ([*stains, *_beside(stems, stains)], stains, numbers):
+        if not 2 <= len(set(tokens)) <= MOST_CHANNELS:
             continue
         channel = f"(?<![A-Za-z0-9])(?P<channel>{_either(tokens)})(?![A-Za-z0-9])"
         yield f"(?P<image>.*?){plane}[ _.-]*{channel}(?P<rest>.*?){end}"
@@ -289,4 +318,6 @@ def _beside(stems: Sequence[str], stains: Sequence[str]) -> list[str]:
         for i, word in enumerate(fields):
             frames.setdefault((str(i), *fields[:i], "", *fields[i + 1 :]), set()).add(word)
     known = set(stains)
-    return [w for ws in frames.values() if ws & known for w in ws - known if w]
+    # a serial number may be that of a laser line: most must be stains for the others to be
+    alike = (ws for ws in frames.values() if 2 * len(ws & known) >= len(ws))
+    return [w for ws in alike for w in ws - known if w]

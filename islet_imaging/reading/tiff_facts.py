@@ -70,8 +70,7 @@ def _page_names(tif: TiffFile) -> list[str]:
         return []
     names = []
     for page in tif.series[0].pages:
-        tags = page.aspage().tags if page is not None else {}
-        value = tags.valueof(285) if page is not None else None
+        value = page.aspage().tags.valueof(285) if page is not None else None
         names.append(worded(value.split("\n")[0]) if isinstance(value, str) else "")
     return names if any(names) and (n == 1 or len(set(names)) > 1) else []
 

@@ -120,7 +120,7 @@ def _source(found: OmeSet, number: int, path: Path, max_gib: float) -> Source:
             **facts.metadata,
         },
         channel_axis="colours" if colours else "channels",
-        members=tuple(dict.fromkeys([*files, *([found.metadata_file] if found.metadata_file else [])])),
+        members=tuple(dict.fromkeys(f for f in (*files, found.metadata_file) if f)),
     )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from islet_imaging.protocol import Protocol
     from islet_imaging.quality import Flag
-    from islet_imaging.run.called import CalledRun, ImageRow
+    from islet_imaging.run.called import CalledRun
+    from islet_imaging.run.rows import ImageRow
     from islet_imaging.statistics import Summary
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def report_data(
     folder_flags: Sequence[Flag],
     validation: pd.DataFrame | None,
     provenance: Mapping[str, Any],
+    study: Mapping[str, pd.DataFrame],
 ) -> ReportData:
     """Gather everything a report shows.
 
@@ -62,6 +64,8 @@ def report_data(
         The run's tables as written.
     folder_flags : sequence of Flag
         What images say against each other.
+    study : mapping of str to DataFrame
+        Of `study_tables`: comparisons, composition, variance, levels.
     validation : DataFrame or None
         Raw beside corrected fractions, where people labelled cells that chance picked.
     provenance : mapping
@@ -73,8 +77,6 @@ def report_data(
     """
     import dataclasses
 
-    from islet_imaging.statistics import variance_table
-
     image_flags = [dataclasses.replace(f, image=r.image) for r in rows for f in r.flags]
     shown = {k: v for k, v in provenance.items() if k not in ("images", "inputs")}
     return ReportData(
@@ -84,17 +86,20 @@ def report_data(
         images=images,
         islets=islets,
         cells=called.corrected,
-        levels=None if summary is None else summary.levels,
-        variance=None if summary is None else variance_table(summary),
+        levels=None if summary is None else study["levels"],
+        variance=None if summary is None else study["variance"],
         sentences=_equivalents(rows, called.protocol, islets),
-        composition=None if summary is None else summary.phenotypes,
-        comparisons=_comparisons(summary),
+        composition=None if summary is None else study["composition"],
+        comparisons=None if not len(study["comparisons"]) else study["comparisons"],
         thresholds=_thresholds(rows, called),
         gallery=_gallery(run, rows, called, islets),
         flags=[*folder_flags, *image_flags],
         provenance=shown,
         corrections=_corrections(called, summary, raw_summary),
         validation=validation,
+        pixel_sizes_um=[
+            r.pixel_size_um for r in rows if r.status == "scored" and r.pixel_size_um is not None
+        ],
     )
 
 
@@ -111,19 +116,6 @@ def _equivalents(rows: Sequence[ImageRow], protocol: Protocol, islets: pd.DataFr
         sizes = islet_equivalents(whole["diameter_um"], preparation="whole")
         found.append(f"{condition or 'All images'}: {sizes}; those cut by the frame left out.")
     return found
-
-
-def _comparisons(summary: Summary | None) -> pd.DataFrame | None:
-    if summary is None:
-        return None
-    from islet_imaging.statistics import compare_conditions
-
-    try:
-        table = compare_conditions(summary, level=summary.level)
-    except IsletImagingError as error:
-        log.info("no comparison of conditions: %s", error)
-        return None
-    return table if len(table) else None
 
 
 def _thresholds(rows: Sequence[ImageRow], called: CalledRun) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from islet_imaging.report.words import (
     share,
     table,
 )
-from islet_imaging.run.folder import write_text
+from islet_imaging.run.files import write_text
 
 
 def build_report(data: ReportData) -> str:
@@ -146,7 +146,10 @@ def _composition(data: ReportData) -> str:
             ("fraction", "Share", percent),
             ("ci_low", "From", percent),
             ("ci_high", "To", percent),
+            ("interval", "Interval", clean),
+            ("note", "Note", clean),
         ]
+        columns = [c for c in columns if c[0] in own]
         out.append(table(own, columns, caption=titles.get(str(kind), clean(kind))))
     return (
         "<p>Shares of one condition add up to 100 %. Cells positive for two hormones are where "

@@ -112,6 +112,8 @@ class ReportData:
     validation : DataFrame, optional
         Raw fractions beside those corrected for wrong calls: ``corrected_fractions`` of the
         statistics.
+    pixel_sizes_um : sequence of float
+        Of the scored images, as their files or the protocol say.
     title : str
         Heading of the report.
     """
@@ -133,4 +135,5 @@ class ReportData:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     corrections: Mapping[str, Any] = field(default_factory=dict)
     validation: pd.DataFrame | None = None
+    pixel_sizes_um: Sequence[float] = ()
     title: str = "Stained islets: share of positive cells"

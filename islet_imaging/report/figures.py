@@ -36,7 +36,8 @@ MAX_ISLETS = 150
 
 
 @contextmanager
-def _style(salt: str) -> Iterator[None]:
+def style(salt: str) -> Iterator[None]:
+    """How figures are drawn, for as long as the block lasts."""
     import matplotlib as mpl
 
     # matplotlib reads these while drawing and offers no other way; they are put back
@@ -55,7 +56,7 @@ def _style(salt: str) -> Iterator[None]:
         yield
 
 
-def _svg(figure: Figure, *, name: str, label: str) -> str:
+def svg_of(figure: Figure, *, name: str, label: str) -> str:
     """The figure as an inline ``<svg>`` with a title, its ids made unique by ``name``."""
     stream = io.StringIO()
     none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -77,7 +78,7 @@ def _svg(figure: Figure, *, name: str, label: str) -> str:
     )
 
 
-def _figure(
+def figure_of(
     height_in: float, rows: int = 1, *, left_in: float, ratios: Sequence[int] = (1,)
 ) -> tuple[Figure, list[Axes]]:
     """A figure of one column with margins in inches, so that nothing has to be fitted."""
@@ -155,8 +156,8 @@ def headline_figure(
     conditions = [clean(c) for c in summary["condition"]]
     names = list(dict.fromkeys(clean(b) for b in batches["batch"]))
     look = {b: (COLOURS[i % 8], SHAPES[(i + i // 8) % 8]) for i, b in enumerate(names)}
-    with _style(name):
-        figure, (ax,) = _figure(0.6 + 0.85 * max(1, len(conditions)), left_in=0.14)
+    with style(name):
+        figure, (ax,) = figure_of(0.6 + 0.85 * max(1, len(conditions)), left_in=0.14)
         for at, row in enumerate(summary.to_dict("records")):
             y = -float(at)
             condition = clean(row["condition"])
@@ -217,7 +218,7 @@ def headline_figure(
         ax.set_xlabel(f"{_short(marker, 24)}-positive, % {_short(of, 40)}", color=INK)
         ax.grid(axis="x", color=RULE, lw=0.6)
         ax.set_axisbelow(True)
-        return _svg(figure, name=name, label=f"Share of {marker}-positive cells per condition")
+        return svg_of(figure, name=name, label=f"Share of {marker}-positive cells per condition")
 
 
 def legend(batches: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -259,8 +260,8 @@ def threshold_figure(info: Mapping[str, Any], *, name: str) -> str:
         return ""
     value = None if missing(info.get("value")) else float(info["value"])
     two = cut.size > 1 and cut.size == share.size
-    with _style(name):
-        figure, axes = _figure(
+    with style(name):
+        figure, axes = figure_of(
             4.0 if two else 2.5,
             2 if two else 1,
             left_in=0.55,
@@ -308,7 +309,7 @@ def threshold_figure(info: Mapping[str, Any], *, name: str) -> str:
             under.set_xlabel("if the threshold were here", color=INK)
             under.grid(axis="y", color=RULE, lw=0.6)
         label = f"Threshold of {clean(info.get('marker'))}, batch {clean(info.get('batch'))}"
-        return _svg(figure, name=name, label=label)
+        return svg_of(figure, name=name, label=label)
 
 
 def _finite(values: Any) -> NDArray[np.float64]:

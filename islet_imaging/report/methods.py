@@ -67,11 +67,11 @@ def _staining(data: ReportData) -> str:
 
 def _imaging(data: ReportData) -> str:
     a = data.protocol.acquisition
-    modality = a.modality.replace("_", " ") if a.modality != "unknown" else blank("modality")
+    modality = _modality(data) or blank("modality")
     objective = clean(a.objective) or blank("objective, numerical aperture")
     kind = data.protocol.islets.preparation
     if kind == "section":
-        cut = f"{a.section_um:g} um" if a.section_um is not None else blank("section thickness")
+        cut = _section(data) or blank("section thickness")
         specimen = f"Sections of {cut} were"
     else:
         specimen = {"whole": "Whole aggregates were", "monolayer": "Monolayers were"}[kind]
@@ -92,13 +92,35 @@ def _imaging(data: ReportData) -> str:
 def _pixel_sizes(data: ReportData) -> str:
     if data.protocol.reading.pixel_size_um is not None:
         return f"{data.protocol.reading.pixel_size_um:g} um"
-    if "pixel_size_um" in data.images:
-        sizes = sorted({round(float(v), 4) for v in data.images["pixel_size_um"].dropna()})
-        if len(sizes) == 1:
-            return f"{sizes[0]:g} um"
-        if sizes:
-            return f"{sizes[0]:g} to {sizes[-1]:g} um"
-    return blank("pixel size")
+    sizes = sorted({round(float(v), 4) for v in data.pixel_sizes_um})
+    if not sizes:
+        return blank("pixel size")
+    return f"{sizes[0]:g} um" if len(sizes) == 1 else f"{sizes[0]:g} to {sizes[-1]:g} um"
+
+
+def _section(data: ReportData) -> str:
+    """Thickness of the sections, from the protocol or the sample sheet; "" where nobody says."""
+    if data.protocol.acquisition.section_um is not None:
+        return f"{data.protocol.acquisition.section_um:g} um"
+    stated = _stated(data, "section_um")
+    return f"{' and '.join(stated)} um" if stated else ""
+
+
+def _modality(data: ReportData) -> str:
+    """The kind of microscopy, from the protocol or the sample sheet; "" where nobody says."""
+    if data.protocol.acquisition.modality != "unknown":
+        return data.protocol.acquisition.modality.replace("_", " ")
+    return " and ".join(_stated(data, "modality")).replace("_", " ")
+
+
+def _stated(data: ReportData, column: str) -> list[str]:
+    """What the sample sheet says of the scored images in a column, each value once."""
+    if column not in data.images:
+        return []
+    scored = data.images
+    if "status" in scored:
+        scored = scored[scored["status"].astype(str) == "scored"]
+    return [v for v in dict.fromkeys(clean(v).strip() for v in scored[column]) if v]
 
 
 def _lengths(data: ReportData) -> dict[str, str]:
@@ -226,15 +248,56 @@ def _denominator(data: ReportData) -> str:
     )
 
 
+def _compared(data: ReportData) -> str:
+    """Tests, pairing, correction for several of them; "" where nothing was compared."""
+    rows = data.comparisons
+    if rows is None or rows.empty or not rows["effect_pp"].notna().any():
+        return ""
+    tested = rows[rows["p"].notna()]
+    if tested.empty:
+        return "Differences are given without a test, for want of batches. "
+    designs = list(dict.fromkeys(clean(d) for d in tested["design"]))
+    text = ""
+    plain = [d for d in designs if not d.startswith("trend")]
+    if plain:
+        text += (
+            f"Conditions were compared by the difference of their mean fractions ({_listed(plain)}"
+            "), with an interval from the limits of both means (MOVER; Zou and Donner, 2008), "
+        )
+        text += (
+            "at least as wide as that of the t test of paired data where batches were shared, "
+            if any("paired" in d and d != "unpaired" for d in plain)
+            else ""
+        )
+        text += "and the p value at which it meets 0, two-sided. "
+    if len(plain) < len(designs):
+        text += (
+            f"A trend over {clean(data.protocol.statistics.trend)} was tested by the slopes of "
+            "batches (t test), or by a line through batches of one value each (HC3 standard "
+            "errors). "
+        )
+    if len(tested) > 1:
+        text += f"p values were corrected for {len(tested)} tests after Holm (1979). "
+    margin = data.protocol.statistics.equivalence_pp
+    if margin is not None:
+        text += f"Equivalence within {margin:g} points was tested by two one-sided tests. "
+    return text
+
+
 def _statistics(data: ReportData) -> str:
     level = f"{100 * data.protocol.statistics.level:g} %"
     text = f"Fractions are of {_denominator(data)}. "
     most = 0 if data.levels is None or data.levels.empty else int(data.levels["n_batches"].max())
     if most > 1:
+        unit = data.protocol.statistics.unit
         text += (
-            "The unit of replication was the differentiation batch; "
-            f"{level} confidence intervals are t intervals on the logit of batch fractions. "
+            "The unit of replication was the differentiation batch"
+            f"{'' if unit == 'batch' else f' (in comparisons, the {clean(unit)})'}; a condition's "
+            "fraction is the plain mean of its batch fractions. "
+            f"{level} confidence intervals are over batches, from a beta-binomial model of their "
+            "counts averaged over the intraclass correlations they may have. "
         )
+        text += _compared(data)
     else:
         text += (
             f"{level} intervals are over islets and speak of this material only, since "
@@ -346,8 +409,7 @@ def checklist(data: ReportData) -> list[Item]:
         (
             "minimal",
             "Section thickness and modality",
-            f"{f'{a.section_um:g} um' if a.section_um is not None else blank('thickness')}, "
-            f"{a.modality if a.modality != 'unknown' else blank('modality')}",
+            f"{_section(data) or blank('thickness')}, {_modality(data) or blank('modality')}",
         ),
         (
             "minimal",

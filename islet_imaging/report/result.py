@@ -194,16 +194,21 @@ _COMPARED = (
     ("condition", "Condition", clean),
     ("reference", "Against", clean),
     ("design", "Design", clean),
-    ("n_batches", "Batches", count),
-    ("n_reference", "of reference", count),
+    ("n_units", "n", count),
+    ("n_reference", "n of reference", count),
+    ("n_shared", "n in both", count),
     ("effect_pp", "Difference, points", points),
     ("effect_low_pp", "From", points),
     ("effect_high_pp", "To", points),
-    ("odds_ratio", "Odds ratio", number),
     ("p", "p", number),
     ("p_holm", "p, Holm", number),
-    ("p_permutation", "p, permutation", number),
-    ("p_permutation_floor", "its least possible value", number),
+    ("p_exact", "p, exact test", number),
+    ("p_exact_floor", "its least possible value", number),
+    ("margin_pp", "Margin, points", number),
+    ("p_equivalence", "p of a difference beyond it", number),
+    ("effect_corrected_pp", "Corrected for wrong calls", points),
+    ("effect_corrected_low_pp", "From", points),
+    ("effect_corrected_high_pp", "To", points),
     ("note", "Note", clean),
 )
 
@@ -213,43 +218,66 @@ def comparison(data: ReportData) -> str:
     rows = data.comparisons
     if rows is None or rows.empty:
         return ""
-    known = {key for key, _, _ in _COMPARED}
-    columns = [c for c in _COMPARED if c[0] in rows]
-    shown = {"fraction", "fraction_reference", "odds_ratio_low", "odds_ratio_high"}
-    columns += [
-        (c, clean(c).replace("_", " "), number) for c in rows.columns if c not in known | shown
-    ]
+    # a column that no row of this study has is not asked for
+    columns = [c for c in _COMPARED if c[0] in rows and rows[c[0]].notna().any()]
     said = "".join(f'<p class="say">{_difference(data, r)}</p>' for r in rows.to_dict("records"))
     return (
-        "<p>Conditions are compared over batches, never over cells or islets.</p>"
+        "<p>Conditions are compared over batches, never over cells or islets. Difference, interval "
+        "and p speak of one quantity, the difference of the mean fractions of batches; conditions "
+        "may differ in scatter and in number of batches. Assumed is that batches are independent "
+        "of each other, of one kind (a failed one is named, not removed), and were not picked for "
+        "their result.</p>"
         + said
-        + table(rows, columns, caption="Differences between conditions, batches as n")
+        + table(rows, columns, caption="Differences between conditions (comparisons.csv)")
     )
 
 
 def _difference(data: ReportData, row: Mapping[Any, Any]) -> str:
-    if any(missing(row.get(k)) for k in ("condition", "reference", "effect_pp")):
-        pair = " and ".join(esc(row[k]) for k in ("condition", "reference") if row.get(k))
-        why = "" if missing(row.get("note")) else f" ({esc(row['note'])})"
-        return f"{esc(row.get('marker'))}: no difference of {pair} could be estimated{why}."
-    text = (
-        f"{esc(row.get('marker'))}: <b>{esc(row['condition'])}</b> minus "
-        f"<b>{esc(row['reference'])}</b> is <strong>{points(row['effect_pp'])}</strong> "
-        "percentage points"
-    )
+    if missing(row.get("effect_pp")):
+        who = " against ".join(
+            clean(row.get(k)) for k in ("condition", "reference") if clean(row.get(k))
+        )
+        start = ": ".join(esc(w) for w in (clean(row.get("marker")), who) if w)
+        why = esc(row.get("note")) or "no difference could be estimated"
+        return f"{start}: {why}." if start else f"{why}."
+    if str(row.get("design", "")).startswith("trend"):
+        text = (
+            f"{esc(row.get('marker'))}: the share rises by "
+            f"<strong>{points(row['effect_pp'])}</strong> percentage points "
+            f"{esc(row['condition'])}"
+        )
+    else:
+        text = (
+            f"{esc(row.get('marker'))}: <b>{esc(row['condition'])}</b> minus "
+            f"<b>{esc(row['reference'])}</b> is <strong>{points(row['effect_pp'])}</strong> "
+            "percentage points"
+        )
+    level = f"{100 * data.protocol.statistics.level:g} %"
     low, high = row.get("effect_low_pp"), row.get("effect_high_pp")
     if not missing(low) and not missing(high):
-        level = f"{100 * data.protocol.statistics.level:g} %"
         text += f" ({level} interval {points(low)} to {points(high)})"
     if not missing(row.get("design")):
-        text += f", {esc(row['design'])} by batch" if row["design"] == "paired" else ", unpaired"
+        unit = clean(row.get("unit")) or "batch"
+        text += f", {esc(row['design'])}" + (f", n are {esc(unit)}s" if unit != "batch" else "")
     if not missing(row.get("p_holm")):
         text += f"; p = {esc(number(row['p_holm']))} after Holm's correction"
-    floor = row.get("p_permutation_floor", float("nan"))
+    if not missing(row.get("p_equivalence")):
+        inside = float(row["p_equivalence"]) < 1 - data.protocol.statistics.level
+        text += (
+            f"; a difference of {number(row['margin_pp'])} points or more is "
+            f"{'excluded' if inside else 'not excluded'} (p = {number(row['p_equivalence'])})"
+        )
+    if not missing(row.get("effect_corrected_pp")):
+        text += (
+            f"; corrected for wrong calls {points(row['effect_corrected_pp'])} "
+            f"({points(row['effect_corrected_low_pp'])} to "
+            f"{points(row['effect_corrected_high_pp'])})"
+        )
+    floor = row.get("p_exact_floor", float("nan"))
     if not missing(floor) and float(floor) > 1 - data.protocol.statistics.level:
         text += (
-            f". With so few batches an exact test cannot go below p = {esc(number(floor))}: the "
-            "small p rests on the t distribution"
+            f". With so few batches an exact test cannot go below p = {esc(number(floor))}: a "
+            "smaller p rests on the model of how batches scatter"
         )
     return text + "."
 

@@ -51,6 +51,8 @@ class Corrected:
         Edits of different nuclei that fall on one nucleus now and disagree; not applied.
     moved : list of Edit
         Edits that were applied by place alone, to a nucleus that is not the one they were made on.
+    unproven : list of Edit
+        Edits of an older journal, which does not say what pixels they speak of; applied.
     """
 
     cells: pd.DataFrame
@@ -59,6 +61,7 @@ class Corrected:
     other_pixels: list[Edit] = field(default_factory=list)
     conflicts: list[Edit] = field(default_factory=list)
     moved: list[Edit] = field(default_factory=list)
+    unproven: list[Edit] = field(default_factory=list)
 
     @property
     def not_applied(self) -> list[Edit]:
@@ -69,7 +72,7 @@ class Corrected:
         """How many edits there are of each kind that was not applied as it stands."""
         return {
             name: len(getattr(self, name))
-            for name in ("unmatched", "other_pixels", "conflicts", "moved")
+            for name in ("unmatched", "other_pixels", "conflicts", "moved", "unproven")
         }
 
     def told(self) -> list[str]:
@@ -82,6 +85,7 @@ class Corrected:
                 "not applied: they fall on one nucleus now and disagree, look at it again",
             ),
             (self.moved, "applied by place: the nuclei were found anew since"),
+            (self.unproven, "applied, though an older journal does not say to which picture"),
         )
         return [
             f"{len(edits)} correction{'s' if len(edits) != 1 else ''} {words} ({_where(edits)})"
@@ -158,7 +162,8 @@ def apply_corrections(
             rows, image_labels, tolerance_px=tolerance_px, pixels=(pixels or {}).get(image, ())
         )
         for edit in own:
-            replay.apply(edit)
+            if replay.apply(edit) and not edit.pixels and (pixels or {}).get(image):
+                done.unproven.append(edit)
         for name in ("unmatched", "other_pixels", "conflicts", "moved"):
             getattr(done, name).extend(getattr(replay, name))
         parts.append(replay.cells)
@@ -272,17 +277,21 @@ class Replay:
             self.conflicts = [e for e in self.conflicts if e not in said.values()]
             said.clear()
         else:
-            others = [e for key, e in said.items() if key != who and e.after != edit.after]
-            if others or subject in self._blocked:
-                if subject not in self._blocked and mark not in said:
+            settled = said.get(mark)
+            others = [settled] if settled is not None else [e for k, e in said.items() if k != who]
+            if subject in self._blocked or any(e.after != edit.after for e in others):
+                self.conflicts.append(edit)
+                if settled is None and subject not in self._blocked:
                     self._table.restore(row, _columns(edit))
                     self._blocked.add(subject)
-                    self.conflicts += list(said.values())
+                    self.conflicts[-1:-1] = said.values()
                     self.moved = [e for e in self.moved if e not in said.values()]
-                said[who] = edit
-                self.conflicts.append(edit)
+                if settled is None:
+                    said[who] = edit
                 return False
             self.moved.append(edit)
+            if settled is not None:
+                return True
         said[who] = edit
         if edit.action == "exclude":
             self._table.set_excluded(row, bool(edit.after), edit.who)

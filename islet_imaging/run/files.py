@@ -2,7 +2,7 @@
 
 The idea: every file is written beside its place and then moved into it, so that a stop at any
 moment leaves the old file or the new one.  Text that a spreadsheet would take for a formula gets an
-apostrophe in front, which reading takes away again (`safe_text`, `plain_text`).
+apostrophe in front, which reading takes away again (`islet_imaging.arrays.safe_text`).
 It fails, naming the file, where the disk is full or the folder cannot be written.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from islet_imaging.arrays.safe_text import plain_text, safe_text
 from islet_imaging.errors import IsletImagingError
 
 if TYPE_CHECKING:
@@ -24,33 +24,30 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+__all__ = [
+    "LABEL_TILE",
+    "LabelKind",
+    "RunWriteError",
+    "atomic_path",
+    "inside",
+    "label_path",
+    "plain_text",
+    "safe_text",
+    "work_table",
+    "write_labels",
+    "write_parquet",
+    "write_table",
+    "write_text",
+]
+
 LabelKind = Literal["nuclei", "islets"]
 
 #: edge of a tile of a label image on disk, px
 LABEL_TILE = 256
 
-#: what spreadsheets take for the start of a formula (OWASP, CSV injection), behind any apostrophes
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-
 
 class RunWriteError(IsletImagingError):
     """A file of a run cannot be written: what concerns the run, not one image."""
-
-
-def safe_text(text: str) -> str:
-    """A cell of a CSV that no spreadsheet takes for a formula; `plain_text` gives it back.
-
-    Examples
-    --------
-    >>> safe_text("=1+1"), safe_text("'=1"), safe_text("a-b"), plain_text(safe_text("=1+1"))
-    ("'=1+1", "''=1", 'a-b', '=1+1')
-    """
-    return "'" + text if _FORMULA.match(text) else text
-
-
-def plain_text(text: str) -> str:
-    """What `safe_text` was given."""
-    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -162,7 +159,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') else name
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n\r') else name
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol
+from islet_imaging.reading.members import files_of
 from islet_imaging.run.files import (
     LABEL_TILE,
     LabelKind,
@@ -67,10 +68,13 @@ if TYPE_CHECKING:
 #: columns that hold words even where every one looks like a number
 TEXT_COLUMNS = (
     "condition", "batch", "image", "role", "marker", "status", "message", "flags", "interval",
-    "note",
+    "note", "reference", "design", "unit", "kind", "class",
 )  # fmt: skip
 
-TABLES = ("summary", "batches", "images", "islets", "cells")
+TABLES = (
+    "summary", "batches", "images", "islets", "cells",
+    "comparisons", "composition", "variance", "levels",
+)  # fmt: skip
 
 #: 1: version 0.1.0, whose files carry no proof; 2: stamps, keys and hashes of pixels
 PROVENANCE_FORMAT = 2
@@ -225,7 +229,7 @@ class Run:
         Parameters
         ----------
         name : str
-            summary, batches, images, islets or cells.
+            summary, batches, images, islets, cells, comparisons, composition, variance or levels.
         """
         import pandas as pd
 
@@ -395,14 +399,23 @@ class Run:
 
         row = row_of(self.provenance, image)
         files = [Path(f) for f in row.files]
-        missing = [f for f in files if not f.is_file()]
+        missing = [f for f in files if not _is_there(f)]
         if missing or not files:
+            where = str(missing[0])[:300] if missing else "?"
             raise IsletImagingError(
-                f"{image}: its file is not where it was scored ({missing[0] if missing else '?'}); "
+                f"{image}: its file is not where it was scored ({where}); "
                 "put it back, or score the moved folder again"
             )
         check_unchanged(self.path, row)
         return read_image(files, protocol=self.protocol, name=image)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether an image's file exists, or the file that an image's path goes on behind."""
+    try:
+        return any(f.exists() for f in files_of(path))
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _checked(facts: Any, path: Path) -> dict[str, Any]:

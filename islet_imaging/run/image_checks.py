@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from islet_imaging.protocol import Protocol
-from islet_imaging.run.called import call_run, rows_of
+from islet_imaging.run.called import call_run
 from islet_imaging.run.folder import Run
 from islet_imaging.run.measurements import load_work, require
+from islet_imaging.run.rows import rows_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.positivity import Threshold
     from islet_imaging.quality import Flag
-    from islet_imaging.run.called import ImageRow
+    from islet_imaging.run.rows import ImageRow
 
 #: blocking flags that forbid intensities, or one marker's share, and leave the image's other calls
 OF_INTENSITIES = ("saturated", "bleed_through")

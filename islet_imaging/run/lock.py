@@ -71,6 +71,8 @@ class RunLock:
         import filelock
 
         path = self.run / ".lock"
+        if not self.run.is_dir():
+            raise IsletImagingError(f"{self.run}: there is no such folder")
         # a moment's patience: somebody may only be asking who holds it
         lock = filelock.FileLock(path, timeout=0.2, thread_local=False)
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import IsletImagingError
+from islet_imaging.reading.members import files_of
 from islet_imaging.run.files import RunWriteError, inside, label_path, work_table, write_text
 from islet_imaging.run.proof import FACTS, facts_of, is_same, stamp_of
 
@@ -243,19 +244,19 @@ def check_unchanged(run: Path, row: ImageRow) -> None:
         If one is missing or other bytes stand in it.
     """
     stamps = Stamps(run)
-    for name, sha256 in zip(row.files, row.inputs, strict=False):
-        try:
-            now = stamps.of(Path(name))["sha256"]
-        except OSError:
-            raise IsletImagingError(
-                f"{row.image}: its file is not where it was scored ({name}); put it back, or score "
-                "the moved folder again"
-            ) from None
-        if now != sha256:
-            raise IsletImagingError(
-                f"{row.image}: {name} was changed or exchanged since it was scored; put it back, "
-                "or score the folder again"
-            )
+    behind = dict.fromkeys(g.absolute() for f in row.files for g in files_of(Path(f)))
+    try:
+        now = [stamps.of(path)["sha256"] for path in behind]
+    except OSError as error:
+        raise IsletImagingError(
+            f"{row.image}: its file is not where it was scored ({error.filename}); put it back, or "
+            "score the moved folder again"
+        ) from None
+    if now != list(row.inputs):
+        raise IsletImagingError(
+            f"{row.image}: its file was changed or exchanged since it was scored "
+            f"({', '.join(row.files)[:300]}); put it back, or score the folder again"
+        )
 
 
 def same_files(paths: list[Path], stamps: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -16,7 +16,8 @@ from islet_imaging.statistics.counting import ESTIMATED, NO_CELLS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from islet_imaging.run.called import CalledRun, ImageRow
+    from islet_imaging.run.called import CalledRun
+    from islet_imaging.run.rows import ImageRow
     from islet_imaging.statistics import Summary
 
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from islet_imaging.run.called import CalledRun, ImageRow, load_work
+from islet_imaging.run.called import CalledRun
+from islet_imaging.run.measurements import load_work
+from islet_imaging.run.rows import ImageRow
 
 if TYPE_CHECKING:
     import pandas as pd

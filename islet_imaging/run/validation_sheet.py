@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run.folder import Run, plain_text, write_table
+from islet_imaging.run.files import plain_text, write_table
+from islet_imaging.run.folder import Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from islet_imaging.review.journal import Edit
-    from islet_imaging.run.called import CalledRun, ImageRow
+    from islet_imaging.run.called import CalledRun
+    from islet_imaging.run.rows import ImageRow
     from islet_imaging.statistics import Summary
 
 log = logging.getLogger(__name__)

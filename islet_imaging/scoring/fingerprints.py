@@ -9,7 +9,7 @@ It fails where something that changes a number is in none of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,24 +109,20 @@ def run_key(
     return digest([rows, problems, protocol.to_dict(), _common(networks, flat_field, device)])
 
 
-def image_key(
-    sample: Sample, protocol: Mapping[str, Any], inputs: Inputs, common: Sequence[Any]
-) -> str:
+def image_key(sample: Sample, inputs: Inputs, common: str) -> str:
     """Hash of everything that an image's measurements depend on.
 
     Parameters
     ----------
     sample : Sample
         The image.
-    protocol : mapping
-        As `measuring_part` gives it.
     inputs : Inputs
         Stamps of its files.
-    common : sequence
-        What all images of the run share.
+    common : str
+        Hash of what all images of the run share: `measuring_part` and `common_key`.
     """
     own = [sample.image, inputs.hashes(sample), dict(sample.extra), sample.role]
-    return digest([own, protocol, common])
+    return digest([own, common])
 
 
 def measuring_part(protocol: Protocol) -> dict[str, Any]:

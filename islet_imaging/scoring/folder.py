@@ -25,7 +25,7 @@ from islet_imaging.run.files import RunWriteError, atomic_path
 from islet_imaging.run.folder import PROVENANCE_FORMAT, Run
 from islet_imaging.run.lock import RunLock
 from islet_imaging.run.measurements import proven_outcome
-from islet_imaging.run.proof import hash_file, stamp_of
+from islet_imaging.run.proof import digest, hash_file, stamp_of
 from islet_imaging.run.rows import rows_of
 from islet_imaging.run.stage import finish_exchange
 from islet_imaging.scoring.executors import run_tasks, worker_count
@@ -246,8 +246,8 @@ def _tasks(plan: _Plan) -> tuple[Protocol, list[Task]]:
     flat_field = plan.flat_field
     if calibration:
         flat_field = hash_file(Path(calibration))
-    part, plain = measuring_part(protocol), protocol.to_dict()
-    common = common_key(plan.networks, flat_field, plan.device)
+    plain = protocol.to_dict()
+    common = digest([measuring_part(protocol), common_key(plan.networks, flat_field, plan.device)])
     return protocol, [
         Task(
             image=s.image,
@@ -255,7 +255,7 @@ def _tasks(plan: _Plan) -> tuple[Protocol, list[Task]]:
             facts={**s.extra, "role": s.role},
             run=str(out.absolute()),
             protocol=plain,
-            key=image_key(s, part, plan.inputs, [common]),
+            key=image_key(s, plan.inputs, common),
             threads=max(1, usable_cores() // plan.workers),
             device=plan.device,
             flat_fields=calibration,
@@ -297,6 +297,8 @@ def _measure(
 
 def _same_run(out: Path, key: str) -> Run | None:
     """The run in ``out``, if it is finished, without failures, and proves to be exactly this."""
+    if not (out / "provenance.json").exists():
+        return None
     try:
         run = Run.open(out)
         facts = run.provenance

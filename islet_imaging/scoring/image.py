@@ -432,9 +432,10 @@ def score_image(
     Examples
     --------
     >>> from islet_imaging import Channel, Protocol, phantom, score_image
-    >>> stain = {"shape": (256, 256), "channels": ("DAPI", "INS")}
-    >>> image = phantom("easy_confocal", seed=1, **stain).image
-    >>> control = phantom("easy_confocal", seed=2, control="secondary_only", **stain).image
+    >>> names = ("DAPI", "INS")
+    >>> image = phantom("ffpe20x", seed=1, shape=(256, 256), channels=names).image
+    >>> control = phantom("ffpe20x", seed=2, shape=(320, 320), channels=names,
+    ...                   control="secondary_only").image
     >>> protocol = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
     >>> scored = score_image(image, protocol, controls=[control])
     >>> sorted(set(scored.cells["INS_call"]) - {"unsure"})

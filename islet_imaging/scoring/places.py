@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: where in a run folder images may lie that have no file elsewhere: layers of a viewer
+INPUT = "input"
+
 #: files of a run; a folder that holds one and is no run belongs to somebody
 _OWN = ("summary.csv", "batches.csv", "images.csv", "islets.csv", "cells.csv", "cells.parquet")
 
@@ -45,7 +48,7 @@ def check_places(folder: Path, out: Path) -> None:
         if not folder.is_dir():
             raise IsletImagingError(f"{str(folder)[:300]}: there is no such folder")
         images, run = folder.resolve(), out.resolve()
-        if images == run or images.is_relative_to(run):
+        if images.is_relative_to(run) and not images.is_relative_to(run / INPUT):
             raise IsletImagingError(
                 f"{out}: the run folder must not be the folder of the images or hold it: its "
                 "images could not be scored again. Give a folder of its own, such as "
@@ -89,11 +92,16 @@ def without_run(sheet: SampleSheet, out: Path) -> SampleSheet:
     run = out.resolve()
     if not run.exists():
         return sheet
-    inside = [s for s in sheet.samples if any(p.resolve().is_relative_to(run) for p in s.paths)]
+    inside = {
+        s.image
+        for s in sheet.samples
+        for p in (q.resolve() for q in s.paths)
+        if p.is_relative_to(run) and not p.is_relative_to(run / INPUT)
+    }
     if not inside:
         return sheet
     log.info("%d files in the run folder %s are no input", len(inside), out)
-    kept = tuple(s for s in sheet.samples if s not in inside)
+    kept = tuple(s for s in sheet.samples if s.image not in inside)
     return dataclasses.replace(sheet, samples=kept)
 
 

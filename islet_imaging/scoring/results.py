@@ -17,18 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.protocol import Protocol
-from islet_imaging.run.called import ImageRow, call_run, rows_of
-from islet_imaging.run.folder import (
-    PROVENANCE_FORMAT,
-    Run,
-    corrections_state,
-    write_parquet,
-    write_table,
-    write_text,
-)
+from islet_imaging.protocol import Protocol, Statistics
+from islet_imaging.run.called import call_run
+from islet_imaging.run.files import write_parquet, write_table, write_text
+from islet_imaging.run.folder import PROVENANCE_FORMAT, Run, corrections_state
 from islet_imaging.run.lock import RunLock
+from islet_imaging.run.rows import ImageRow, rows_of
 from islet_imaging.run.stage import exchange, finish_exchange, stage_folder
+from islet_imaging.run.study_tables import study_tables, with_sheet
 from islet_imaging.run.tables import (
     BATCHES,
     CONDITIONS,
@@ -43,6 +39,10 @@ log = logging.getLogger(__name__)
 
 #: versions of what numbers are computed by
 LIBRARIES = ("numpy", "scipy", "scikit-image", "tifffile", "pandas", "onnxruntime")
+
+
+#: of a provenance, what a report shows elsewhere or nobody reads
+_NOT_SHOWN = ("files", "flat_fields", "told", "thresholds_not_used")
 
 
 def library_versions() -> dict[str, str]:
@@ -136,15 +136,19 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
     tables = {
         "conditions": with_told(with_controls(conditions, rows), told),
         "batches": empty_table(BATCHES) if summary is None else summary.batches,
-        "images": images_table(rows, summary),
-        "islets": islets_rows(run, rows, summary),
+        "images": with_sheet(images_table(rows, summary), rows, place=False),
+        "islets": with_sheet(islets_rows(run, rows, summary), rows),
     }
+    study = study_tables(summary, called.protocol, corrected)
+    for name, table in study.items():
+        write_table(stage / f"{name}.csv", table)
     for name, table in tables.items():
         write_table(stage / ("summary.csv" if name == "conditions" else f"{name}.csv"), table)
     if corrected is not None:
         write_table(stage / "corrected.csv", corrected)
-    write_table(stage / "cells.csv", called.corrected)
-    write_parquet(stage / "cells.parquet", called.corrected)
+    cells = with_sheet(called.corrected, rows)
+    write_table(stage / "cells.csv", cells)
+    write_parquet(stage / "cells.parquet", cells)
     write_text(stage / "protocol.yaml", called.protocol.dump())
     data = report_data(
         run=run,
@@ -154,7 +158,8 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
         raw_summary=raw_summary,
         folder_flags=folder_flags,
         validation=corrected,
-        provenance=facts,
+        provenance={k: v for k, v in facts.items() if k not in _NOT_SHOWN},
+        study=study,
         **tables,
     )
     write_report(stage / "report.html", data)
@@ -174,13 +179,15 @@ def thresholds_told(stainings: Sequence[str]) -> list[str]:
     ]
 
 
-def resummarise(run: Run | str | Path) -> Run:
+def resummarise(run: Run | str | Path, *, statistics: Statistics | None = None) -> Run:
     """Make a run's tables and report again, with the corrections in its journal.
 
     Parameters
     ----------
     run : Run or path
         A run folder.
+    statistics : Statistics, optional
+        How to count and compare from now on; by default as before.
 
     Returns
     -------
@@ -216,4 +223,8 @@ def resummarise(run: Run | str | Path) -> Run:
                 "carry no proof of what they were made of; score the folder again into this run "
                 "folder, corrections are kept"
             )
-        return write_run(path, opened.protocol, opened.provenance)
+        protocol, facts = opened.protocol, opened.provenance
+        if statistics is not None:
+            protocol = protocol.replace(statistics=statistics)
+            facts = {**facts, "protocol_sha256": protocol.fingerprint()}
+        return write_run(path, protocol, facts)

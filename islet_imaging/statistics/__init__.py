@@ -12,14 +12,10 @@ from islet_imaging.statistics.agreement import (
     concordance,
     icc_2_1,
 )
-from islet_imaging.statistics.comparison import (
-    compare_conditions,
-    holm,
-    permutation_test,
-    sign_flip_test,
-)
+from islet_imaging.statistics.comparison import Design, compare_conditions
 from islet_imaging.statistics.composition import hormone_number
 from islet_imaging.statistics.control_chart import control_chart
+from islet_imaging.statistics.exact import holm, permutation_test, sign_flip_test
 from islet_imaging.statistics.intervals import Interval, batch_interval, islet_interval
 from islet_imaging.statistics.manual import compare_with_manual
 from islet_imaging.statistics.misclassification import (
@@ -30,7 +26,6 @@ from islet_imaging.statistics.misclassification import (
     correct_interval,
     error_rates,
     lang_reiczigel,
-    prior_shift,
 )
 from islet_imaging.statistics.planner import (
     batch_se_pp,
@@ -39,6 +34,7 @@ from islet_imaging.statistics.planner import (
     plan,
     power,
 )
+from islet_imaging.statistics.prior_shift import prior_shift
 from islet_imaging.statistics.rare import (
     cells_to_detect,
     clopper_pearson,
@@ -53,12 +49,14 @@ from islet_imaging.statistics.sections import (
     radial_weights,
 )
 from islet_imaging.statistics.summary import Summary, summarise
+from islet_imaging.statistics.trend import trend
 from islet_imaging.statistics.validation import corrected_fractions, draw_validation
 from islet_imaging.statistics.variance import VarianceSplit, variance_split, variance_table
 
 __all__ = [
     "Agreement",
     "Corrected",
+    "Design",
     "ErrorRates",
     "Interval",
     "Summary",
@@ -99,6 +97,7 @@ __all__ = [
     "radial_weights",
     "sign_flip_test",
     "summarise",
+    "trend",
     "upper_bound",
     "variance_split",
     "variance_table",

@@ -76,14 +76,17 @@ class Agreement:
     Attributes
     ----------
     islets : DataFrame
-        image, islet, rater, batch, automatic, manual: fractions that were compared.
+        image, islet, rater, batch, n_cells, automatic, manual: fractions that were compared, islet
+        0 being the cells of an image outside islets.
     fractions : DataFrame
-        Per rater, and for their mean: n_islets, n_batches, bias_pp with interval, limits of
+        Per rater, and for their mean, of islets, and of cells outside islets in a row of their own
+        (column ``of``): n_islets, n_batches, bias_pp with interval, limits of
         agreement with outer confidence limits, SD between batches and of islets (all percentage
         points), ccc and icc with intervals.
     cells : DataFrame
-        Per rater and for the consensus: n_cells, kappa with interval, agreement, sensitivity,
-        specificity of the automatic calls.  Empty unless single cells were labelled.
+        Per rater and for the consensus, in islets and outside: n_cells, n_islets, kappa with an
+        interval over islets, agreement, sensitivity, specificity of the automatic calls, note.
+        Empty unless single cells were labelled.
     raters : DataFrame
         Kappa of each pair of raters, and each rater's error rates by Dawid and Skene.
     consensus : DataFrame

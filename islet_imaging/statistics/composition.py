@@ -15,11 +15,30 @@ import numpy as np
 
 from islet_imaging.statistics.counting import closed, read_calls
 from islet_imaging.statistics.design import UNKNOWN_BATCH
-from islet_imaging.statistics.intervals import batch_interval, islet_interval
+from islet_imaging.statistics.intervals import batch_interval
+from islet_imaging.statistics.within_batch import (
+    DESCRIPTIVE,
+    NONE,
+    ONE_BATCH,
+    OVER_BATCHES,
+    within,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COMPOSITION_COLUMNS = (
+    "condition",
+    "kind",
+    "class",
+    "n_batches",
+    "n_cells",
+    "fraction",
+    "ci_low",
+    "ci_high",
+    "interval",
+    "note",
+)
 _NUMBER = ("none", "monohormonal", "bihormonal", "polyhormonal")
 #: classes of cells that could be anything
 _OPEN = ("unsure", "not called")
@@ -98,9 +117,9 @@ def composition(
     -------
     DataFrame
         condition, kind (``phenotype`` or ``hormones``), class, n_batches, n_cells, fraction,
-        ci_low, ci_high.  Fractions of one condition and kind add up to 1.  Intervals are over
-        batches, or within the one batch there is.  Where more than 20 % of the cells are unsure or
-        not called, only these two classes have a share.
+        ci_low, ci_high, interval (what it is over, as in ``summary.csv``), note.  Fractions of one
+        condition and kind add up to 1.  Where more than 20 % of the cells are unsure or not called,
+        only these two classes have a share.
     """
     import pandas as pd
 
@@ -120,8 +139,7 @@ def composition(
         here = cells["condition"] == condition
         for kind, classes in kinds.items():
             rows.extend(_classes(condition, kind, cells[here], classes[here], level))
-    columns = ["condition", "kind", "class", "n_batches", "n_cells", "fraction"]
-    return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high"])
+    return pd.DataFrame(rows, columns=list(COMPOSITION_COLUMNS))
 
 
 def _classes(
@@ -136,6 +154,7 @@ def _classes(
     counts = pd.crosstab(by, classes)
     totals = counts.sum(axis=1)
     present = [str(c) for c in counts.columns]
+    first = cells.groupby(by)["islet_key"].first().reindex(counts.index)
     names = [n for n in (*_NUMBER, *_OPEN) if n in present]
     n_open = sum(int(counts[n].sum()) for n in _OPEN if n in present)
     known = bool(closed(0.0, n_open / max(int(totals.sum()), 1)))
@@ -143,8 +162,11 @@ def _classes(
         names = sorted(present, key=lambda c: (-counts[c].sum(), c))
     rows = []
     for name in names:
-        over = islet_interval if one else batch_interval
-        interval = over(counts[name], totals, level=level)
+        if one:
+            units = pd.DataFrame({"k": counts[name], "n": totals, "islet_key": first})
+            over, interval = within(units, DESCRIPTIVE if unknown else ONE_BATCH, level)
+        else:
+            over, interval = OVER_BATCHES, batch_interval(counts[name], totals, level=level)
         said = known or name in _OPEN
         rows.append(
             {
@@ -156,6 +178,8 @@ def _classes(
                 "fraction": interval.fraction if said else np.nan,
                 "ci_low": interval.low if said else np.nan,
                 "ci_high": interval.high if said else np.nan,
+                "interval": over if said else NONE,
+                "note": interval.caution if said else "not estimable: too many cells are unsure",
             }
         )
     return rows

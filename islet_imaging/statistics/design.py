@@ -110,6 +110,30 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
     return cells, images
 
 
+def sheet_by_batch(images: pd.DataFrame) -> pd.DataFrame:
+    """What the sample sheet says of each batch: ``condition, batch`` and the further columns.
+
+    A column counts for a batch where all its sample images agree on it, else it is empty text.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> images = pd.DataFrame({"image": ["a", "b"], "condition": "", "batch": "d1",
+    ...                        "role": "sample", "line": "H1", "well": ["A1", "A2"]})
+    >>> sheet_by_batch(images).to_dict("records")
+    [{'condition': '', 'batch': 'd1', 'line': 'H1', 'well': ''}]
+    """
+    rest = [c for c in images.columns if c not in ("image", *DESIGN)]
+    sample = images.loc[images["role"] == "sample", ["condition", "batch", *rest]].copy()
+    for column in rest:
+        sample[column] = text(sample[column])
+    keys = [sample["condition"], sample["batch"]]
+    for column in rest:
+        agreed = sample.groupby(keys)[column].transform("nunique") == 1
+        sample[column] = sample[column].where(agreed, "")
+    return sample.drop_duplicates(["condition", "batch"], ignore_index=True)
+
+
 def _sheet(samples: pd.DataFrame) -> pd.DataFrame:
     if "file" not in samples.columns:
         raise IsletImagingError("the sample sheet has no column 'file'")

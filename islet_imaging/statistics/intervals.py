@@ -1,20 +1,17 @@
 """Intervals of a fraction when the batch, not the cell, is the unit of replication.
 
 The idea: cells of one islet resemble each other, islets of one batch do too, so an interval over
-cells is several times too narrow.  With two or more batches each batch gives one number and a t
-interval is laid over those; with one batch each islet gives one number, and the interval speaks
-of that batch only.  Both are laid on the logit scale, so that they stay inside 0 to 1.
+cells is several times too narrow.  With two or more batches the interval is over batches: a
+beta-binomial model of them, averaged over how much they may differ (`batch_model`); it holds for
+rare cells, for batches without one positive, and for batches of any size.  With one batch each
+islet gives one number, and the interval speaks of that batch only.
 
-Two details differ from the textbook, because simulation (``benchmarks/statistics``) demands it:
+Within a batch the standard error is the jackknife's, leaving out one islet at a time, and islets
+are counted by Kish's effective number, because a few large islets can dominate the ratio.
 
-* the interval over batches is centred on the logit of the mean batch fraction, not on the mean of
-  the logits.  The latter estimates the median batch: at 2 % positive and a logit SD of 0.8 between
-  ten batches its 95 % interval holds the mean fraction only 82 % of the time;
-* the interval within a batch takes a leave-one-islet-out (jackknife) standard error and counts
-  islets by Kish's effective number, because a few large islets can dominate the ratio.
-
-It fails with two batches (true but useless width), with batches that are not exchangeable (one
-line drifting over time), and when islets were picked by eye.
+It fails with two batches and where one batch lies far from the others, and says so (``caution``);
+it fails without a word with batches that are not exchangeable (one line drifting over time), when
+islets were picked by eye, and where batches can fail but none of the few that were made did.
 """
 
 from __future__ import annotations
@@ -26,9 +23,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.statistics.rare import clopper_pearson
+from islet_imaging.statistics.batch_model import mean_distribution
+from islet_imaging.statistics.outliers import outlying
 
 Array = NDArray[np.float64]
+
+#: distance of the limits on the logit scale (a factor of 150 in odds) beyond which they say little
+WIDE_LOGITS = 5.0
+#: correlation of cells of one islet that bounds "none": the upper end of what is measured
+ISLET_ICC = 0.15
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,15 @@ class Interval:
         The estimate and its limits; NaN where there is nothing to estimate from.
     n : int
         Number of units (batches or islets) the interval is over.
+    caution : str
+        Why the interval cannot be trusted, and what would be needed; empty where it can.
     """
 
     fraction: float
     low: float
     high: float
     n: int
+    caution: str = ""
 
 
 def check_counts(positives: ArrayLike, totals: ArrayLike) -> tuple[Array, Array]:
@@ -119,7 +125,7 @@ def batch_logits(positives: ArrayLike, totals: ArrayLike) -> Array:
 
 
 def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Interval of the mean batch fraction: t over batches, on the logit scale.
+    """Interval of the mean batch fraction, over batches.
 
     Parameters
     ----------
@@ -133,27 +139,28 @@ def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     -------
     Interval
         ``fraction`` is the plain mean of the batch fractions; ``low`` and ``high`` are NaN with
-        fewer than two batches.
+        fewer than two batches.  ``low`` is 0 where no batch holds a positive cell, ``high`` 1
+        where none holds a negative one; the other limit is over batches too.
 
     Notes
     -----
-    The centre is ``logit(mean p_b)`` with ``p_b = (k + 0.5) / (n + 1)``.  Its standard error is
-    the mean of two that err in opposite directions: the SD of the batch logits over ``sqrt(B)``
-    (too wide where a few batches come near 0), and the delta method's ``SD(p_b) / (p (1 - p)
-    sqrt(B))`` (too narrow where batches scatter widely at a low mean); `floored` keeps it from
-    being too small by luck.  Where no batch holds a positive cell (or a negative
-    one) the open limit is Clopper and Pearson's of the smallest batch.
+    Quantiles of `islet_imaging.statistics.batch_model.mean_distribution`.  ``caution`` speaks with
+    two batches, where one lies far from the others, and where the limits are so far apart that only
+    the order of magnitude is known.
 
     References
     ----------
-    Korn & Graubard, Survey Methodology 24:193 (1998); Dean & Pagano, J Surv Stat Methodol 3:484
-    (2015), for logit intervals of clustered proportions.
+    Griffiths, Biometrics 29:637 (1973), beta-binomial counts; Gelman, Bayesian Anal 1:515 (2006),
+    on few groups.
 
     Examples
     --------
     >>> i = batch_interval([420, 500, 610], [1000, 1000, 1000])
-    >>> round(i.fraction, 3), round(i.low, 2), round(i.high, 2)
-    (0.51, 0.29, 0.73)
+    >>> round(i.fraction, 2), round(i.low, 2), round(i.high, 2)
+    (0.51, 0.34, 0.68)
+    >>> none = batch_interval([0, 0, 0], [1000, 1000, 1000])
+    >>> none.low, round(none.high, 2)
+    (0.0, 0.07)
     """
     check_level(level)
     k, n = check_counts(positives, totals)
@@ -163,16 +170,36 @@ def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     fraction = float(np.mean(k / n))
     if b == 1:
         return Interval(fraction, np.nan, np.nan, 1)
+    found = mean_distribution(k, n)
+    low, high = (float(found.quantile((1 + side * level) / 2)) for side in (-1, 1))
+    # a batch of few cells pulls the plain mean more than the model: the mean always belongs inside
+    low = 0.0 if not k.any() else min(low, fraction)
+    high = 1.0 if np.array_equal(k, n) else max(high, fraction)
+    return Interval(fraction, low, high, b, batch_caution(k, n, low, high))
+
+
+def batch_caution(k: Array, n: Array, low: float, high: float) -> str:
+    """Why an interval over batches cannot be trusted; empty where it can."""
+    b = len(k)
     if not k.any() or np.array_equal(k, n):
-        return _one_sided(k, n, fraction, b, level)
-    p = (k + 0.5) / (n + 1)
-    mean = p.mean()
-    slope = mean * (1 - mean)
-    on_logits = special.logit(p).std(ddof=1)
-    by_delta = p.std(ddof=1) / slope
-    counting = float(np.sqrt(np.mean(p * (1 - p) / n) / b) / slope)
-    se = floored(float((on_logits + by_delta) / 2 / np.sqrt(b)), counting, b - 1)
-    return _around(fraction, mean, t_quantile(level, b - 1) * se, b)
+        return ""
+    far = outlying(k, n)
+    if far.any():
+        return (
+            f"{int(far.sum())} of {b} batches lie far from the others: an interval for batches of "
+            "two kinds cannot be trusted; find out why they differ, or make more of both kinds"
+        )
+    if b == 2:
+        return (
+            "with 2 batches the interval rests on how much batches usually differ, not on how much "
+            "these do; 3 are the least, 4 or more are needed to trust it"
+        )
+    if special.logit(high) - special.logit(low) > WIDE_LOGITS:
+        return (
+            "only the order of magnitude is known: with so few positive (or negative) cells in "
+            f"{b} batches the limits rest on how much batches usually differ; make more batches"
+        )
+    return ""
 
 
 def islet_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.95) -> Interval:
@@ -216,8 +243,7 @@ def islet_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     if m == 1:
         return Interval(fraction, np.nan, np.nan, 1)
     if not k.any() or np.array_equal(k, n):
-        # positives, if there are any, come in whole islets: bound by the mean islet, not by the sum
-        return _one_sided(k, np.full(m, n.mean()), fraction, m, level)
+        return _one_sided(k, n, fraction, m, level)
     left = special.logit((k.sum() - k + 0.5) / (n.sum() - n + 1))
     se = np.sqrt((m - 1) / m * np.sum((left - left.mean()) ** 2))
     df = max(float(n.sum() ** 2 / np.sum(n**2)) - 1, 1.0)
@@ -234,6 +260,14 @@ def _around(fraction: float, centre: float, half: float, n: int) -> Interval:
 
 
 def _one_sided(k: Array, n: Array, fraction: float, units: int, level: float) -> Interval:
-    size = float(n.min())
-    low, high = clopper_pearson(size if k.any() else 0.0, size, level=level)
-    return Interval(fraction, low, high, units)
+    """None, or all: the limit of cells that come in islets, with no more known of their clusters.
+
+    A beta-binomial islet of m cells holds none with probability ``exp(-p e)``, in the limit of
+    small p, with ``e = (1 - icc) / icc log(1 + m icc / (1 - icc))`` independent cells' worth.
+    """
+    size = 1 / ISLET_ICC - 1
+    worth = float(np.sum(size * np.log1p(n / size)))
+    bound = min(-np.log((1 - level) / 2) / worth, 1.0)
+    return (
+        Interval(fraction, 1 - bound, 1.0, units) if k.any() else Interval(0.0, 0.0, bound, units)
+    )

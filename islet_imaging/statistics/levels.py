@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 #: columns of a sample sheet that are levels of their own, with the name of their count
 FURTHER = {"line": "n_lines", "donor": "n_donors", "well": "n_wells"}
+#: those whose names begin anew with every batch
+WITHIN_BATCH = ("well",)
+
+
+LEVEL_COLUMNS = (
+    "condition",
+    "n_batches",
+    "n_images",
+    "n_islets",
+    "n_cells",
+    "n_excluded",
+    "cells_per_islet",
+)
 
 
 def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -61,12 +74,14 @@ def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
         }
         for column, name in further.items():
             stated = text(own[column])
-            row[name] = stated[stated != ""].nunique()
+            # a well "A1" of another batch is another well; a line or donor is the same one
+            named = own["batch"] + "/" + stated if column in WITHIN_BATCH else stated
+            row[name] = named[stated != ""].nunique()
         row["n_images"] = len(own)
         row["n_islets"] = len(per_islet)
         row["n_cells"] = len(counted)
         row["n_excluded"] = int((here & excluded).sum())
         row["cells_per_islet"] = float(per_islet.median()) if len(per_islet) else np.nan
         rows.append(row)
-    columns = ["condition", "n_batches", *further.values(), "n_images", "n_islets", "n_cells"]
-    return pd.DataFrame(rows, columns=[*columns, "n_excluded", "cells_per_islet"])
+    first, rest = LEVEL_COLUMNS[:2], LEVEL_COLUMNS[2:]
+    return pd.DataFrame(rows, columns=[*first, *further.values(), *rest])

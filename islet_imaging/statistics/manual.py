@@ -2,7 +2,8 @@
 
 The idea: people either label single cells or count islets; both end as fractions of the same
 islets, measured twice.  Where single cells were labelled, the automatic fraction is taken over
-exactly these cells, so that a difference is one of calling, not of sampling.
+exactly these cells, so that a difference is one of calling, not of sampling.  Cells outside islets
+are no islet: they are compared in a row of their own.
 It fails when raters saw the automatic call, and when islets were picked because they looked good.
 """
 
@@ -28,6 +29,10 @@ from islet_imaging.statistics.raters import cohen_kappa, dawid_skene, label_matr
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: compared cells below which an islet's fraction is counting noise and left out of the agreement
+LEAST_CELLS = 5
+_ISLETS = ("image", "islet", "rater", "batch", "n_cells", "automatic", "manual")
 
 
 def compare_with_manual(
@@ -61,9 +66,9 @@ def compare_with_manual(
     Examples
     --------
     >>> import pandas as pd
-    >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 2, 2, 3, 3], "cell": range(1, 7),
-    ...     "excluded": False, "INS_probability": 0.9,
-    ...     "INS_call": ["positive", "negative", "positive", "positive", "negative", "negative"]})
+    >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 2, 2, 3, 3] * 3, "cell": range(18),
+    ...     "excluded": False, "INS_probability": 0.9, "INS_call":
+    ...     ["positive", "negative", "positive", "positive", "negative", "negative"] * 3})
     >>> counts = pd.DataFrame({"image": "a", "islet": [1, 2, 3], "fraction": [0.4, 0.9, 0.0]})
     >>> a = compare_with_manual(cells, counts, marker="INS")
     >>> print(f"{a.fractions['bias_pp'].iloc[0]:.2f}")
@@ -95,7 +100,7 @@ def compare_with_manual(
         cells, matrix = cells.loc[shared], matrix.loc[shared]
         islets = _islets_from_labels(cells, matrix, marker)
         by_cell, consensus = _cells(cells, matrix, marker, level)
-        raters = _raters(matrix, level)
+        raters = _raters(cells, matrix, level)
     else:
         islets = _islets_from_counts(cells, manual, marker)
         by_cell, raters, consensus = empty, empty, empty
@@ -112,6 +117,7 @@ def _automatic(cells: pd.DataFrame, marker: str) -> pd.DataFrame:
     """Automatic fraction, and batch, of each islet."""
     sums = weigh(cells, marker, "all").groupby([cells["image"], cells["islet"]]).sum()
     out = fractions(sums)[["fraction"]].rename(columns={"fraction": "automatic"})
+    out["n_cells"] = sums["n_cells"].astype(np.int64)
     if "batch" in cells.columns:
         out["batch"] = text(cells["batch"]).groupby([cells["image"], cells["islet"]]).first()
     else:
@@ -133,8 +139,7 @@ def _islets_from_labels(cells: pd.DataFrame, matrix: pd.DataFrame, marker: str) 
         table = _automatic(own, marker)
         table["manual"] = pd.Series(label[mine]).groupby([own["image"], own["islet"]]).mean()
         parts.append(table.reset_index().assign(rater=str(rater)))
-    out = pd.concat(parts, ignore_index=True)
-    return out[["image", "islet", "rater", "batch", "automatic", "manual"]]
+    return pd.concat(parts, ignore_index=True)[list(_ISLETS)]
 
 
 def _islets_from_counts(cells: pd.DataFrame, manual: pd.DataFrame, marker: str) -> pd.DataFrame:
@@ -158,7 +163,7 @@ def _islets_from_counts(cells: pd.DataFrame, manual: pd.DataFrame, marker: str) 
     if out.empty:
         raise IsletImagingError("no counted islet is in the cells table; compare image and islet")
     out = out.sort_values(["rater", "image", "islet"], ignore_index=True)
-    return out[["image", "islet", "rater", "batch", "automatic", "manual"]]
+    return out[list(_ISLETS)]
 
 
 def _fractions(islets: pd.DataFrame, level: float) -> pd.DataFrame:
@@ -167,17 +172,41 @@ def _fractions(islets: pd.DataFrame, level: float) -> pd.DataFrame:
     groups = [(str(name), table) for name, table in islets.groupby("rater", sort=True)]
     if len(groups) > 1:
         keys = ["image", "islet", "batch"]
-        mean = islets.groupby(keys, as_index=False)[["automatic", "manual"]].mean()
+        mean = islets.groupby(keys, as_index=False)[["automatic", "manual", "n_cells"]].mean()
         groups.append((ALL_RATERS, mean))
     rows = []
     for rater, table in groups:
-        row: dict[str, object] = {"rater": rater, "n_islets": len(table)}
+        inside = table[table["islet"] > 0]
+        enough = inside[inside["n_cells"] >= LEAST_CELLS]
+        row: dict[str, object] = {"rater": rater, "of": "islets", "n_islets": len(enough)}
+        few = len(inside) - len(enough)
+        row["note"] = f"{few} islet(s) of fewer than {LEAST_CELLS} cells left out" if few else ""
         try:
-            row |= _fraction_row(table, level)
+            found = _fraction_row(enough, level)
+            found["note"] = "; ".join(str(n) for n in (row["note"], found["note"]) if n)
+            row |= found
         except NotEstimableError as error:
-            row["note"] = str(error)
+            row["note"] = "; ".join(str(n) for n in (row["note"], error) if n)
         rows.append(row)
+        outside = table[table["islet"] <= 0]
+        if len(outside):
+            rows.append(_outside_row(rater, outside))
     return pd.DataFrame(rows)
+
+
+def _outside_row(rater: str, outside: pd.DataFrame) -> dict[str, object]:
+    """Cells outside islets: one difference, weighted by cells, and no interval."""
+    weight = outside["n_cells"].to_numpy(float)
+    gap = (outside["automatic"] - outside["manual"]).to_numpy(float)
+    known = np.isfinite(gap) & (weight > 0)
+    bias = float(np.average(gap[known], weights=weight[known])) if known.any() else np.nan
+    return {
+        "rater": rater,
+        "of": "outside islets",
+        "n_islets": 0,
+        "bias_pp": 100 * bias,
+        "note": f"{weight.sum():.0f} cells outside islets in {len(outside)} image(s): no interval",
+    }
 
 
 def _fraction_row(table: pd.DataFrame, level: float) -> dict[str, object]:
@@ -214,6 +243,7 @@ def _cells(
     import pandas as pd
 
     weight = read_calls(cells, marker).weight
+    places = _places(cells)
     call = np.where(np.isfinite(weight), (weight >= 0.5).astype(float), np.nan)
     columns = {str(r): matrix[r].to_numpy(dtype=float) for r in matrix.columns}
     consensus = pd.DataFrame()
@@ -227,27 +257,42 @@ def _cells(
         consensus["probability"] = fit.probability
     rows = []
     for rater, label in columns.items():
-        both = np.isfinite(label) & np.isfinite(call)
-        if not both.any():
-            continue
-        k = cohen_kappa(call, label, level=level)
-        yes, no = both & (label > 0.5), both & (label <= 0.5)
-        rows.append(
-            {
-                "rater": rater,
-                "n_cells": k.n,
-                "kappa": k.kappa,
-                "kappa_low": k.low,
-                "kappa_high": k.high,
-                "agreement": k.agreement,
-                "sensitivity": call[yes].mean() if yes.any() else np.nan,
-                "specificity": 1 - call[no].mean() if no.any() else np.nan,
-            }
-        )
+        for where, here in places.items():
+            both = np.isfinite(label) & np.isfinite(call) & here
+            if not both.any():
+                continue
+            k = cohen_kappa(call[both], label[both], _clusters(cells)[both], level=level)
+            yes, no = both & (label > 0.5), both & (label <= 0.5)
+            outside = where == "outside islets"
+            rows.append(
+                {
+                    "rater": rater,
+                    "of": where,
+                    "n_cells": k.n,
+                    "n_islets": 0 if outside else k.n_islets,
+                    "kappa": k.kappa,
+                    "kappa_low": np.nan if outside else k.low,
+                    "kappa_high": np.nan if outside else k.high,
+                    "agreement": k.agreement,
+                    "sensitivity": call[yes].mean() if yes.any() else np.nan,
+                    "specificity": 1 - call[no].mean() if no.any() else np.nan,
+                    "note": "no interval: these cells lie in no islet" if outside else k.note,
+                }
+            )
     return pd.DataFrame(rows), consensus
 
 
-def _raters(matrix: pd.DataFrame, level: float) -> pd.DataFrame:
+def _clusters(cells: pd.DataFrame) -> np.ndarray:
+    """Islet of each cell; cells outside islets are one group per image."""
+    return (cells["image"].astype(str) + "#" + cells["islet"].astype(str)).to_numpy(dtype=str)
+
+
+def _places(cells: pd.DataFrame) -> dict[str, np.ndarray]:
+    inside = cells["islet"].to_numpy() > 0
+    return {"islets": inside, "outside islets": ~inside}
+
+
+def _raters(cells: pd.DataFrame, matrix: pd.DataFrame, level: float) -> pd.DataFrame:
     import pandas as pd
 
     if matrix.shape[1] < 2:
@@ -258,11 +303,12 @@ def _raters(matrix: pd.DataFrame, level: float) -> pd.DataFrame:
     for i, j in itertools.combinations(range(len(names)), 2):
         row: dict[str, object] = {"rater": names[i], "other": names[j]}
         try:
-            k = cohen_kappa(matrix.iloc[:, i], matrix.iloc[:, j], level=level)
+            k = cohen_kappa(matrix.iloc[:, i], matrix.iloc[:, j], _clusters(cells), level=level)
         except NotEstimableError:
             row |= {"n_cells": 0}
         else:
             row |= {"n_cells": k.n, "kappa": k.kappa, "kappa_low": k.low, "kappa_high": k.high}
+            row |= {"n_islets": k.n_islets, "note": k.note}
         row |= {"sensitivity": fit.sensitivity[i], "specificity": fit.specificity[i]}
         row |= {"other_sensitivity": fit.sensitivity[j], "other_specificity": fit.specificity[j]}
         rows.append(row)

@@ -4,8 +4,7 @@ The idea: counted positives are true positives found plus negatives mistaken, so
 and specificity known from manual labels the fraction can be solved for (Rogan and Gladen); an
 unsure cell, counted by its probability, fits the same equation if sensitivity is the mean count of
 a truly positive cell.  The interval carries three uncertainties: sensitivity, specificity (both
-clustered by islet) and the scatter between batches.  Without labels, but with calibrated
-probabilities, the prior can be re-estimated batch by batch (Saerens).
+clustered by islet) and the scatter between batches.
 It refuses when the calls carry too little (Se + Sp - 1 < 0.5), and reports "below the detection
 limit" when the positives are no more than the false ones expected.  It fails where cells of the
 batch are not like the labelled ones: another stain, another thickness.
@@ -33,6 +32,8 @@ from islet_imaging.statistics.intervals import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from islet_imaging.statistics.difference import Difference
 
 Array = NDArray[np.float64]
 
@@ -231,7 +232,7 @@ def correct_batches(
 
     Notes
     -----
-    Each draw takes the apparent mean from the t distribution behind `batch_interval`, and
+    Each draw takes the apparent mean from a t distribution with the limits of `batch_interval`, and
     sensitivity and specificity from beta distributions (Jeffreys) with the effective numbers of
     labels; the interval is made of the quantiles of the corrected fraction.
 
@@ -240,7 +241,7 @@ def correct_batches(
     >>> rates = ErrorRates(0.9, 0.95, 300, 300)
     >>> c = correct_batches([400, 430, 380], [1000, 1000, 1000], rates)
     >>> c.status, round(c.fraction, 3), round(c.low, 2), round(c.high, 2)
-    ('corrected', 0.416, 0.34, 0.5)
+    ('corrected', 0.416, 0.33, 0.52)
     """
     check_level(level)
     k, n = check_counts(positives, totals)
@@ -315,6 +316,55 @@ def correct_interval(
     )
 
 
+def corrected_difference(
+    found: Difference, rates: ErrorRates, *, level: float = 0.95, draws: int = 4000, seed: int = 0
+) -> dict[str, float]:
+    """A difference of two conditions corrected for wrong calls, percentage points.
+
+    Wrong calls shrink a difference by ``Se + Sp - 1``, whatever the fractions are, as long as calls
+    err alike in both conditions; so the difference is divided by it, and the interval holds what is
+    not known of Se and Sp too.
+
+    Parameters
+    ----------
+    found : Difference
+        Of the counted fractions.
+    rates : ErrorRates
+        From labelled cells of the same staining.
+    level : float
+        Confidence level.
+    draws : int
+        Draws of the parametric bootstrap.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    dict of str to float
+        effect_corrected_pp, effect_corrected_low_pp, effect_corrected_high_pp; empty where the
+        calls carry too little (``Se + Sp - 1`` below 0.5).
+    """
+    if rates.youden < LEAST_YOUDEN:
+        return {}
+    rng = np.random.default_rng(seed)
+    # the limits at all levels are a distribution of the difference
+    tails = np.geomspace(1e-4, 0.5, 40)
+    sides = [found.limits(t) for t in tails]
+    grid = np.concatenate([[float(s[0]) for s in sides], [float(s[1]) for s in sides][::-1]])
+    below = np.concatenate([tails, 1 - tails[::-1]])
+    drawn = np.interp(rng.random(draws), below, np.maximum.accumulate(grid))
+    se = _draw_rate(rates.sensitivity, rates.n_positive, draws, rng)
+    sp = _draw_rate(rates.specificity, rates.n_negative, draws, rng)
+    corrected = np.clip(drawn / np.maximum(se + sp - 1, 0.05), -1, 1)
+    low, high = np.quantile(corrected, [(1 - level) / 2, (1 + level) / 2])
+    value = float(np.clip(found.value / rates.youden, -1, 1))
+    return {
+        "effect_corrected_pp": 100 * value,
+        "effect_corrected_low_pp": 100 * min(float(low), value),
+        "effect_corrected_high_pp": 100 * max(float(high), value),
+    }
+
+
 def lang_reiczigel(
     positives: float, total: float, rates: ErrorRates, *, level: float = 0.95
 ) -> Interval:
@@ -351,80 +401,6 @@ def lang_reiczigel(
     spread = np.sqrt(p * (1 - p) / size + true**2 * noise_se + (1 - true) ** 2 * noise_sp) / youden
     low, high = np.clip([true + shift - z * spread, true + shift + z * spread], 0, 1)
     return Interval(fraction, float(min(low, fraction)), float(max(high, fraction)), 1)
-
-
-@dataclass(frozen=True)
-class PriorShift:
-    """Fraction of a batch estimated from probabilities that were calibrated on another mix.
-
-    Attributes
-    ----------
-    fraction : float
-        Estimated fraction of positive cells.
-    probabilities : ndarray of float64, shape (n_cells,)
-        Probabilities as they are under that fraction.
-    iterations : int
-        Steps until it stood still.
-    """
-
-    fraction: float
-    probabilities: Array
-    iterations: int
-
-
-def prior_shift(
-    probabilities: ArrayLike, training_fraction: float, *, steps: int = 1000
-) -> PriorShift:
-    """Re-estimate the fraction of one batch by the EM algorithm of Saerens and others.
-
-    Parameters
-    ----------
-    probabilities : array_like, shape (n_cells,)
-        Calibrated probabilities of the cells of one batch; NaN are left out of the estimate.
-    training_fraction : float
-        Fraction of positive cells in the data the probabilities were calibrated on.
-    steps : int
-        Iterations at most.
-
-    Returns
-    -------
-    PriorShift
-
-    References
-    ----------
-    Saerens, Latinne & Decaestecker, Neural Comput 14:21 (2002); Alexandari, Kundaje & Shrikumar,
-    ICML (2020), on the calibration it rests on.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from scipy.special import expit
-    >>> rng = np.random.default_rng(0)
-    >>> positive = rng.random(20_000) < 0.05
-    >>> score = rng.normal(np.where(positive, 2.9, 0.0), 1)  # AUC 0.98
-    >>> p = expit(2.9 * score - 2.9**2 / 2 + np.log(0.4 / 0.6))  # calibrated at 40 % positive
-    >>> print(f"{p.mean():.3f} {prior_shift(p, 0.4).fraction:.3f}")
-    0.127 0.050
-    """
-    if not 0 < training_fraction < 1:
-        raise IsletImagingError(f"training_fraction is {training_fraction}: between 0 and 1")
-    p = np.asarray(probabilities, dtype=float)
-    known = p[np.isfinite(p)]
-    if len(known) == 0:
-        raise NotEstimableError("no cell of this batch has a probability")
-    if known.min() < 0 or known.max() > 1:
-        raise IsletImagingError("probabilities must lie in 0 to 1")
-    evidence = special.logit(np.clip(known, 1e-9, 1 - 1e-9)) - special.logit(training_fraction)
-    share, done = training_fraction, 0
-    for step in range(1, steps + 1):
-        done = step
-        before = share
-        share = float(special.expit(evidence + special.logit(before)).mean())
-        share = min(max(share, 1e-9), 1 - 1e-9)
-        if abs(share - before) < 1e-9:
-            break
-    all_evidence = special.logit(np.clip(p, 1e-9, 1 - 1e-9)) - special.logit(training_fraction)
-    return PriorShift(share, np.asarray(special.expit(all_evidence + special.logit(share))), done)
 
 
 def _clustered_mean(x: Array, w: Array, cluster: NDArray[np.object_]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.statistics import composition, levels
+from islet_imaging.statistics.cautions import batch_notes, none_note
 from islet_imaging.statistics.counting import (
     ESTIMATED,
     NO_CELLS,
@@ -25,18 +26,22 @@ from islet_imaging.statistics.counting import (
     fractions,
     weigh,
 )
-from islet_imaging.statistics.design import UNKNOWN_BATCH, join
-from islet_imaging.statistics.intervals import batch_interval, check_level, islet_interval
-from islet_imaging.statistics.rare import upper_bound
+from islet_imaging.statistics.design import UNKNOWN_BATCH, join, sheet_by_batch
+from islet_imaging.statistics.intervals import (
+    batch_interval,
+    check_level,
+)
+from islet_imaging.statistics.within_batch import (
+    DESCRIPTIVE,
+    LEAST_ISLETS,
+    NONE,
+    ONE_BATCH,
+    OVER_BATCHES,
+    within,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: what ``interval`` can say
-OVER_BATCHES = "over batches"
-ONE_BATCH = "this batch only"
-DESCRIPTIVE = "these islets only (batches unknown)"
-NONE = "none"
 
 #: points by which weighting cells and weighting islets may differ before it is said
 WEIGHTING_PP = 3.0
@@ -65,11 +70,13 @@ class Summary:
     levels : DataFrame
         What was sampled, per condition: batches, images, islets, cells, excluded cells.
     phenotypes : DataFrame
-        Composition per condition: shares that add up to 1, with intervals over batches.
+        Composition per condition: shares that add up to 1, with intervals and what they are over.
     counts : DataFrame
         The counts everything is made of, one row per condition, batch, unit (islet, or image for
         cells outside islets) and marker: k positives (fractional) of n cells.  Batches whose
         fraction is open are left out.
+    sheet : DataFrame
+        Per batch: condition, batch, and the columns of the sample sheet that its images agree on.
     denominator : str
         What the fractions are of.
     level : float
@@ -83,6 +90,7 @@ class Summary:
     levels: pd.DataFrame
     phenotypes: pd.DataFrame
     counts: pd.DataFrame
+    sheet: pd.DataFrame
     denominator: str
     level: float
 
@@ -167,6 +175,7 @@ def summarise(
             cells[is_sample], conditions=_order(images), denominator=denominator, level=level
         ),
         counts=counts,
+        sheet=sheet_by_batch(images),
         denominator=denominator,
         level=level,
     )
@@ -326,25 +335,20 @@ def _condition(
         return row | {"status": status, "note": "; ".join(n for n in (said, left_out) if n)}
     notes: list[str] = []
     if unknown:
-        interval = islet_interval(units["k"], units["n"], level=level)
-        kind = DESCRIPTIVE
+        kind, interval = within(units, DESCRIPTIVE, level)
         notes.append(
             "batches are not stated (no sample sheet, or gaps in its column `batch`): all images "
             "are taken as one batch: the interval describes these islets and says nothing about "
             "another differentiation"
         )
     elif len(known) >= 2:
-        interval = batch_interval(known["k"], known["n"], level=level)
-        kind = OVER_BATCHES
-        if len(known) == 2:
-            notes.append("2 batches: the interval is honest and too wide to be of much use")
+        kind, interval = OVER_BATCHES, batch_interval(known["k"], known["n"], level=level)
+        notes += batch_notes(known, interval, level=level)
     else:
-        interval = islet_interval(units["k"], units["n"], level=level)
-        kind = ONE_BATCH
+        kind, interval = within(units, ONE_BATCH, level)
         notes.append("one batch: the interval is over its islets; batches differ by more")
-    if not np.isfinite(interval.low):
-        kind = NONE
-        notes = ["one islet or image: no interval"]
+    if kind == NONE:
+        notes = [f"fewer than {LEAST_ISLETS} islets or images of one batch: no interval"]
     without = [str(b) for b in batches.loc[batches["n_cells"] == 0, "batch"]]
     if without:
         notes.append(f"no cell could be counted in batch {', '.join(without)}")
@@ -352,12 +356,7 @@ def _condition(
     if len(open_ones):
         names = ", ".join(str(b) for b in open_ones["batch"])
         notes.append(f"batch {names} is left out: {_why_open(open_ones, 0)}")
-    if n_cells and not batches["n_positive"].any() and not batches["n_unsure"].any():
-        bound = 100 * upper_bound(n_cells, level=level)
-        notes.append(
-            f"none of {n_cells} cells: if cells were independent, up to {bound:.2g} % could not be "
-            "excluded"
-        )
+    notes += none_note(batches, interval, kind)
     share = batches["n_unknown"].sum() / max(n_cells, 1)
     if share > UNKNOWN_SHARE:
         notes.append(f"{100 * share:.0f} % of the cells have no probability and are left out")

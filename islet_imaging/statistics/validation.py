@@ -27,6 +27,7 @@ from islet_imaging.statistics.misclassification import (
 )
 from islet_imaging.statistics.raters import label_matrix, majority
 from islet_imaging.statistics.summary import Summary
+from islet_imaging.statistics.within_batch import OVER_BATCHES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -291,7 +292,5 @@ def _row(
 
 def _units(row: Mapping[str, Any]) -> int:
     """How many units the interval of a row is over."""
-    from islet_imaging.statistics.summary import OVER_BATCHES
-
     column = "n_batches" if row["interval"] == OVER_BATCHES else "n_islets"
     return max(int(row[column]), 2)

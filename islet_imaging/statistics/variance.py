@@ -11,6 +11,7 @@ Use it to plan, not to test.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,14 @@ class VarianceSplit:
     n_islets: int
     n_cells: int
     log_likelihood: float
+
+
+VARIANCE_COLUMNS = (
+    "condition",
+    "marker",
+    *(f.name for f in dataclasses.fields(VarianceSplit)),
+    "note",
+)
 
 
 def variance_split(positives: ArrayLike, totals: ArrayLike, batches: ArrayLike) -> VarianceSplit:
@@ -169,8 +178,6 @@ def variance_table(summary: Summary) -> pd.DataFrame:
         condition, marker, and the fields of `VarianceSplit`; rows without an estimate are NaN,
         with the reason in ``note``.
     """
-    import dataclasses
-
     import pandas as pd
 
     rows = []
@@ -188,8 +195,7 @@ def variance_table(summary: Summary) -> pd.DataFrame:
             rows.append({**start, "note": str(error)})
         else:
             rows.append({**start, **dataclasses.asdict(split), "note": ""})
-    fields = [f.name for f in dataclasses.fields(VarianceSplit)]
-    return pd.DataFrame(rows, columns=["condition", "marker", *fields, "note"])
+    return pd.DataFrame(rows, columns=list(VARIANCE_COLUMNS))
 
 
 def _log_likelihood(

@@ -10,7 +10,7 @@ import pytest
 from islet_imaging import phantom, score_folder
 from islet_imaging.phantom.experiment import write_ome_tiff
 
-SIDE = (192, 192)
+SIDE, CONTROL_SIDE = (192, 192), (320, 320)
 
 
 def write_stainings(folder: Path, n_batches: int = 3) -> None:
@@ -24,8 +24,8 @@ def write_stainings(folder: Path, n_batches: int = 3) -> None:
             f"{batch}/secondary_only.ome.tif": ("", "negative_control", 0.4),
         }
         for k, (file, (condition, role, fraction)) in enumerate(made.items()):
-            kind = "none" if role == "sample" else "secondary_only"
-            drawn = phantom("ffpe20x", seed=10 * b + k, shape=SIDE, n_islets=1, control=kind,
+            kind, side = ("none", SIDE) if role == "sample" else ("secondary_only", CONTROL_SIDE)
+            drawn = phantom("ffpe20x", seed=10 * b + k, shape=side, n_islets=1, control=kind,
                             insulin_fraction=fraction)  # fmt: skip
             write_ome_tiff(folder / file, drawn)
             rows.append((file, condition, batch, role))

@@ -129,7 +129,9 @@ def run_shell(block: Block) -> None:
             check_options(words)
             continue
         done = CliRunner().invoke(app, words[1:], catch_exceptions=False)
-        assert done.exit_code == 0, f"{' '.join(words)}\n{done.output}"
+        # images this small leave some share open: that is an answer, with a status of its own
+        fine = (0, 3) if words[1] in ("score", "summarize") else (0,)
+        assert done.exit_code in fine, f"{' '.join(words)}\n{done.output}"
 
 
 def run_python(block: Block, page: str, namespace: dict[str, Any]) -> None:

@@ -14,13 +14,13 @@ from islet_imaging.errors import ImageReadError, ProtocolError
 from islet_imaging.experiment.drafting import (
     draft_protocol,
     draft_samples,
-    find_pattern,
     inspect_path,
     protocol_of_folder,
 )
 from islet_imaging.experiment.sample_sheet import images_in_folder, read_samples
 from islet_imaging.protocol import Protocol
 from islet_imaging.reading import read_image
+from islet_imaging.reading.naming import find_pattern
 
 
 def ome(file: Path, names: list[str], *, planes: int = 1, size: float | None = 0.5) -> None:

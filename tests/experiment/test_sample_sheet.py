@@ -172,3 +172,51 @@ def test_what_spreadsheets_write(folder: Path, encoding: str, separator: str) ->
     assert not read.problems
     assert read.samples[0].condition == "5 µM"
     assert read.samples[0].extra == {"note": "é"}
+
+
+def test_accents_in_either_form_are_one_name(tmp_path: Path) -> None:
+    import unicodedata
+
+    name = "îlot é.tif"
+    (tmp_path / unicodedata.normalize("NFD", name)).touch()
+    file = tmp_path / "s.csv"
+    file.write_text(f"file,condition,batch,role\n{unicodedata.normalize('NFC', name)},a,1,sample\n")
+    read = read_samples(file, tmp_path)
+    assert not read.problems
+    assert len(read.samples) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "second"), [("batch", "B1", "b1"), ("condition", "Drug  A", "drug A")]
+)
+def test_one_batch_in_two_spellings_is_refused(
+    folder: Path, column: str, first: str, second: str
+) -> None:
+    cells = [{"batch": "1", "condition": "x", column: v} for v in (first, second)]
+    rows = "".join(f"{f},{c['condition']},{c['batch']},sample\n"
+                   for f, c in zip(("a.tif", "b.tif"), cells, strict=True))  # fmt: skip
+    with pytest.raises(ProtocolError, match=f"{column} is written"):
+        sheet(folder, f"file,condition,batch,role\n{rows}")
+
+
+def test_an_endless_name_is_a_problem_of_its_row(folder: Path) -> None:
+    text = f"file,condition,batch,role\n{'x' * 5000},a,1,sample\nb.tif,a,1,sample\n"
+    read = sheet(folder, text)
+    assert [s.image for s in read.samples] == ["b.tif"]
+    assert "5000 characters" in read.problems[0].message
+    assert len(read.problems[0].message) < 400
+
+
+def test_a_projection_that_the_sheet_lists_is_scored(folder: Path) -> None:
+    (folder / "MAX_a.tif").touch()
+    read = sheet(folder, "file,condition,batch,role\nMAX_a.tif,x,1,sample\n")
+    assert [s.image for s in read.samples] == ["MAX_a.tif"]
+    assert not read.problems
+
+
+def test_what_a_sheet_leaves_out_and_what_it_only_guessed(folder: Path) -> None:
+    read = sheet(folder, "file,condition,batch,role,note\n"
+                 "a.tif,x,1,negative_control,CHECK role: guessed from the name\n"
+                 "b.tif,x,1,sample,\n")  # fmt: skip
+    assert read.guessed == ("a.tif (negative_control)",)
+    assert ("drug/c.tif", "not in samples.csv") in [(s.name, s.why) for s in read.skipped]

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.run.folder import (
-    Run,
+from islet_imaging.run.files import (
     atomic_path,
     label_path,
-    read_csv,
-    read_labels,
+    plain_text,
+    safe_text,
     write_labels,
     write_table,
 )
+from islet_imaging.run.folder import Run, read_csv, read_labels
+from islet_imaging.run.rows import ImageRow
+from tests.mutations import mutated
 
 
 def test_a_broken_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -77,3 +81,47 @@ def test_labels_come_back_exactly(
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(IsletImagingError, match=tmp_path.name):
         Run.open(tmp_path)
+
+
+@given(st.text())
+def test_formulas_are_harmless_and_come_back(text: str) -> None:
+    safe = safe_text(text)
+    assert plain_text(safe) == text
+    assert not safe.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-2", "@x", "\tx", "\rx", "'=1", "''", "a'=b"])
+def test_formulas_in_cells_and_headers_read_back(tmp_path: Path, text: str) -> None:
+    table = pd.DataFrame({text: ["x", text], "n": [-1.5, 2.0]})
+    write_table(tmp_path / "t.csv", table)
+    raw = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    assert "\n-1.5" not in raw.replace("x,-1.5", "")
+    back = read_csv(tmp_path / "t.csv", (text,))
+    pd.testing.assert_frame_equal(back, table)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "", "a\0b"])
+def test_names_never_lead_out_of_a_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(IsletImagingError, match="no name of an image"):
+        label_path(tmp_path, name or "/", "nuclei")
+
+
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 10))
+@settings(max_examples=100)
+def test_a_mutated_provenance_is_read_or_named(tmp_path: Path, seed: int, n: int) -> None:
+    row = ImageRow(image="a.tif", condition="x", batch="b", files=("/f/a.tif",), key="0" * 64)
+    facts = {
+        "format": 2, "islet_imaging": "0.2", "folder": "/f", "files": {}, "images": [row.to_dict()],
+        "inputs": {"a.tif": {"sha256": "0" * 64}}, "corrections": {"journal_sha256": ""},
+    }  # fmt: skip
+    path = tmp_path / "provenance.json"
+    path.write_bytes(mutated(json.dumps(facts).encode(), seed, n))
+    with contextlib.suppress(IsletImagingError):
+        run = Run.open(tmp_path)
+        for question in (
+            lambda: run.summary, lambda: run.protocol, lambda: run.labels("a.tif"),
+            lambda: run.read_image("a.tif"), lambda: run.pixels, lambda: run.corrections_pending,
+            lambda: run.source, lambda: run.flat_fields(), lambda: run.corrected,
+        ):  # fmt: skip
+            with contextlib.suppress(IsletImagingError):
+                question()

@@ -23,7 +23,8 @@ from islet_imaging.image import IsletImage
 from islet_imaging.measurement.measure import neighbour_pairs
 from islet_imaging.protocol import Channel, Correction, Islets, Nuclei, Protocol
 from islet_imaging.quality.windows import measure_quality_windows
-from islet_imaging.run.folder import Run, read_labels, write_labels
+from islet_imaging.run.files import write_labels
+from islet_imaging.run.folder import Run, read_labels
 from islet_imaging.scoring import regions
 from islet_imaging.scoring.folder import score_folder
 from islet_imaging.scoring.image import measure_image

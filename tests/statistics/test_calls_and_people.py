@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
+from islet_imaging.report.agreement import write_agreement
 from islet_imaging.statistics import (
     ErrorRates,
     bland_altman,
@@ -225,6 +228,79 @@ def test_kappa() -> None:
         cohen_kappa([np.nan], [1])
 
 
+PLACES = ("islets", "outside islets")
+
+
+def clustered(rng: np.random.Generator, islets: int, error: float, icc: float):
+    """Labels of two whose errors gather in islets."""
+    size = rng.integers(30, 150, islets)
+    of = np.repeat(np.arange(islets), size)
+    spread = 1 / icc - 1
+    own = rng.beta(error * spread, (1 - error) * spread, islets)[of]
+    truth = rng.random(len(of)) < rng.beta(2, 3, islets)[of]
+    return truth, truth ^ (rng.random(len(of)) < own), of
+
+
+def test_kappa_over_islets_holds_where_errors_gather() -> None:
+    rng = np.random.default_rng(4)
+    true = cohen_kappa(*clustered(rng, 20_000, 0.08, 0.2)[:2]).kappa
+    held = np.zeros(2)
+    runs = 200
+    for _ in range(runs):
+        a, b, of = clustered(rng, 20, 0.08, 0.2)
+        for j, k in enumerate((cohen_kappa(a, b, of), cohen_kappa(a, b))):
+            held[j] += k.low <= true <= k.high
+    assert held[0] / runs > 0.9
+    assert held[1] / runs < 0.75
+    k = cohen_kappa(a, b, of)
+    assert (k.n_islets, k.note) == (20, "over islets")
+    assert k.kappa == pytest.approx(cohen_kappa(a, b).kappa)
+
+
+def test_kappa_of_few_islets_has_no_interval_and_says_why() -> None:
+    a, b, of = clustered(np.random.default_rng(1), 6, 0.1, 0.1)
+    k = cohen_kappa(a, b, of)
+    assert np.isnan(k.low)
+    assert "6 islets of 10" in k.note
+    assert np.isfinite(k.kappa)
+
+
+def test_cells_outside_islets_and_tiny_islets_stand_apart() -> None:
+    cells = scored()
+    base = compare_with_manual(cells, labels_of(cells, "ann", 0.05, 0), marker="INS")
+    # an islet of two cells, and cells in none, on which both agree
+    more = pd.DataFrame(
+        {"image": "i0", "islet": [99, 99, 0, 0], "cell": [9001, 9002, 9003, 9004]}
+    ).assign(excluded=False, batch="b0", truth=[True, True, False, False])
+    call = np.where(more["truth"], "positive", "negative")
+    more = more.assign(INS_call=call, INS_probability=np.where(more["truth"], 0.95, 0.05))
+    both = pd.concat([cells, more], ignore_index=True)
+    labels = pd.concat(
+        [labels_of(cells, "ann", 0.05, 0), labels_of(more, "ann", 0.0, 0)], ignore_index=True
+    )
+    a = compare_with_manual(both, labels, marker="INS")
+    inside, outside = (a.fractions[a.fractions["of"] == w].iloc[0] for w in PLACES)
+    assert inside["ccc"] == pytest.approx(base.fractions["ccc"].iloc[0])
+    assert "1 islet(s) of fewer than 5 cells" in inside["note"]
+    assert "2 cells outside islets" in outside["note"]
+    assert outside["n_islets"] == 0
+    assert np.isnan(a.cells.set_index("of").loc["outside islets", "kappa_low"])
+
+
+def test_agreement_is_written_with_its_picture(tmp_path: Path) -> None:
+    cells = scored()
+    found = compare_with_manual(cells, labels_of(cells, "ann <b>", 0.05, 0), marker="INS")
+    written = write_agreement(found, tmp_path / "agreement", marker="INS")
+    names = {p.name for p in written}
+    assert names == {"fractions.csv", "cells.csv", "islets.csv", "agreement.svg"}
+    kept = pd.read_csv(tmp_path / "agreement" / "fractions.csv")
+    assert kept["bias_pp"].iloc[0] == pytest.approx(found.fractions["bias_pp"].iloc[0])
+    picture = (tmp_path / "agreement" / "agreement.svg").read_text("utf-8")
+    root = ElementTree.fromstring(picture)
+    assert root.tag.endswith("svg")
+    assert "ann <b>" in "".join(root.itertext())
+
+
 def test_consensus_of_unequal_raters() -> None:
     rng = np.random.default_rng(0)
     truth = rng.random(3000) < 0.3
@@ -284,6 +360,7 @@ def test_labels_of_cells_by_three_raters() -> None:
     a = compare_with_manual(cells, manual, marker="INS")
     assert a.fractions["rater"].tolist() == ["ann", "bob", "eve", "all raters"]
     assert a.cells["rater"].tolist() == ["ann", "bob", "eve", "all raters"]
+    assert set(a.cells["of"]) == {"islets"}
     kappa = a.cells.set_index("rater")["kappa"]
     assert kappa["ann"] > kappa["bob"] > kappa["eve"]
     assert kappa["all raters"] > 0.85

@@ -17,6 +17,7 @@ from islet_imaging.statistics import (
     islet_interval,
     upper_bound,
 )
+from islet_imaging.statistics.outliers import outlying
 
 pairs = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300)), min_size=2, max_size=12).map(
     lambda rows: (np.array([min(k, n) for k, n in rows]), np.array([n for _, n in rows]))
@@ -78,10 +79,58 @@ def test_units_without_cells_count_for_nothing() -> None:
     assert batch_interval([5, 0, 6], [10, 0, 10]) == batch_interval([5, 6], [10, 10])
 
 
-def test_none_seen_is_bounded_by_the_smallest_batch() -> None:
+def test_none_seen_is_bounded_over_batches() -> None:
     i = batch_interval([0, 0, 0], [500, 1000, 1000])
     assert (i.low, i.fraction) == (0, 0)
-    assert i.high == pytest.approx(clopper_pearson(0, 500)[1])
+    # far beyond what counting 2500 independent cells, or the 500 of the smallest batch, would give
+    assert 0.02 < i.high < 0.15
+    more = batch_interval([0] * 10, [1000] * 10)
+    assert more.high < i.high / 3
+    every = batch_interval([500, 1000, 1000], [500, 1000, 1000])
+    np.testing.assert_allclose([1 - every.high, 1 - every.low], [i.low, i.high], atol=1e-9)
+
+
+def test_none_in_islets_counts_clusters_not_cells() -> None:
+    i = islet_interval([0] * 10, [100] * 10)
+    assert i.low == 0
+    # ten islets of 100 cells are worth 16 independent cells each where cells correlate by 0.15
+    assert i.high == pytest.approx(-np.log(0.025) / 166, rel=0.02)
+
+
+def test_a_tiny_batch_weighs_little_in_the_interval() -> None:
+    with_it = batch_interval([400, 420, 380, 3], [1000, 1000, 1000, 3])
+    without = batch_interval([400, 420, 380], [1000, 1000, 1000])
+    assert with_it.fraction > 0.54
+    assert with_it.low == pytest.approx(without.low, abs=0.05)
+
+
+def test_what_cannot_be_trusted_says_so() -> None:
+    assert "2 batches" in batch_interval([400, 420], [1000, 1000]).caution
+    failed = batch_interval([480, 520, 10, 450], [1000] * 4)
+    assert "two kinds" in failed.caution
+    assert "order of magnitude" in batch_interval([0, 1, 0], [1000] * 3).caution
+    assert batch_interval([480, 520, 390, 450], [1000] * 4).caution == ""
+
+
+def test_failed_batches_are_found_also_when_there_are_two() -> None:
+    n = np.full(10, 1000)
+    k = np.array([500, 450, 20, 520, 480, 530, 10, 470, 510, 490])
+    assert np.flatnonzero(outlying(k, n)).tolist() == [2, 6]
+    assert not outlying(np.delete(k, [2, 6]), n[:8]).any()
+    # an odd fraction of three cells is no odd batch
+    assert not outlying([500, 450, 0, 480], [1000, 1000, 3, 1000]).any()
+    assert not outlying([500, 0], [1000, 1000]).any()
+
+
+def test_outlying_batches_are_rarely_found_where_there_are_none() -> None:
+    rng = np.random.default_rng(0)
+    found = [
+        outlying(
+            rng.binomial(1000, special.expit(rng.normal(-0.3, 0.35, 5))), np.full(5, 1000)
+        ).any()
+        for _ in range(400)
+    ]
+    assert np.mean(found) < 0.05
 
 
 def test_impossible_counts_are_refused() -> None:

@@ -76,7 +76,7 @@ def printed(summary: Any) -> str:
     return "\n".join(lines) + re.sub(r"<svg.*?</svg>|<[^>]*>", " ", headline(data), flags=re.S)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     open_shares=st.lists(st.floats(0.0, 1.0), min_size=2, max_size=4),

@@ -150,7 +150,7 @@ def test_interval_over_batches_ignores_the_number_of_cells() -> None:
     many = pd.concat([cells, cells.assign(cell=cells["cell"] + 10_000)])
     a = summarise(cells, sheet, markers=["INS"]).conditions
     b = summarise(many, sheet, markers=["INS"]).conditions
-    np.testing.assert_allclose(a["ci_high"] - a["ci_low"], b["ci_high"] - b["ci_low"], rtol=0.02)
+    np.testing.assert_allclose(a["ci_high"] - a["ci_low"], b["ci_high"] - b["ci_low"], rtol=0.05)
 
 
 def test_denominators() -> None:
@@ -208,7 +208,7 @@ def test_none_seen_is_never_zero_without_a_bound() -> None:
     s = summarise(cells.assign(INS_call="negative"), sheet, markers=["INS"]).conditions
     assert (s["fraction"] == 0).all()
     assert (s["ci_high"] > 0.005).all()
-    assert s["note"].str.contains("could not be excluded").all()
+    assert s["note"].str.contains("cannot be excluded").all()
 
 
 def test_phenotypes_add_up() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.multifile import SUFFIXES
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -29,12 +30,39 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | 
 
 
 def read_stained(path: str | Sequence[str]) -> list[LayerData]:
-    """A stained image; several files are its channels."""
-    from islet_imaging.reading import read_image
-    from napari_islet_imaging.session.layer_data import channel_layers
+    """A stained image; several files are its channels, a z-stack keeps its planes.
 
-    image = read_image(path)
-    return channel_layers(image)
+    A TIFF whose axes cannot be told is opened as it lies, to be split by hand.
+    """
+    from islet_imaging.reading import read_image
+    from islet_imaging.reading.read import open_source
+    from napari_islet_imaging.session.layer_data import channel_layers, stack_layers
+
+    one = path if isinstance(path, str | Path) else path[0] if len(path) == 1 else None
+    try:
+        planes = 1 if one is None else open_source(Path(one)).n_planes
+        if one is None or planes < 2:
+            return channel_layers(read_image(path))
+        return stack_layers(
+            [read_image(one, projection="plane", plane=plane) for plane in range(planes)]
+        )
+    except ImageReadError as error:
+        if one is None or Path(one).suffix.lower() not in (".tif", ".tiff"):
+            raise
+        return _as_it_lies(Path(one), error)
+
+
+def _as_it_lies(path: Path, error: Exception) -> list[LayerData]:
+    """The pixels of a TIFF that does not say what its axes are, with what is missing said."""
+    import tifffile
+    from napari.utils.notifications import show_warning
+
+    try:
+        pixels = tifffile.imread(path)
+    except (OSError, ValueError):
+        raise error from None
+    show_warning(f"Opened as it lies in the file. {error}")
+    return [(pixels, {"name": path.stem}, "image")]
 
 
 def read_run(path: str | Sequence[str]) -> list[LayerData]:

@@ -15,8 +15,8 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     import numpy as np
 
     from islet_imaging.errors import IsletImagingError
-    from islet_imaging.run.folder import write_labels as write_tiff
-    from islet_imaging.run.folder import write_table
+    from islet_imaging.run.files import write_labels as write_tiff
+    from islet_imaging.run.files import write_table
     from napari_islet_imaging.session.layer_data import KEY
 
     labels = np.asarray(data)

@@ -33,6 +33,10 @@ def call_categories(session: ReviewSession, image: str) -> NDArray[np.uint8]:
     table = session.tables[image]
     if session.open is not None and session.open.name == image:
         table = session.shown
+    if not session.marker:  # nuclei without calls
+        shown = np.full(len(table), NEUTRAL, np.uint8)
+        shown[table["excluded"].to_numpy(bool)] = EXCLUDED
+        return shown
     if session.hidden:  # only what the reviewer said is told
         shown = np.full(len(table), NEUTRAL, np.uint8)
         for row, cell in enumerate(table["cell"].to_numpy(int)):

@@ -101,6 +101,16 @@ class EditHistory:
         path = self.journal.path
         return path.stat().st_size if path.is_file() else 0
 
+    def lay_over(self, image: str, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of an image's cells, called anew, with the edits that hold."""
+        held = self.effective(image=image)
+        if not held:
+            return table
+        replay = Replay(table, pixels=self._pixels.get(image, ()))
+        for edit in held:
+            replay.apply(edit)
+        return replay.cells
+
     def last_of(self, who: str) -> Edit | None:
         """The last edit of a person that holds: what an undo takes back."""
         own = self.effective(who=who)

@@ -7,6 +7,7 @@ It fails to place an image whose pixel size nobody knows: that one is shown in p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +84,23 @@ def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[
                 "image",
             )
         )
+    return made
+
+
+def stack_layers(planes: Sequence[IsletImage]) -> list[LayerData]:
+    """One layer per channel with all planes of a z-stack, to look at and to choose from."""
+    made = []
+    for channels in zip(*(channel_layers(plane) for plane in planes), strict=True):
+        pixels = np.stack([data for data, _, _ in channels])
+        options = channels[len(channels) // 2][1]
+        limits = contrast(pixels.max(axis=0))
+        options |= {
+            "scale": (1.0, *options["scale"]),
+            "units": (options["units"][0], *options["units"]),
+            "axis_labels": ("z", *options["axis_labels"]),
+            "contrast_limits": limits,
+        }
+        made.append((pixels, options, "image"))
     return made
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_islet_imaging.session.moved import read_found
 from napari_islet_imaging.session.outlines import (
     OutlineMap,
     Region,
@@ -22,6 +23,8 @@ from napari_islet_imaging.session.outlines import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -31,7 +34,14 @@ if TYPE_CHECKING:
     from islet_imaging.run.folder import Run
 
 
-def load_image(run: Run, name: str, raw: pd.DataFrame, edits: Sequence[Edit]) -> OpenImage:
+def load_image(
+    run: Run,
+    name: str,
+    raw: pd.DataFrame,
+    edits: Sequence[Edit],
+    *,
+    folders: Sequence[Path] = (),
+) -> OpenImage:
     """Read an image of a run with its labels, corrections replayed.
 
     Parameters
@@ -44,10 +54,12 @@ def load_image(run: Run, name: str, raw: pd.DataFrame, edits: Sequence[Edit]) ->
         Its cells as scored.
     edits : sequence of Edit
         Those that hold, of any image.
+    folders : sequence of Path
+        Where to look for its file if that was moved.
     """
     from islet_imaging.review.replay import Replay
 
-    image = run.read_image(name)
+    image = read_found(run, name, folders)
     labels = np.ascontiguousarray(run.labels(name, "nuclei"), np.int32)
     own = [e for e in edits if e.image == name]
     if any(e.action == "shape" for e in own):
@@ -154,6 +166,12 @@ class OpenImage:
     def drawn(self) -> bool:
         """Whether the outlines have been drawn at all."""
         return self._map is not None
+
+    def cell_at(self, y_px: float, x_px: float) -> int:
+        """Label at a place, 0 outside."""
+        y, x = round(y_px), round(x_px)
+        height, width = self.labels.shape
+        return int(self.labels[y, x]) if 0 <= y < height and 0 <= x < width else 0
 
     def take_back(self, edit: Edit) -> Region:
         """Put the nuclei of a shape edit back as they were; returns where they are."""

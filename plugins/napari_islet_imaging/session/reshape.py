@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: pieces smaller than this share of the protocol's smallest nucleus are specks, not nuclei
 _SPECK = 0.5
+#: a lobe is a lobe where the waist beside it is so much narrower
+_WAIST = 0.1
 
 
 def commit_painting(session: ReviewSession) -> list[int]:
@@ -111,7 +113,9 @@ def split_cell(session: ReviewSession, cell: int) -> list[int]:
     markers = np.zeros(mask.shape, np.int32)
     markers[seeds[0]], markers[seeds[1]] = 1, 2
     halves = watershed(-distance, markers, mask=mask)
-    part[halves == 2] = free_label(session)
+    # the larger part stays what it was: calls and corrections made of it are of that
+    smaller = 2 if (halves == 2).sum() <= (halves == 1).sum() else 1
+    part[halves == smaller] = free_label(session)
     return commit_painting(session)
 
 
@@ -134,19 +138,38 @@ def free_label(session: ReviewSession) -> int:
 def _two_seeds(
     distance: NDArray[np.float64], mask: NDArray[np.bool_]
 ) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """The middles of the two lobes: the ends of the long axis, moved to where they are thickest."""
+    """The middles of two lobes: of the places far from the edge, the pair with the deepest waist.
+
+    Where the nucleus has no waist, the ends of its long axis, half way to the middle.
+    """
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
     ys, xs = np.nonzero(mask)
     if len(ys) < 16:
         return None
+    smooth = gaussian_filter(distance, 1.0) * mask
+    reach = max(3, 2 * int(smooth.max() / 2) + 1)
+    peaks = np.argwhere((smooth == maximum_filter(smooth, reach)) & (smooth > smooth.max() / 3))
+    best, depth = None, 0.0
+    for k, one in enumerate(peaks):
+        for other in peaks[:k]:
+            n = int(np.hypot(*(one - other))) + 2
+            line = np.rint(np.linspace(one, other, n)).astype(int)
+            along = smooth[line[:, 0], line[:, 1]]
+            # how much narrower the waist between two middles is than the thinner of the lobes
+            waist = 1 - along.min() / min(along[0], along[-1])
+            if waist > depth:
+                best, depth = (one, other), float(waist)
+    if best is not None and depth > _WAIST:
+        return (int(best[0][0]), int(best[0][1])), (int(best[1][0]), int(best[1][1]))
     points = np.column_stack([ys, xs]).astype(float)
-    centred = points - points.mean(axis=0)
-    axis = np.linalg.svd(centred, full_matrices=False)[2][0]
-    along = centred @ axis
+    middle = points.mean(axis=0)
+    axis = np.linalg.svd(points - middle, full_matrices=False)[2][0]
+    along = (points - middle) @ axis
     found = []
-    for side in (along < 0, along > 0):
-        weight = np.where(side, distance[ys, xs] * np.abs(along), -1)
-        best = int(np.argmax(weight))
-        found.append((int(ys[best]), int(xs[best])))
+    for end in (along.min(), along.max()):
+        at = points[np.argmin(np.hypot(*(points - middle - axis * end / 2).T))]
+        found.append((int(at[0]), int(at[1])))
     return (found[0], found[1]) if found[0] != found[1] else None
 
 

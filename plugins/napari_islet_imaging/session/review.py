@@ -33,6 +33,8 @@ from napari_islet_imaging.session.tally import Counts
 from napari_islet_imaging.session.trial import Cuts, Trial
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -86,7 +88,8 @@ class ReviewSession:
         self.stainings = Stainings(run)
         self.facts = RunFacts(run)
         self.counts = Counts(self.history, self.protocol.statistics.denominator)
-        self.marker = self.protocol.markers[0]
+        #: the marker under review; empty where only nuclei were counted
+        self.marker = next(iter(self.protocol.markers), "")
         self.blinded = blinded
         #: whether the queue goes through the cells drawn for validation
         self.by_chance = False
@@ -94,6 +97,8 @@ class ReviewSession:
         self.revealed = False
         self.open: OpenImage | None = None
         self.focus = 0
+        #: where to look for images that were moved
+        self.image_folders: list[Path] = []
         #: the threshold that is tried, if one is
         self.trial: Trial | None = None
         self._cuts: Cuts | None = None
@@ -280,7 +285,9 @@ class ReviewSession:
 
     def rebuild_queue(self) -> None:
         """Sort what is left to look at; cells this person has called are left out."""
-        if self.by_chance:
+        if not self.marker:
+            queue: list[QueuedCell] = []
+        elif self.by_chance:
             drawn = self.facts.drawn()
             drawn = drawn[drawn["image"].isin(list(self.tables))]
             queue = chance_queue(drawn, self.marker, seed=self._seed())
@@ -301,7 +308,13 @@ class ReviewSession:
 
     def load(self, name: str) -> OpenImage:
         """Load an image without opening it: the part that takes a while."""
-        return load_image(self.run, name, self.raw[name], self.history.effective(image=name))
+        return load_image(
+            self.run,
+            name,
+            self.raw[name],
+            self.history.effective(image=name),
+            folders=self.image_folders,
+        )
 
     def set_open(self, opened: OpenImage) -> OpenImage:
         """Make a loaded image the open one."""
@@ -328,14 +341,6 @@ class ReviewSession:
         """The row of a cell of the open image."""
         position = self._rows.get(cell)
         return None if position is None else self.table.iloc[position]
-
-    def cell_at(self, y_px: float, x_px: float) -> int:
-        """Label at a place of the open image, 0 outside."""
-        if self.open is None:
-            return 0
-        y, x = round(y_px), round(x_px)
-        height, width = self.open.labels.shape
-        return int(self.open.labels[y, x]) if 0 <= y < height and 0 <= x < width else 0
 
     def set_focus(self, cell: int) -> None:
         """Look at a cell of the open image."""
@@ -383,7 +388,7 @@ class ReviewSession:
     def _edit(self, action: str, cell: int | None, after: str | None) -> Edit | None:
         cell = self.focus if cell is None else cell
         position = self._rows.get(cell)
-        if self.open is None or position is None:
+        if self.open is None or position is None or (action == "call" and not self.marker):
             return None
         self.end_trial()
         table = self.table

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from islet_imaging.protocol import negative_for
-from islet_imaging.run.called import rows_of
+from islet_imaging.run.rows import rows_of
 
 if TYPE_CHECKING:
     from islet_imaging.positivity import Threshold

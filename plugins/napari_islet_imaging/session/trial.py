@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from islet_imaging.review.replay import Replay
 from napari_islet_imaging.session.tally import Tally, tally
 
 if TYPE_CHECKING:
@@ -100,22 +99,22 @@ class Cuts:
     def _own_intensities(self, tables: list[pd.DataFrame]) -> NDArray[np.float64]:
         """Of all cells that a threshold is fitted to, with the run's spill-over taken away.
 
-        A run whose images cannot be compared reads each by its own intensities; a cut set by hand
-        holds for all of them alike.
+        They are taken all at once, as in fitting: where images cannot be compared, calls read each
+        by its own intensities, but a cut set by hand holds for all of them alike.
         """
         import pandas as pd
 
-        from islet_imaging.positivity import call_marker
+        from islet_imaging.positivity.levels import counted, level_of
+        from islet_imaging.positivity.spillover import neighbourhood, own_level
 
         assert self.threshold is not None
-        alike = dataclasses.replace(self.threshold, per_image=False)
-        # all at once, as they are fitted
-        called = call_marker(
-            pd.concat(tables, ignore_index=True), self.marker, alike, self._protocol
-        )
-        counted = ~called["excluded"].to_numpy(bool)
-        own: NDArray[np.float64] = called.loc[counted, alike.feature].to_numpy(float)
-        return own
+        cells, spill = pd.concat(tables, ignore_index=True), self.threshold.spill
+        level = level_of(cells, self.threshold.measured or self.threshold.feature)
+        own = level
+        if max(spill.shares) > 0:
+            around = neighbourhood(cells)
+            own = spill.zero + own_level(level - spill.zero, around, spill.shares)
+        return own[np.isfinite(level) & counted(cells)]
 
     def at(self, cut: float) -> Trial | None:
         """The image called with a cut on the marker's own intensity; None without a threshold."""
@@ -136,12 +135,7 @@ class Cuts:
         )
         protocol = with_cut(self._protocol, self.marker, cut)
         table = call_marker(self._history.raw[self.image], self.marker, fitted, protocol)
-        held = self._history.effective(image=self.image)
-        if held:
-            replay = Replay(table)
-            for edit in held:
-                replay.apply(edit)
-            table = replay.cells
+        table = self._history.lay_over(self.image, table)
         counted = tally(table, self.marker, protocol.statistics.denominator)
         return Trial(self.marker, float(cut), fitted, table, counted)
 

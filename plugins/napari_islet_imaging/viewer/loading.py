@@ -61,7 +61,11 @@ def load_session(
         reused = reusable_layers(session, instead)
         if not show:
             return session, reused, None
-        return session, reused, prepare(session, session.image_names[0], [tag for _, tag in reused])
+        try:
+            tags = [tag for _, tag in reused]
+            return session, reused, prepare(session, session.image_names[0], tags)
+        except IsletImagingError as error:  # the run is there all the same, as without its images
+            return session, [], str(error)
 
     def deliver(found: tuple[ReviewSession, list[tuple[Any, dict[str, Any]]], Any]) -> None:
         session, reused, image = found
@@ -73,6 +77,9 @@ def load_session(
         view = view_of(viewer, session)
         if image is None:
             then(session)
+        elif isinstance(image, str):
+            then(session)
+            failed(image)
         else:
             opened, prepared = image
             view.show_prepared(opened, prepared, lambda: then(session))

@@ -13,7 +13,7 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QVBoxLayout, QWidget
 
 from napari_islet_imaging.viewer.connections import Connections
-from napari_islet_imaging.viewer.layers import find_session
+from napari_islet_imaging.viewer.layers import find_session, layers_of, tag_of
 from napari_islet_imaging.viewer.session_view import SessionView, view_of
 from napari_islet_imaging.viewer.turns import TURN_MS
 
@@ -62,7 +62,8 @@ class Panel(QWidget):
         self._docked = None
         mine = self.parentWidget()
         if isinstance(mine, QDockWidget):
-            self.connections.add(mine.visibilityChanged, self._visibility_changed)
+            # ends with the dock: it is gone by the time that others are disconnected
+            mine.visibilityChanged.connect(self._visibility_changed)
         for other in self.viewer.window.dock_widgets.values():
             dock = other.parentWidget() if isinstance(other, Panel) else None
             if dock in (None, mine) or not (
@@ -110,8 +111,7 @@ class SessionPanel(Panel):
         found = session or find_session(self.viewer)
         if found is not None:
             self.attach(found)
-        else:
-            self.connections.add(self.viewer.layers.events.inserted, self._look_for_session)
+        self.connections.add(self.viewer.layers.events.inserted, self._look_for_session)
         return found is not None
 
     def attach(self, session: ReviewSession) -> None:
@@ -123,8 +123,11 @@ class SessionPanel(Panel):
         """Show a message."""
         raise NotImplementedError
 
-    def _look_for_session(self, *_: object) -> None:
-        if self.session is None:
-            found = find_session(self.viewer)
-            if found is not None:
-                self.attach(found)
+    def _look_for_session(self, event: Any) -> None:
+        """Follow a run that is opened into the viewer, also beside one that is shown already."""
+        fresh: ReviewSession | None = tag_of(event.value).get("session")
+        if fresh is None or fresh is self.session:
+            return
+        for layer in layers_of(self.viewer, self.session):
+            layer.visible = False  # two runs would shine through each other
+        self.attach(fresh)

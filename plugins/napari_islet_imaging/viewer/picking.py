@@ -45,6 +45,6 @@ def pick_with_clicks(
             return
         size = opened.pixel_size_um or 1.0
         y, x = (float(v) / size for v in event.position[-2:])
-        session.pick(session.cell_at(y, x), add="Shift" in event.modifiers)
+        session.pick(opened.cell_at(y, x), add="Shift" in event.modifiers)
 
     viewer.mouse_drag_callbacks.append(on_click)

@@ -105,9 +105,10 @@ def provisional_calls(
     from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.protocol import Protocol
     from islet_imaging.reading import read_image
-    from islet_imaging.run.called import ImageRow, fit_run
+    from islet_imaging.run.called import fit_run
     from islet_imaging.run.folder import read_labels
     from islet_imaging.run.measurements import load_work, read_record
+    from islet_imaging.run.rows import ImageRow
 
     used = protocol_of_folder(folder) if protocol is None else Protocol.from_dict(protocol)
     sheet = read_samples(samples, folder, used) if samples else samples_without_sheet(folder, used)

@@ -29,7 +29,7 @@ def holds_another(out: Path, chosen: StainedImage) -> bool:
     if chosen.session is not None and chosen.session.run.path.resolve() == out.resolve():
         return False
     own = [p.resolve() for p in chosen.paths]
-    if own:
+    if len(own) == 1:
         return held != own
     return not same_pixels(held, chosen)
 
@@ -70,7 +70,7 @@ def lay_out(
     """
     out.mkdir(parents=True, exist_ok=True)
     paths = image.paths
-    if len(paths) != 1 or not paths[0].is_file():
+    if len(paths) != 1 or not paths[0].is_file() or image.tokens:
         paths = [_write_image(image, out / "input", protocol)]
     files = [*paths, *controls]
     folder = Path(os.path.commonpath([str(p.resolve().parent) for p in files]))
@@ -93,22 +93,24 @@ def lay_out(
 
 
 def _write_image(image: StainedImage, folder: Path, protocol: Protocol) -> Path:
-    """Write layers that have no file as an OME-TIFF with their names and pixel size."""
+    """Write layers that have no file of their own as an OME-TIFF with names and pixel size."""
     import tifffile
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{image.stem}.ome.tif"
     size = protocol.reading.pixel_size_um
-    tifffile.imwrite(
-        path,
-        np.stack([np.asarray(x.data) for x in image.layers]),
-        ome=True,
-        photometric="minisblack",
-        metadata={
-            "axes": "CYX",
-            "Channel": {"Name": image.channels},
-            "PhysicalSizeX": size,
-            "PhysicalSizeY": size,
-        },
-    )
+    pixels = np.stack([np.asarray(x.data) for x in image.layers])
+    if not path.is_file() or not same_pixels([path], image):  # what is there stays as it was
+        tifffile.imwrite(
+            path,
+            pixels,
+            ome=True,
+            photometric="minisblack",
+            metadata={
+                "axes": "CZYX" if pixels.ndim == 4 else "CYX",
+                "Channel": {"Name": image.channels},
+                "PhysicalSizeX": size,
+                "PhysicalSizeY": size,
+            },
+        )
     return path

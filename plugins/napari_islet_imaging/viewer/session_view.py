@@ -120,6 +120,17 @@ class SessionView:
         """A layer of the session, or None."""
         return layers.session_layer(self.viewer, self.session, role)
 
+    def restore(self, role: str) -> Any:
+        """A layer of the open image, put back where it was removed; None without an image."""
+        layer = self.layer(role)
+        if layer is None and self.session.open is not None:
+            for made in layer_data.run_layers(self.session):
+                if made[1]["metadata"][layer_data.KEY].get("role") == role:
+                    self._placing(made)()
+            self._raise_outlines()
+            layer = self.layer(role)
+        return layer
+
     def show(self) -> None:
         """Put the open image into the viewer, unless it is there already."""
         if self.session.open is not None and self.layer("calls") is None and not self.opening:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_islet_imaging.session.layer_data import KEY
 from napari_islet_imaging.viewer.layers import file_channel, tag_of
 
 if TYPE_CHECKING:
@@ -41,15 +42,24 @@ class StainedImage:
         As the form shows it; no two of a viewer are alike.
     layers : list of napari layers
         Its channels.
+    tokens : sequence of str
+        What the names of its files call the channels, where each has a file of its own.
     """
 
     name: str
     layers: list[Any]
+    tokens: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
         """Its files; none for layers from elsewhere."""
-        return [Path(p) for p in tag_of(self.layers[0]).get("paths") or []]
+        found = [Path(p) for x in self.layers for p in tag_of(x).get("paths") or []]
+        return list(dict.fromkeys(found))
+
+    @property
+    def n_planes(self) -> int:
+        """Focal planes; 1 for a single plane."""
+        return int(self.layers[0].data.shape[0]) if self.layers[0].ndim == 3 else 1
 
     @property
     def session(self) -> ReviewSession | None:
@@ -60,13 +70,16 @@ class StainedImage:
     @property
     def channels(self) -> list[str]:
         """Names of its channels, each once."""
+        if self.tokens:
+            return list(self.tokens)
         names = [_AGAIN.sub("", file_channel(x)) for x in self.layers]
         return names if len(set(names)) == len(names) else [file_channel(x) for x in self.layers]
 
     @property
     def stem(self) -> str:
         """Its name without endings of files, fit for a folder's."""
-        name = Path(tag_of(self.layers[0]).get("image") or self.name).name
+        image = None if self.tokens else tag_of(self.layers[0]).get("image")
+        name = Path(image or self.name).name
         name = re.sub(r"(\.ome)?\.[A-Za-z][A-Za-z0-9]{1,6}$", "", name)
         return re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"
 
@@ -81,7 +94,10 @@ class StainedImage:
         parent = paths[0].parent if session is None else session.run.path.parent
         first = parent / f"{self.stem}-scored"
         folder, k = first, 2
-        while (held := files_of_run(folder)) is not None and held != _resolved(paths):
+        own = [*_resolved(paths)]
+        if len(own) > 1:  # files of channels are put together into one of the run's own
+            own = [first.resolve() / "input" / f"{self.stem}.ome.tif"]
+        while (held := files_of_run(folder)) is not None and held != own:
             folder, k = first.with_name(f"{first.name}-{k}"), k + 1
         return folder
 
@@ -92,7 +108,7 @@ class StainedImage:
             pixels = layer.data
             step = max(1, int(np.sqrt(np.prod(pixels.shape) / _SAMPLE)))
             mark.update(f"{pixels.shape} {pixels.dtype} ".encode())
-            mark.update(np.ascontiguousarray(pixels[::step, ::step]).tobytes())
+            mark.update(np.ascontiguousarray(pixels[..., ::step, ::step]).tobytes())
         return mark.hexdigest()[:8]
 
 
@@ -129,20 +145,72 @@ def images_in(viewer: napari.Viewer) -> dict[str, StainedImage]:
             key = (*base, seen[channel])
         groups.setdefault(key, []).append(layer)
     found: dict[str, StainedImage] = {}
-    for layers in groups.values():
-        name, k = _name_of(layers, files), 2
+    for layers, head, tokens in _joined(list(groups.values())):
+        name, k = head or _name_of(layers, files), 2
         unique = name
         while unique in found:
             unique, k = f"{name} ({k})", k + 1
-        found[unique] = StainedImage(unique, layers)
+        found[unique] = StainedImage(unique, layers, tokens)
     return found
 
 
+def _joined(groups: list[list[Any]]) -> list[tuple[list[Any], str, tuple[str, ...]]]:
+    """Images of one channel whose files' names differ in the channel only, put together."""
+    from islet_imaging.reading.names import split_token
+
+    single: dict[int, Path] = {}
+    for k, layers in enumerate(groups):
+        tag = tag_of(layers[0])
+        if len(layers) == 1 and tag.get("session") is None and len(tag.get("paths") or ()) == 1:
+            single[k] = Path(tag["paths"][0])
+    stems = [path.name.split(".")[0] for path in single.values()]
+    sets: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
+    for k, path in single.items():
+        split = split_token(path.name.split(".")[0], stems)
+        if split is not None:
+            key = (path.parent, split[0], *groups[k][0].data.shape)
+            sets.setdefault(key, []).append((k, split[1]))
+    members = {k: found for found in sets.values() if len(found) > 1 for k, _ in found}
+    out: list[tuple[list[Any], str, tuple[str, ...]]] = []
+    for k, layers in enumerate(groups):
+        found = members.get(k)
+        if found is None:
+            out.append((layers, "", ()))
+        elif found[0][0] == k:  # where the first of them is
+            head = next(key[1] for key, held in sets.items() if held is found)
+            tokens = tuple(token for _, token in found)
+            out.append(([groups[m][0] for m, _ in found], head, tokens))
+    return out
+
+
 def is_stain(layer: Any) -> bool:
-    """Whether a layer can be a channel: a plane of intensities that is no outline of ours."""
+    """Whether a layer can be a channel: a plane or a z-stack of intensities, no outline of ours.
+
+    Three axes in a layer from elsewhere may be channels as well: those are asked about.
+    """
     if type(layer).__name__ != "Image" or getattr(layer, "rgb", False):
         return False
-    return np.ndim(layer.data) == 2 and "role" not in tag_of(layer)
+    axes = (2, 3) if "channel" in tag_of(layer) else (2,)
+    return layer.ndim in axes and "role" not in tag_of(layer)
+
+
+def split_colours(viewer: napari.Viewer, layer: Any) -> list[Any]:
+    """Three stains of a picture of red, green and blue; the picture is hidden."""
+    pixels = np.asarray(layer.data)
+    made = [
+        viewer.add_image(
+            np.ascontiguousarray(pixels[..., k]),
+            name=name,
+            colormap=name,
+            blending="additive",
+            scale=layer.scale,
+            units=layer.units,
+            metadata={KEY: {"image": layer.name, "channel": name, "paths": []}},
+        )
+        for k, name in enumerate(("red", "green", "blue"))
+    ]
+    layer.visible = False
+    return made
 
 
 def _file_of(layer: Any) -> str | None:

@@ -48,6 +48,15 @@ def of_marker(session: ReviewSession, marker: str) -> str:
     if session.open is None:
         return ""
     image = session.open.name
+    table = session.tables[image]
+    if not marker:
+        excluded = table["excluded"].astype(bool)
+        islets = table.loc[~excluded, "islet"]
+        return (
+            f"<b>{int((~excluded).sum()):,} nuclei</b> in this image, in "
+            f"{islets[islets > 0].nunique()} islets; {int(excluded.sum()):,} not counted beside. "
+            "No marker was scored."
+        )
     here = session.counts.of(session.tables[image], marker)
     return (
         f"<b>{marker}+ {share(here)}</b> of {here.n:,} cells "
@@ -102,6 +111,7 @@ def headline(session: ReviewSession) -> str:
     lines = trial(session)
     if session.open is not None:
         lines.append(of_marker(session, session.marker))
+    if session.open is not None and session.marker:
         here = session.counts.now(session.open.name, session.marker)
         raw = session.counts.scored(session.open.name, session.marker)
         if (raw.n, raw.n_positive, raw.n_unsure) != (here.n, here.n_positive, here.n_unsure):
@@ -172,6 +182,9 @@ def cell(session: ReviewSession) -> str:
             f"<b>cell {session.focus}</b><br>{drawn}{said} What the tool or others call it is not "
             "shown; where nobody can tell, say unsure."
         )
+    if not marker:
+        area = float(row["nucleus_area_um2"])
+        return f"<b>nucleus {session.focus}</b>, {area:.0f} µm²"
     call = str(row[f"{marker}_call"])
     probability = float(row[f"{marker}_probability"])
     text = f"<b>cell {session.focus}: {call}</b>"

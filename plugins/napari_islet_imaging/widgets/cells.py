@@ -145,10 +145,9 @@ class CellsWidget(SessionPanel):
         """Numbers of the marker, the one its calls rest on first."""
         assert self.session is not None
         table, marker = self.session.table, self.session.marker
+        start = f"{marker}_" if marker else ""
         own = [
-            str(c)
-            for c in table.columns
-            if str(c).startswith(f"{marker}_") and table[c].dtype.kind == "f"
+            str(c) for c in table.columns if str(c).startswith(start) and table[c].dtype.kind == "f"
         ]
         first = f"{marker}_own"
         return ([first] if first in own else []) + [c for c in own if c != first]
@@ -313,7 +312,7 @@ class CellsWidget(SessionPanel):
 
     def save_protocol(self, path: Path) -> None:
         """Write the run's protocol with the threshold that is tried, to score with."""
-        from islet_imaging.run.folder import write_text
+        from islet_imaging.run.files import write_text
 
         session = self.session
         if session is not None and self._timer.isActive():

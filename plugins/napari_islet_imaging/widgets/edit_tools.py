@@ -84,8 +84,8 @@ class EditTools(QGroupBox):
 
     def _paint(self, on: bool) -> None:
         view, session = self.panel.view, self.panel.session
-        nuclei = view.layer("nuclei") if view is not None else None
-        if nuclei is None or session is None:
+        nuclei = view.restore("nuclei") if view is not None else None
+        if view is None or nuclei is None or session is None:
             return
         if on:
             nuclei.visible = True

@@ -128,6 +128,11 @@ class ReviewWidget(SessionPanel):
         self.column.addWidget(queue)
         self.message = wrapped(name="message")
         self.column.addWidget(self.message)
+        self.find_button = QPushButton("Find images…")
+        self.find_button.setToolTip("Say in which folder the images of this run are now")
+        self.find_button.setVisible(False)
+        self.find_button.clicked.connect(self._choose_images)
+        self.column.addWidget(self.find_button)
 
         self.tools = EditTools(self, undo=self._caller("undo"))
         self.column.addWidget(self.tools)
@@ -208,10 +213,14 @@ class ReviewWidget(SessionPanel):
         if image is None and view.opening:  # the queue begins when that image is there
             QTimer.singleShot(100, self.start)
             return
-        if image is not None:
-            session.open_image(image)
-        elif session.open is None and session.image_names:
-            session.open_image(session.image_names[0])
+        try:
+            if image is not None:
+                session.open_image(image)
+            elif session.open is None and session.image_names:
+                session.open_image(session.image_names[0])
+        except IsletImagingError as error:
+            self._not_opened(str(error))
+            return
         view.show()
         if image is None and not session.focus:
             self.act("next")
@@ -231,7 +240,26 @@ class ReviewWidget(SessionPanel):
             self.start()
 
         self.say(f"Opening {folder}…")
-        load_session(self.viewer, folder, opened, self.say)
+        load_session(self.viewer, folder, opened, self._not_opened)
+
+    def _not_opened(self, message: str) -> None:
+        self.say(message)
+        # the images of a run that is known may have been moved
+        self.find_button.setVisible(self.session is not None)
+
+    def _choose_images(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Where the images are now")
+        if folder:
+            self.find_images(Path(folder))
+
+    def find_images(self, folder: Path) -> None:
+        """Look for the run's images in a folder, and go on with the review."""
+        session = self.session
+        if session is not None:
+            session.image_folders.append(folder)
+            self.find_button.setVisible(False)
+            self.say("")
+            self.start()
 
     # ------------------------------------------------------------ actions
 
@@ -246,7 +274,9 @@ class ReviewWidget(SessionPanel):
             return
         try:
             if action in ("positive", "negative", "unsure"):
-                if session.call(action) is None:
+                if not session.marker:
+                    self.say("No marker was scored in this run: there is nothing to call.")
+                elif session.call(action) is None:
                     self.say("No cell in focus: press N for the next one, or click a cell.")
                 else:
                     self._next()
@@ -316,7 +346,7 @@ class ReviewWidget(SessionPanel):
             self.say("")
             then()
 
-        view.open(name, opened, self.say)
+        view.open(name, opened, self._not_opened)
 
     def _centre(self) -> None:
         if self.view is not None:

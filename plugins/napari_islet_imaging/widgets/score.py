@@ -9,12 +9,13 @@ It fails, before anything starts, when the pixel size is not known and was not g
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
     QMessageBox,
     QProgressBar,
@@ -22,6 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from islet_imaging.errors import IsletImagingError
+from napari_islet_imaging.session.layer_data import placement
 from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.layers import layers_of, show_scale_bar, tag_of
@@ -29,7 +31,7 @@ from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import Panel
 from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
 from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out
-from napari_islet_imaging.viewer.stained import StainedImage, images_in
+from napari_islet_imaging.viewer.stained import StainedImage, images_in, split_colours
 from napari_islet_imaging.viewer.turns import in_turns
 from napari_islet_imaging.widgets.channels_form import ChannelsForm
 from napari_islet_imaging.widgets.docking import dock_review, switch_session
@@ -41,6 +43,14 @@ if TYPE_CHECKING:
     from napari_islet_imaging.session.review import ReviewSession
 
 _MICRON = ("um", "µm", "micrometer", "micron", "micrometre")
+
+
+#: what to do with a z-stack, as the form says it
+PLANES: dict[str, Literal["max", "mean", "plane"]] = {
+    "brightest of all planes": "max",
+    "mean of all planes": "mean",
+    "the plane on the screen": "plane",
+}
 
 
 class ScoreWidget(Panel):
@@ -75,6 +85,13 @@ class ScoreWidget(Panel):
         self.size_edit = QLineEdit()
         self.size_edit.setPlaceholderText("not in the file: please give it")
         form.addRow("Pixel size, µm", self.size_edit)
+        self.planes_box = chooser()
+        self.planes_box.addItems(list(PLANES))
+        self.planes_label = QLabel("Planes")
+        form.addRow(self.planes_label, self.planes_box)
+        self.split_button = QPushButton("Split a colour picture into its channels")
+        self.split_button.clicked.connect(self.split_colours)
+        form.addRow(self.split_button)
         self.column.addLayout(form)
         self.channels = ChannelsForm()
         self.column.addWidget(self.channels)
@@ -150,16 +167,41 @@ class ScoreWidget(Panel):
         self.size_edit.setText("" if size is None else f"{size:g}")
         self.out_edit.setText("" if chosen is None else str(chosen.results_folder()))
         self.score_button.setEnabled(chosen is not None and not self._running())
+        stack = chosen is not None and chosen.n_planes > 1
+        self.planes_box.setVisible(stack)
+        self.planes_label.setVisible(stack)
+        self.split_button.setVisible(self._picture() is not None)
         self._show_result()
         if not self._running():
             self.status.setText("")
-        if chosen is None:
+        if chosen is None and self._picture() is not None:
+            self.status.setText("A colour picture: split it into its channels to score it.")
+        elif chosen is None:
             stacks = [x for x in self.viewer.layers if x.ndim > 2]
             self.status.setText(
                 f"'{stacks[0].name}' holds channels or planes in one layer. Open its file again "
                 "with the reader Islet imaging, or right-click the layer: Split Stack."
                 if stacks
                 else "Open a stained image first (File > Open, or a sample)."
+            )
+
+    def _picture(self) -> Any:
+        """A picture of red, green and blue that is shown, None without one."""
+        pictures = (x for x in self.viewer.layers if getattr(x, "rgb", False) and x.visible)
+        return next(pictures, None)
+
+    def split_colours(self, *_: object) -> None:
+        """Make the colours of a picture layers of their own, to be named in the form."""
+        picture = self._picture()
+        if picture is not None:
+            name = str(picture.name)
+            split_colours(self.viewer, picture)
+            self.look_at_layers()
+            self.image_box.setCurrentText(name)
+            self.status.setText(
+                "Say in the table what each colour is and where it lies; one of them must be DNA. "
+                "Pictures made for the eye (JPEG, screenshots) have no true intensities: calls may "
+                "be wrong."
             )
 
     @property
@@ -253,9 +295,14 @@ class ScoreWidget(Panel):
             raise IsletImagingError(
                 "Say which one channel is the stain of DNA: choose 'dna' for it in the column 'is'."
             )
+        stated = Reading() if self.protocol is None else self.protocol.reading
+        reading = dataclasses.replace(stated, pixel_size_um=size)
+        if self.chosen is not None and self.chosen.n_planes > 1:
+            projection = PLANES[self.planes_box.currentText()]
+            plane = int(self.viewer.dims.current_step[0]) if projection == "plane" else None
+            reading = dataclasses.replace(reading, projection=projection, plane=plane)
         if self.protocol is None:
-            return Protocol(channels=channels, reading=Reading(pixel_size_um=size))
-        reading = dataclasses.replace(self.protocol.reading, pixel_size_um=size)
+            return Protocol(channels=channels, reading=reading)
         return self.protocol.replace(channels=channels, reading=reading)
 
     # ------------------------------------------------------------ scoring
@@ -333,6 +380,10 @@ class ScoreWidget(Panel):
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
         scored = [] if self._scoring is None else self._scoring.layers
+        if self._scoring is not None and self._scoring.n_planes > 1:
+            for layer in scored:  # the stack stays as it is, beside the plane that was scored
+                layer.visible = False
+            scored = []
         before = layers_of(self.viewer, self.session)
         if self.session is not None and self.session.run.path != Path(result["run"]):
             before = []  # the image that was scored before keeps its layers and its run
@@ -345,7 +396,10 @@ class ScoreWidget(Panel):
         )
 
     def _show(self, session: ReviewSession, scored: list[Any], before: list[Any]) -> None:
+        placed = placement(None if session.open is None else session.open.pixel_size_um)
         for layer in scored:
+            # without a size of its own it would lie small in a corner
+            layer.scale, layer.units = placed["scale"], placed["units"]
             # it may hold more than was scored, and something else made it
             if not tag_of(layer):
                 layer.visible = False
@@ -369,6 +423,9 @@ class ScoreWidget(Panel):
     def _arrived(self) -> None:
         self.status.setText("")
         self.look_at_layers()
+        names = [n for n, image in self._images.items() if image.session is self.session]
+        if names:
+            self.image_box.setCurrentText(names[0])
         self._show_result()
 
     def review(self, *_: object) -> None:

@@ -290,7 +290,7 @@ class TeachWidget(SessionPanel):
         """Write the run's protocol with the kept network calling the marker, to score with."""
         import dataclasses
 
-        from islet_imaging.run.folder import write_text
+        from islet_imaging.run.files import write_text
 
         session, name = self.session, self.result.get("kept")
         if session is None or not name:

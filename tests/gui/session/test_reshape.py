@@ -142,3 +142,24 @@ def test_a_person_s_call_survives_painting(session):
     session.open.labels[ys.min(), :][session.open.labels[ys.min(), :] == cell] = 0
     reshape.commit_painting(session)
     assert session.row(cell)["INS_call"] == "unsure"
+
+
+def test_a_lobed_nucleus_is_split_at_its_waist_and_the_larger_part_keeps_its_number(session):
+    """Two discs that overlap, one with a small bump: the bump is no lobe."""
+    session.open_image(session.image_names[0])
+    opened = session.open
+    opened.labels[:70, :90] = 0
+    yy, xx = np.mgrid[:70, :90]
+    big = (yy - 35) ** 2 + (xx - 35) ** 2 < 15**2
+    small = (yy - 35) ** 2 + (xx - 58) ** 2 < 11**2
+    bump = (yy - 19) ** 2 + (xx - 35) ** 2 < 3**2
+    cell = reshape.free_label(session)
+    opened.labels[:70, :90][big | small | bump] = cell
+    reshape.commit_painting(session)
+    changed = reshape.split_cell(session, cell)
+    assert len(changed) == 2
+    other = next(c for c in changed if c != cell)
+    part = opened.labels[:70, :90]
+    # the larger lobe keeps the number, and each has its own side of the waist
+    assert (part[big & ~small] == cell).mean() > 0.97
+    assert (part[small & ~big] == other).mean() > 0.95

@@ -1,0 +1,231 @@
+"""Files of one image are found by how instruments name them, and only where content allows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from islet_imaging.errors import ProtocolError
+from islet_imaging.experiment.drafting import draft_protocol, folder_of_images
+from islet_imaging.experiment.sample_sheet import images_in_folder, listing_of
+from islet_imaging.protocol import Channel, Protocol, Reading
+from islet_imaging.reading import read_image
+from islet_imaging.reading.naming import find_pattern
+
+GUID = "1E94C24B-45E4-450A-9919-257C714278F7"
+
+
+def grey(file: Path, value: int = 1) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(file, np.full((6, 7), value, np.uint16), metadata=None)
+    return file
+
+
+SCHEMES: dict[str, tuple[list[str], list[str], tuple[str, ...], int]] = {
+    # names, images, channels of an image, planes of a channel
+    "Phenix": (
+        [f"r{r:02}c03f01p{p:02}-ch{c}sk1fk1fl1.tiff" for r in (2, 3)
+         for p in (1, 2) for c in (1, 2)],
+        ["r02c03f01", "r03c03f01"], ("ch1", "ch2"), 2),
+    "Phenix in time": (
+        [f"r02c03f01p01-ch{c}sk{t}fk1fl1.tiff" for c in (1, 2) for t in (1, 2)],
+        ["r02c03f01_sk1", "r02c03f01_sk2"], ("ch1", "ch2"), 1),
+    "IN Cell": (
+        [f"{w} - 1(fld {f} wv {c}).tif" for w in "AB" for f in (1, 2)
+         for c in ("DAPI - DAPI", "Cy5 - Cy5")],
+        ["A - 1_1", "A - 1_2", "B - 1_1", "B - 1_2"], ("Cy5 - Cy5", "DAPI - DAPI"), 1),
+    "CellVoyager": (
+        [f"p_B02_T0001F00{f}L01A0{c}Z0{z}C0{c}.tif" for f in (1, 2)
+         for z in (1, 2) for c in (1, 2)],
+        ["p_B02_T0001F001", "p_B02_T0001F002"], ("C01", "C02"), 2),
+    "ImageXpress": (
+        [f"p_B0{w}_s1_w{c}{GUID}.tif" for w in (2, 3) for c in (1, 2)],
+        ["p_B02_s1", "p_B03_s1"], ("w1", "w2"), 1),
+    "ImageXpress planes": (
+        [f"TimePoint_1/ZStep_{z}/p_B0{w}_s1_w{c}.TIF" for w in (2, 3)
+         for z in (1, 2, 3) for c in (1, 2)],
+        ["TimePoint_1/p_B02_s1", "TimePoint_1/p_B03_s1"], ("w1", "w2"), 3),
+    "MetaMorph": (
+        [f"exp_w{c}_s{s}_t1.TIF" for c in ("1DAPI", "2Cy5") for s in (1, 2)],
+        ["exp_s1_t1", "exp_s2_t1"], ("w1DAPI", "w2Cy5"), 1),
+    "LAS X": (
+        [f"S00{s}_z{z:02}_ch{c:02}.tif" for s in (1, 2) for z in range(3) for c in (0, 1)],
+        ["S001", "S002"], ("ch00", "ch01"), 3),
+    "Keyence": (
+        [f"Image_0000{i}_CH{c}.tif" for i in (1, 2) for c in (1, 3)] + ["Image_00001_Overlay.tif"],
+        ["Image_00001", "Image_00002"], ("CH1", "CH3"), 1),
+    "NIS": (
+        [f"seq0000xy0{i}c{c}.tif" for i in (1, 2) for c in (1, 2)],
+        ["seq0000xy01", "seq0000xy02"], ("c1", "c2"), 1),
+    "EVOS": (
+        [f"scan_Plate_R_p00_0_A01f0{f}d{c}.TIF" for f in (0, 1) for c in (0, 2)],
+        ["scan_Plate_R_p00_0_A01f00", "scan_Plate_R_p00_0_A01f01"], ("d0", "d2"), 1),
+    "Incucyte": (
+        [f"{w}-1-{c}.tif" for w in ("B2", "B3") for c in ("C1", "C2")],
+        ["B2-1", "B3-1"], ("C1", "C2"), 1),
+    "Micro-Manager": (
+        [f"Pos{p}/img_000000000_{c}_00{z}.tif" for p in (0, 1)
+         for c in ("DAPI", "Cy5") for z in (0, 1)],
+        ["Pos0", "Pos1"], ("Cy5", "DAPI"), 2),
+    "Micro-Manager 2": (
+        [f"img_channel00{c}_position00{p}_time000000000_z000.tif" for p in (0, 1) for c in (0, 1)],
+        ["position000", "position001"], ("channel000", "channel001"), 1),
+    "ZEN": (
+        [f"exp_s{s}z{z}c{c}_ORG.tif" for s in (1, 2) for z in (1, 2) for c in (1, 2)],
+        ["exp_s1", "exp_s2"], ("c1", "c2"), 2),
+    "a folder for each channel": (
+        [f"b1/{c}/islet{i}.tif" for c in ("DAPI", "INS") for i in (1, 2)],
+        ["b1/islet1", "b1/islet2"], ("DAPI", "INS"), 1),
+    "channel in folder and name": (
+        [f"{c}/islet{i}_{c}.tif" for c in ("DAPI", "INS") for i in (1, 2)],
+        ["islet1", "islet2"], ("DAPI", "INS"), 1),
+    "a stain in the middle": (
+        [f"d14_{c}_islet{i}.tif" for c in ("DAPI", "INS", "x") for i in (1, 2)],
+        ["d14_islet1", "d14_islet2"], ("DAPI", "INS", "x"), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_ways_of_naming(tmp_path: Path, scheme: str) -> None:
+    names, images, channels, planes = SCHEMES[scheme]
+    for k, name in enumerate(names):
+        grey(tmp_path / name, k)
+    listing, pattern = folder_of_images(tmp_path)
+    assert pattern is not None
+    assert [i.name for i in listing.images] == images
+    for image in listing.images:
+        assert len(image.paths) == len(channels) * planes
+        opened = read_image(image.paths, projection="max")
+        assert tuple(sorted(opened.channel_names)) == channels
+        assert opened.metadata["n_planes"] == planes
+        for name in channels:
+            tokens = [names.index(p.relative_to(tmp_path).as_posix()) for p in image.paths]
+            assert opened.channel(name)[0, 0] in tokens
+    # any file of a set stands for it
+    protocol = Protocol((Channel(channels[0], "dna"),), Reading(file_pattern=pattern))
+    one = read_image(listing.images[0].paths[-1], protocol=protocol, projection="max")
+    assert len(one.paths) == len(channels) * planes
+
+
+@pytest.mark.parametrize("ending", ["C{}", "d{}", "ch0{}", "w{}"])
+def test_whole_images_are_never_parts_of_a_set(tmp_path: Path, ending: str) -> None:
+    for n in (1, 2, 3):
+        meta = {"axes": "CYX", "Channel": {"Name": ["DAPI", "INS"]}}
+        file = tmp_path / f"plate1_{ending.format(n)}.tif"
+        tifffile.imwrite(file, np.zeros((2, 6, 7), np.uint16), ome=True, metadata=meta)
+    assert find_pattern(sorted(tmp_path.iterdir())) is None
+    assert len(draft_protocol(tmp_path).protocol.channels) == 2
+
+
+@pytest.mark.parametrize("numbers", [range(400, 500), (405, 406, 407), (486, 487, 488, 489)])
+def test_serial_numbers_are_no_laser_lines(tmp_path: Path, numbers: list[int]) -> None:
+    for n in numbers:
+        grey(tmp_path / f"w_{n}_abc.tif")
+    assert find_pattern(sorted(tmp_path.iterdir())) is None
+
+
+def test_single_channels_without_a_rule_draft_nothing(tmp_path: Path) -> None:
+    for name in ("first.tif", "second.tif", "third.tif"):
+        grey(tmp_path / name)
+    with pytest.raises(ProtocolError, match=r"one channel each.*file_pattern"):
+        draft_protocol(tmp_path)
+
+
+def test_what_is_left_out_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "labels").mkdir(parents=True)
+    (run / "provenance.json").touch()
+    grey(run / "labels" / "a.nuclei.tif")
+    for name in ("a.tif", "MAX_a.tif", "a_thumb.tif", "flat_field.tif", ".b.tif", "MAX_c.tif"):
+        grey(tmp_path / name)
+    (tmp_path / "d.vsi").touch()
+    grey(tmp_path / "tables" / "e.tif")
+    (tmp_path / "tables" / "images.csv").touch()  # a table is no sign of a run
+    (tmp_path / "link").symlink_to(tmp_path / "tables")
+    (tmp_path / "gone.tif").symlink_to(tmp_path / "nothing.tif")
+    listing = listing_of(tmp_path)
+    assert [i.name for i in listing.images] == ["MAX_c.tif", "a.tif", "tables/e.tif"]
+    why = {s.name: s.why for s in listing.skipped}
+    for name, word in {
+        "MAX_a.tif": "projection of a", "a_thumb.tif": "thumbnail", "flat_field.tif": "calibration",
+        ".b.tif": "hidden", "d.vsi": "OME-TIFF", "run": "run", "link": "link to a folder",
+        "gone.tif": "not there",
+    }.items():  # fmt: skip
+        assert word in why[name]
+
+
+def test_include_and_exclude(tmp_path: Path) -> None:
+    for name in ("a/x.tif", "a/y.tif", "b/x.tif"):
+        grey(tmp_path / name)
+
+    def names(**reading: tuple[str, ...]) -> list[str]:
+        protocol = Protocol((Channel("DAPI", "dna"),), Reading(**reading))  # type: ignore[arg-type]
+        return [i.name for i in images_in_folder(tmp_path, protocol)]
+
+    assert names(include=("a",)) == ["a/x.tif", "a/y.tif"]
+    assert names(include=("*.tif",), exclude=("x.*",)) == ["a/y.tif"]
+    assert names(exclude=("a/*",)) == ["b/x.tif"]
+
+
+def test_a_tinted_picture_is_one_channel(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for c, tint in (("CH1", (0, 0, 1)), ("CH2", (0.5, 0, 1))):
+        light = rng.integers(0, 255, (9, 8, 1))
+        rgb = np.rint(light * np.array(tint)).astype(np.uint8)
+        tifffile.imwrite(tmp_path / f"Image_1_{c}.tif", rgb, photometric="rgb", metadata=None)
+    files = sorted(tmp_path.iterdir())
+    image = read_image(files)
+    assert image.channel_names == ("CH1", "CH2")
+    np.testing.assert_array_equal(image.channel("CH2"), rgb[..., 2])
+    assert not image.metadata["rgb"]
+
+
+INDEX = """<EvaluationInputData xmlns="x"><Images>{}</Images></EvaluationInputData>"""
+
+
+def test_an_operetta_index_names_channels_and_scale(tmp_path: Path) -> None:
+    entries = ""
+    for c, name in ((1, "DAPI"), (2, "Alexa 647")):
+        file = grey(tmp_path / f"r02c03f01p01-ch{c}sk1fk1fl1.tiff", c)
+        entries += (
+            f"<Image><URL>{file.name}</URL><ChannelName>{name}</ChannelName>"
+            '<ImageResolutionX Unit="m">5.98E-07</ImageResolutionX>'
+            '<ImageResolutionY Unit="m">5.98E-07</ImageResolutionY></Image>'
+        )
+    (tmp_path / "Index.idx.xml").write_text(INDEX.format(entries))
+    draft = draft_protocol(tmp_path)
+    assert [c.source or c.name for c in draft.protocol.channels] == ["DAPI", "Alexa 647"]
+    (found,) = images_in_folder(tmp_path, draft.protocol)
+    image = read_image(found.paths, protocol=draft.protocol)
+    assert image.pixel_size_um == pytest.approx(0.598)
+    assert image.sources["pixel_size_um"] == "Index.idx.xml"
+    assert image.channel(image.channel_names[1]).max() == 2
+
+
+def test_a_cellvoyager_measurement(tmp_path: Path) -> None:
+    records = ""
+    for c in (1, 2):
+        file = grey(tmp_path / f"p_B02_T0001F001L01A0{c}Z01C0{c}.tif", c)
+        records += f'<b:MeasurementRecord b:Type="IMG" b:Ch="{c}">{file.name}</b:MeasurementRecord>'
+    space = 'xmlns:b="urn:b"'
+    (tmp_path / "MeasurementData.mlf").write_text(f"<b:D {space}>{records}</b:D>")
+    (tmp_path / "MeasurementDetail.mrf").write_text(
+        f"<b:D {space}>"
+        + "".join(
+            f'<b:MeasurementChannel b:Ch="{c}" b:HorizontalPixelDimension="0.325" '
+            'b:VerticalPixelDimension="0.325"/>'
+            for c in (1, 2)
+        )
+        + "</b:D>"
+    )
+    (tmp_path / "s.mes").write_text(
+        f'<b:S {space}><b:Channel b:Ch="1" b:Target="DAPI"/>'
+        '<b:Channel b:Ch="2" b:Target="INS"/></b:S>'
+    )
+    protocol = draft_protocol(tmp_path).protocol
+    assert [c.name for c in protocol.channels] == ["DAPI", "INS"]
+    (found,) = images_in_folder(tmp_path, protocol)
+    assert read_image(found.paths, protocol=protocol).pixel_size_um == 0.325
