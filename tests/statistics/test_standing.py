@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,9 +60,14 @@ def printed(summary: Any) -> str:
 
     lines: list[str] = []
     images = pd.DataFrame({"image": [], "status": [], "message": []})
-    run = SimpleNamespace(summary=summary.conditions, images=images, path=SimpleNamespace())
-    run.table = lambda name: pd.DataFrame()  # nothing was compared
-    run.path = type("P", (), {"__truediv__": lambda self, other: other})()
+    run = SimpleNamespace(
+        summary=summary.conditions,
+        images=images,
+        path=Path("run"),
+        provenance={},
+        protocol=PROTOCOL,
+        table=lambda name: pd.DataFrame(),  # nothing was compared
+    )
     keep, score.say = score.say, lines.append
     try:
         score.tell_result(run)
