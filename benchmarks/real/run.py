@@ -22,6 +22,7 @@ from sets import PIXEL_SIZES_UM, ImageSet, image_sets, table_markers
 
 from islet_imaging.positivity import fit_threshold, scores
 from islet_imaging.protocol import Channel, Compartment, Protocol, Reading
+from islet_imaging.statistics.counting import closed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,14 +167,17 @@ def share(call: Mapping[str, Any], truth_pct: float, known: Any) -> dict[str, An
     use = known if known.any() else np.ones(len(known), bool)
     kind, p = call["call"][use], call["probability"][use]
     got = 100 * float(np.where(kind == "unsure", p, kind == "positive").mean())
-    shown = got if call["estimable"] else np.nan
+    low, high = float((kind == "positive").mean()), float((kind != "negative").mean())
+    # as in the tables of a run: bounds that are too far apart are no number
+    stands = bool(call["estimable"] and closed([low], [high])[0])
+    shown = got if stands else np.nan
     return {
-        "status": "estimated" if call["estimable"] else "not estimable",
+        "status": "estimated" if stands else "not estimable",
         "got_pct": shown,
         "off_pp": shown - truth_pct,
         "unsure_pct": 100 * float((kind == "unsure").mean()),
-        "low_pct": 100 * float((kind == "positive").mean()),
-        "high_pct": 100 * float((kind != "negative").mean()),
+        "low_pct": 100 * low,
+        "high_pct": 100 * high,
     }
 
 

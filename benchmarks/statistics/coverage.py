@@ -14,30 +14,6 @@ Array = NDArray[np.float64]
 FRACTIONS = (0.02, 0.05, 0.2, 0.43, 0.8)
 
 
-def textbook(k: Array, n: Array) -> tuple[float, float]:
-    """T on the mean of the logits: estimates the median batch."""
-    logit = np.log((k + 0.5) / (n - k + 0.5))
-    half = special.stdtrit(len(k) - 1, 0.975) * logit.std(ddof=1) / np.sqrt(len(k))
-    low, high = special.expit([logit.mean() - half, logit.mean() + half])
-    return float(low), float(high)
-
-
-def raw(k: Array, n: Array) -> tuple[float, float]:
-    """T on the batch fractions themselves."""
-    p = k / n
-    half = special.stdtrit(len(k) - 1, 0.975) * p.std(ddof=1) / np.sqrt(len(k))
-    return float(p.mean() - half), float(p.mean() + half)
-
-
-def wilson(k: Array, n: Array) -> tuple[float, float]:
-    """Wilson's interval over all cells, as if independent."""
-    z, total = 1.96, n.sum()
-    p = k.sum() / total
-    centre = (p + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
-    return float(centre - half), float(centre + half)
-
-
 def bootstrap(k: Array, n: Array, rng: np.random.Generator) -> tuple[float, float]:
     """Percentile bootstrap of the ratio over units (islets, or batches)."""
     pick = rng.integers(0, len(k), (400, len(k)))
@@ -52,37 +28,6 @@ def linearised(k: Array, n: Array) -> tuple[float, float]:
     half = special.stdtrit(m - 1, 0.975) * se
     low, high = special.expit([special.logit(p) - half, special.logit(p) + half])
     return float(low), float(high)
-
-
-def over_batches(seed: int, runs: int) -> pd.DataFrame:
-    rows = []
-    for world in WORLDS:
-        for fraction in FRACTIONS:
-            for batches in (3, 4, 6, 10):
-                rng = np.random.default_rng([seed, batches, int(1000 * fraction), len(rows)])
-                hits = np.zeros(4)
-                width = np.zeros(runs)
-                for run in range(runs):
-                    k, n, group = draw(rng, world, fraction, batches)
-                    kb, nb = per_batch(k, n, group)
-                    i = batch_interval(kb, nb)
-                    width[run] = i.high - i.low
-                    limits = ((i.low, i.high), textbook(kb, nb), raw(kb, nb), wilson(kb, nb))
-                    hits += [low <= fraction <= high for low, high in limits]
-                rows.append(
-                    {
-                        "world": world.name,
-                        "fraction_%": 100 * fraction,
-                        "batches": batches,
-                        "runs": runs,
-                        "batch_interval_%": 100 * hits[0] / runs,
-                        "mean_of_logits_%": 100 * hits[1] / runs,
-                        "raw_t_%": 100 * hits[2] / runs,
-                        "wilson_over_cells_%": 100 * hits[3] / runs,
-                        "width_pp": 100 * width.mean(),
-                    }
-                )
-    return pd.DataFrame(rows)
 
 
 def bootstraps(seed: int, runs: int) -> pd.DataFrame:

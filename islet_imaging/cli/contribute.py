@@ -28,7 +28,9 @@ def contribute(
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides the draw and the order.")] = 0,
 ) -> None:
-    """Give truth away: draw random cells, have two people call them blind, pack calls and crops.
+    """Give truth away: random cells that two people called.
+
+    Draws the cells, and packs calls and crops once two people have called them blind.
 
     First `--draw 300`: two people call these cells, in the window with names hidden or each in a
     copy of validation.csv (taken back by `summarize --labels`). Then `--out truth.zip --licence

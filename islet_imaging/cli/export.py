@@ -19,7 +19,7 @@ def export(
         typer.Option("--format", "-f", help="geojson (QuPath), roi (ImageJ), anndata or ome-zarr."),
     ] = "geojson",
 ) -> None:
-    """Export a run's outlines, calls and measurements to other tools."""
+    """Write a run's outlines, calls and measurements for other tools."""
     from islet_imaging.export import export as export_run
     from islet_imaging.run.folder import Run
 

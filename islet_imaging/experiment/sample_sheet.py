@@ -187,6 +187,11 @@ def read_samples(
             by_file.setdefault(relative, image)
             several.setdefault(relative, []).append(image.name)
     left_out = {_folded(s.name): s.why for s in listing.skipped}
+    if protocol is None or protocol.reading.file_pattern is None:
+        # what was left out for its name counts where the sheet asks for it
+        for s in listing.skipped:
+            if s.by_name:
+                by_file[_folded(s.name)] = ImageFiles(s.name, (root / s.name,))
     good: list[Sample] = []
     problems: list[SampleProblem] = []
     seen: dict[str, list[int]] = {}
@@ -223,13 +228,14 @@ def read_samples(
             good = [s for s in good if s.image != named]
     _one_spelling(path, good)
     scored = {s.image for s in good}
+    left = [s for s in listing.skipped if s.name not in scored]
     unlisted = [Skipped(i.name, f"not in {path.name}") for i in listing.images
                 if i.name not in scored and i.name not in seen]  # fmt: skip
     return SampleSheet(
         tuple(good),
         tuple(sorted(problems, key=lambda p: p.row)),
         extra,
-        tuple(sorted([*listing.skipped, *unlisted], key=lambda s: s.name)),
+        tuple(sorted([*left, *unlisted], key=lambda s: s.name)),
         tuple(f"{s.image} ({s.role})" for s in good if _GUESSED in s.extra.get("note", "")),
     )
 

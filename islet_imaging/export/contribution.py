@@ -90,7 +90,23 @@ def pack_truth(
 
     Examples
     --------
-    ``pack_truth("run", "insulin.zip", licence="CC-BY-4.0", stain="guinea pig anti-insulin, ...")``
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from islet_imaging import score_folder
+    >>> from islet_imaging.phantom import write_experiment
+    >>> from islet_imaging.run.validation_sheet import draw_validation_sheet
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
+    ...                      preset="easy_confocal", controls=False, shape=(448, 448))
+    >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
+    >>> sheet = draw_validation_sheet(run, "INS", n=10)
+    >>> drawn = pd.read_csv(sheet)
+    >>> called = [drawn.assign(label="positive", rater=person) for person in ("ana", "ben")]
+    >>> pd.concat(called).to_csv(sheet, index=False)
+    >>> pack_truth(run, folder / "insulin.zip", licence="CC-BY-4.0", min_cells=5,
+    ...            stain="guinea pig anti-insulin, 1:500; goat anti-guinea pig, 488").name
+    'insulin.zip'
     """
     from islet_imaging.run.files import atomic_path
     from islet_imaging.run.folder import Run

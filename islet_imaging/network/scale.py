@@ -162,6 +162,8 @@ class FoundScale:
         Where `diameter_px` is from: the protocol, 7.5 um, or the image.
     pixel_size_um : float or None
         Edge of a pixel as stated, um.
+    doubt : float or None
+        Share of the foreground of which the network is not sure; None where it saw too few nuclei.
 
     Examples
     --------
@@ -177,6 +179,7 @@ class FoundScale:
     n_seen: int
     source: Source
     pixel_size_um: float | None = None
+    doubt: float | None = None
 
     @property
     def seen_um(self) -> float | None:
@@ -218,7 +221,8 @@ class FoundScale:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FoundScale:
         """The scale that :meth:`to_dict` wrote."""
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
+        values: dict[str, Any] = {f.name: data.get(f.name) for f in fields(cls)}
+        return cls(**values)
 
 
 def find_scale(
@@ -261,6 +265,7 @@ def find_scale(
             seen.n if enough else 0,
             source,
             known.pixel_size_um,
+            seen.doubt if enough else None,
         )
 
     wanted = known.diameter_px
@@ -376,6 +381,8 @@ class _Seen(NamedTuple):
     #: how much sure foreground
     strength: float
     n: int
+    #: share of the foreground, sure or not, of which the network is not sure; NaN without any
+    doubt: float = float("nan")
 
 
 def _weight(diameter: float, seen: _Seen) -> float:
@@ -402,6 +409,7 @@ def _look(
     zoom = WORKING_DIAMETER_PX / diameter
     areas: list[NDArray[np.float64]] = []
     strength, seen = 0.0, 0
+    sure = undecided = 0
     inner, outer, n_inner = 0.0, 0.0, 0
     if windows_of is None:
         spans = _windows(shape, zoom)
@@ -424,7 +432,10 @@ def _look(
         centre = sigmoid(fields[6])
         strength += float((np.abs(2 * probability - 1) * inside).sum())
         strength += float(len(found.centres) and 20 * centre[tuple(found.centres.T)].sum())
-        strength -= float(((probability > 0.2) & (probability < 0.8)).sum()) * 0.5
+        between = int(((probability > 0.2) & (probability < 0.8)).sum())
+        strength -= between * 0.5
+        undecided += between
+        sure += int((probability >= 0.8).sum())
         seen += probability.size
         grey = image[::2, ::2]
         inner += float(grey[inside].sum())
@@ -447,7 +458,8 @@ def _look(
     diameter = float(np.median(2 * np.sqrt(area / np.pi)))
     # the grain of an image is taken for nuclei too, but does not stand out as they do
     contrast = inner / max(n_inner, 1) - outer / max(seen - n_inner, 1)
-    return _Seen(diameter, max(strength / seen * max(contrast, 0.0), 1e-6), len(area))
+    strength = max(strength / seen * max(contrast, 0.0), 1e-6)
+    return _Seen(diameter, strength, len(area), undecided / max(undecided + sure, 1))
 
 
 def _rescaled(span: tuple[int, int], factor: float, length: int, zoom: float) -> tuple[int, int]:

@@ -21,6 +21,9 @@ from islet_imaging.quality.flag import Flag
 SMALLEST_UM, LARGEST_UM = 4.0, 15.0
 #: times off what was stated that is worth a word, and that blocks
 WORTH_A_WORD, WRONG = 1.3, 2.0
+#: share of doubtful foreground above which a DNA image is unlike what the network knows; how often
+#: that is a false alarm: ``benchmarks/quality/domain.py``
+DOUBT = 0.38
 
 
 def scale_flags(scale: FoundScale | None, protocol: Protocol) -> Iterator[Flag]:
@@ -37,7 +40,8 @@ def scale_flags(scale: FoundScale | None, protocol: Protocol) -> Iterator[Flag]:
     ------
     Flag
         ``nucleus_size_differs`` where a diameter is stated and the image shows another one,
-        ``implausible_nuclei`` where nuclei would be below 4 or above 15 um.
+        ``implausible_nuclei`` where nuclei would be below 4 or above 15 um; ``out_of_domain`` where
+        the network is unsure of much of what it finds.
 
     Examples
     --------
@@ -48,6 +52,16 @@ def scale_flags(scale: FoundScale | None, protocol: Protocol) -> Iterator[Flag]:
     >>> list(scale_flags(FoundScale(15, 13, 500, "usual", 0.5), protocol))
     []
     """
+    if scale is not None and scale.doubt is not None and scale.doubt > DOUBT:
+        yield Flag(
+            "out_of_domain",
+            "warning",
+            f"Of {100 * scale.doubt:.0f} % of what it takes for nuclei the network is not sure "
+            f"(limit {100 * DOUBT:.0f} %): the {protocol.dna} channel is unlike the nuclei that it "
+            "knows. Check that it is the DNA stain and in focus, and look at the outlines before "
+            "believing a count.",
+            protocol.dna,
+        )
     seen = None if scale is None else scale.seen_um
     if seen is None or scale is None:
         return

@@ -69,6 +69,8 @@ class Skipped:
 
     name: str
     why: str
+    #: left out for its name alone; a sample sheet that lists it is believed
+    by_name: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}: {self.why}"
@@ -128,7 +130,8 @@ def list_files(
             skip(path, f"matches {hit!r} of reading.exclude")
         else:
             kept.append(path)
-    return _without_copies(kept, skip), sorted(skipped, key=lambda s: s.name)
+    kept, copies = _without_copies(kept, root)
+    return kept, sorted([*skipped, *copies], key=lambda s: s.name)
 
 
 def _glob(relative: str, pattern: str) -> bool:
@@ -190,7 +193,7 @@ def _stem(path: Path) -> str:
     return path.stem.casefold()
 
 
-def _without_copies(paths: list[Path], skip: Callable[[Path, str], None]) -> list[Path]:
+def _without_copies(paths: list[Path], root: Path) -> tuple[list[Path], list[Skipped]]:
     """Leave out thumbnails, calibration images, projections and overlays beside their source."""
     stems = {(p.parent, _stem(p)) for p in paths}
     heads: dict[Path, list[str]] = {}
@@ -198,7 +201,12 @@ def _without_copies(paths: list[Path], skip: Callable[[Path, str], None]) -> lis
         heads.setdefault(parent, []).append(stem)
     for listed in heads.values():
         listed.sort()
-    kept = []
+    kept: list[Path] = []
+    copies: list[Skipped] = []
+
+    def skip(path: Path, why: str) -> None:
+        copies.append(Skipped(path.relative_to(root).as_posix(), why, by_name=True))
+
     for path in paths:
         stem = _stem(path)
         projected = _PROJECTED.match(stem)
@@ -214,7 +222,7 @@ def _without_copies(paths: list[Path], skip: Callable[[Path, str], None]) -> lis
             skip(path, f"an overlay of the channels of {overlay['a']}, which are here too")
         else:
             kept.append(path)
-    return kept
+    return kept, copies
 
 
 def _begins(stems: Sequence[str], head: str, own: str) -> bool:

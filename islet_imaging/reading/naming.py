@@ -23,6 +23,10 @@ from islet_imaging.reading.names import known_dye, known_stain, split_token
 
 _EXT = "[.](?i:tiff?|png|jpe?g|stk)"
 _GUID = "(?:[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})?"
+#: files that are enough to tell a folder of whole images
+_LOOKED_AT = 200
+#: more values than this of one part of the names are no channels
+MOST_CHANNELS = 60
 #: groups that together say which image a file belongs to, in their order in the name
 IDENTITY = ("image", "well", "field", "time", "rest")
 #: by instrument; where two stand for one, the second tells time points apart
@@ -156,6 +160,9 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     >>> find_pattern([Path("x_d0.tif"), Path("x_d1.tif")])
     '(?P<image>.+?)[ _.-]*(?P<channel>d0|d1)[.]tif'
     """
+    some = paths[:: max(1, len(paths) // _LOOKED_AT)]
+    if 3 * sum(map(may_be_part, some)) < len(some):  # whole images, by a look at a few
+        return None
     single = [p for p in paths if may_be_part(p)]
     if len(single) < 2 or 2 * len(single) <= len(paths):
         return None
@@ -213,6 +220,8 @@ def _sorts(pattern: str, relatives: Sequence[str]) -> bool:
     channels = Counter(frozenset(p.channel for p in parts) for parts in sets.values())
     usual, often = max(channels.items(), key=lambda item: (len(item[0]), item[1]))
     in_sets = sum(len(p) for p in sets.values() if len({q.channel for q in p}) > 1)
+    if len(usual) > MOST_CHANNELS:
+        return False
     if len(usual) > 1:
         return in_sets * 2 > len(relatives) and often * 2 >= len(sets) / 2
     # one channel only: focal planes must make sets
@@ -238,12 +247,13 @@ def _end(suffixes: Sequence[str]) -> str:
 def _trailing(relatives: Sequence[str]) -> str | None:
     """A token right before the extension, or ImageJ's ``C1-`` before the name."""
     paths = [PurePosixPath(r) for r in relatives]
-    stems: dict[PurePosixPath, list[str]] = {}
+    # only names that differ in their last word can tell what that word is
+    stems: dict[tuple[PurePosixPath, str], list[str]] = {}
     for path in paths:
-        stems.setdefault(path.parent, []).append(path.stem)
+        stems.setdefault((path.parent, _head(path.stem)), []).append(path.stem)
     sets: dict[tuple[PurePosixPath, str], list[tuple[str, str, bool]]] = {}
     for path in paths:
-        split = split_token(path.stem, stems[path.parent])
+        split = split_token(path.stem, stems[path.parent, _head(path.stem)])
         if split is not None:
             leads = path.stem.startswith(split[1])
             sets.setdefault((path.parent, split[0]), []).append((split[1], path.suffix, leads))
@@ -255,6 +265,11 @@ def _trailing(relatives: Sequence[str]) -> str | None:
     if files[0][2]:
         return f"{channel}[ _.-]*(?P<image>.+){end}"
     return f"(?P<image>.+?)[ _.-]*{channel}{end}"
+
+
+def _head(stem: str) -> str:
+    """A name without its last word."""
+    return re.sub(r"[ _\-][^ _\-]*$", "", stem)
 
 
 def _like_a_channel(word: str) -> bool:
@@ -288,7 +303,7 @@ def _anywhere(relatives: Sequence[str]) -> Iterator[str]:
     numbers = [w for w in words if re.fullmatch(r"(?i)(?:ch|channel|c|w)\d{1,2}", w)]
     plane = r"(?:[ _.-]*(?i:z|zs|slice)(?P<plane>\d+))?"
     for tokens in ([*stains, *_beside(stems, stains)], stains, numbers):
-        if len(set(tokens)) < 2:
+        if not 2 <= len(set(tokens)) <= MOST_CHANNELS:
             continue
         channel = f"(?<![A-Za-z0-9])(?P<channel>{_either(tokens)})(?![A-Za-z0-9])"
         yield f"(?P<image>.*?){plane}[ _.-]*{channel}(?P<rest>.*?){end}"
@@ -303,4 +318,6 @@ def _beside(stems: Sequence[str], stains: Sequence[str]) -> list[str]:
         for i, word in enumerate(fields):
             frames.setdefault((str(i), *fields[:i], "", *fields[i + 1 :]), set()).add(word)
     known = set(stains)
-    return [w for ws in frames.values() if ws & known for w in ws - known if w]
+    # a serial number may be that of a laser line: most must be stains for the others to be
+    alike = (ws for ws in frames.values() if 2 * len(ws & known) >= len(ws))
+    return [w for ws in alike for w in ws - known if w]

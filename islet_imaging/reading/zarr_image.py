@@ -2,7 +2,7 @@
 
 The idea: the ``zarr`` library reads chunks, the metadata of the group say what its axes are, what
 the channels are called and how large a pixel is.  A plate is its fields, each an image.
-It fails, with an `ImageReadError`, when the ``export`` extra is not installed, when a group holds
+It fails, with an `ImageReadError`, when the ``formats`` extra is not installed, when a group holds
 no multiscale image, and on time series.
 """
 
@@ -105,7 +105,7 @@ def _open(path: Path) -> Any:
         import zarr
     except ImportError:
         raise ImageReadError(
-            f"{path}: OME-Zarr needs the zarr library: pip install 'islet-imaging[export]', or "
+            f"{path}: OME-Zarr needs the zarr library: pip install 'islet-imaging[formats]', or "
             "export as OME-TIFF"
         ) from None
     return zarr.open_array(str(path), mode="r")

@@ -159,8 +159,8 @@ def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     >>> round(i.fraction, 2), round(i.low, 2), round(i.high, 2)
     (0.51, 0.34, 0.68)
     >>> none = batch_interval([0, 0, 0], [1000, 1000, 1000])
-    >>> none.low, round(none.high, 3)
-    (0.0, 0.055)
+    >>> none.low, round(none.high, 2)
+    (0.0, 0.07)
     """
     check_level(level)
     k, n = check_counts(positives, totals)

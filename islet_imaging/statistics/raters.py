@@ -164,17 +164,17 @@ def _kappa_over_islets(
     short = [f"{have:.0f} {what} of {need}" for have, need, what in wanted if have < need]
     if short:
         return np.nan, np.nan, m, f"no interval: {', '.join(short)} that it takes"
-    left = np.arctanh(np.clip(_kappa(whole - table), -0.9999, 0.9999))
+    left = np.arctanh(np.clip(kappa_of(whole - table), -0.9999, 0.9999))
     u2 = (left - left.mean()) ** 2
     se = np.sqrt((m - 1) / m * u2.sum())
     carried = u2.sum() ** 2 / max(float(np.sum(u2**2)), 1e-300)
     df = max(min(size.sum() ** 2 / np.sum(size**2) - 1, 1.5 * carried), 1.0)
-    centre = float(np.arctanh(np.clip(_kappa(whole[None])[0], -0.9999, 0.9999)))
+    centre = float(np.arctanh(np.clip(kappa_of(whole[None])[0], -0.9999, 0.9999)))
     half = t_quantile(level, float(df)) * float(se)
     return float(np.tanh(centre - half)), float(np.tanh(centre + half)), m, "over islets"
 
 
-def _kappa(table: Array) -> Array:
+def kappa_of(table: Array) -> Array:
     """Kappa of tables (both, first only, second only, none), shape (n, 4)."""
     p = table / table.sum(axis=1, keepdims=True)
     seen, first, second = p[:, 0] + p[:, 3], p[:, 0] + p[:, 1], p[:, 0] + p[:, 2]

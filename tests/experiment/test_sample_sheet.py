@@ -212,6 +212,13 @@ def test_an_endless_name_is_a_problem_of_its_row(folder: Path) -> None:
     assert len(read.problems[0].message) < 400
 
 
+def test_a_projection_that_the_sheet_lists_is_scored(folder: Path) -> None:
+    (folder / "MAX_a.tif").touch()
+    read = sheet(folder, "file,condition,batch,role\nMAX_a.tif,x,1,sample\n")
+    assert [s.image for s in read.samples] == ["MAX_a.tif"]
+    assert not read.problems
+
+
 def test_what_a_sheet_leaves_out_and_what_it_only_guessed(folder: Path) -> None:
     read = sheet(folder, "file,condition,batch,role,note\n"
                  "a.tif,x,1,negative_control,CHECK role: guessed from the name\n"

@@ -81,7 +81,10 @@ def test_anndata_reads_back(run, corrected, tmp_path):
     cells = run.cells
     assert found.shape == (len(cells), 2)
     assert list(found.var_names) == ["INS", "GCG"]
-    np.testing.assert_allclose(found.X[:, 0], cells["INS_ring_mean"].to_numpy(np.float32))
+    # the light that is the cell's own, not what its ring holds of the neighbours'
+    np.testing.assert_allclose(found.X[:, 0], cells["INS_own"].to_numpy(np.float32))
+    assert found.var.loc["INS", "feature"] == "INS_own"
+    assert not np.allclose(found.X[:, 0], cells["INS_ring_mean"])
     np.testing.assert_allclose(found.obsm["spatial"][:, 1], cells["y_um"])
     image, cell = corrected
     assert found.obs.loc[f"{image}:{cell}", "INS_call"] == "positive"

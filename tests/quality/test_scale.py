@@ -52,6 +52,24 @@ def test_too_few_nuclei_say_nothing() -> None:
     assert not list(scale_flags(None, protocol))
 
 
+def test_doubt_is_out_of_domain() -> None:
+    protocol = Protocol(CHANNELS)
+
+    def codes(doubt: float | None) -> list[str]:
+        scale = FoundScale(15.0, 13.0, 300, "usual", 0.5, doubt)
+        return [f.code for f in scale_flags(scale, protocol)]
+
+    assert codes(None) == codes(0.3) == []
+    assert codes(0.5) == ["out_of_domain"]
+
+
+def test_a_record_without_doubt_is_read() -> None:
+    scale = FoundScale(15.0, 13.0, 300, "usual", 0.5, 0.2)
+    assert FoundScale.from_dict(scale.to_dict()) == scale
+    old = {k: v for k, v in scale.to_dict().items() if k != "doubt"}
+    assert FoundScale.from_dict(old).doubt is None
+
+
 def test_likely_causes_are_named() -> None:
     protocol = Protocol(CHANNELS)
 

@@ -120,6 +120,13 @@ def test_whole_images_are_never_parts_of_a_set(tmp_path: Path, ending: str) -> N
     assert len(draft_protocol(tmp_path).protocol.channels) == 2
 
 
+@pytest.mark.parametrize("numbers", [range(400, 500), (405, 406, 407), (486, 487, 488, 489)])
+def test_serial_numbers_are_no_laser_lines(tmp_path: Path, numbers: list[int]) -> None:
+    for n in numbers:
+        grey(tmp_path / f"w_{n}_abc.tif")
+    assert find_pattern(sorted(tmp_path.iterdir())) is None
+
+
 def test_single_channels_without_a_rule_draft_nothing(tmp_path: Path) -> None:
     for name in ("first.tif", "second.tif", "third.tif"):
         grey(tmp_path / name)

@@ -219,7 +219,7 @@ def test_vendor_formats_through_bioio(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_real_czi(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("bioio_czi", reason="needs the formats extra")
+    pytest.importorskip("pylibCZIrw", reason="needs the formats extra")
     czi = pytest.importorskip("pylibCZIrw.czi", reason="needs pylibCZIrw to write a CZI file")
     stored = RNG.integers(0, 4000, (2, 3, 40, 50)).astype(np.uint16)
     file = tmp_path / "real.czi"

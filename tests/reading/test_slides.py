@@ -181,7 +181,7 @@ def write_czi(path: Path, planes: dict[str, np.ndarray], *, um: float = 0.325) -
 
 
 def test_a_zeiss_file_written_with_zeiss_own_library(tmp_path: Path) -> None:
-    pytest.importorskip("bioio_czi", reason="needs the formats extra")
+    pytest.importorskip("pylibCZIrw", reason="needs the formats extra")
     planes = {n: pixels(200, 260, dtype="uint16") + k for k, n in enumerate(("DAPI", "INS"))}
     write_czi(tmp_path / "z.czi", planes)
     image = read_image(tmp_path / "z.czi")
@@ -197,7 +197,7 @@ def test_a_zeiss_file_written_with_zeiss_own_library(tmp_path: Path) -> None:
 
 
 def test_a_cut_zeiss_file_is_refused_by_name(tmp_path: Path) -> None:
-    pytest.importorskip("bioio_czi", reason="needs the formats extra")
+    pytest.importorskip("pylibCZIrw", reason="needs the formats extra")
     write_czi(tmp_path / "z.czi", {"DAPI": pixels(200, 260, dtype="uint16")})
     whole = (tmp_path / "z.czi").read_bytes()
     (tmp_path / "cut.czi").write_bytes(whole[: len(whole) // 2])

@@ -128,7 +128,7 @@ def test_metaseries(tmp_path: Path, on: str, size: float | None) -> None:
 
 
 def zarr_image(path: Path, version: str, stack: np.ndarray, size: float = 0.5) -> None:
-    zarr = pytest.importorskip("zarr", reason="needs the export extra")
+    zarr = pytest.importorskip("zarr", reason="needs the formats extra")
     form = 3 if version == "0.5" else 2
     group = zarr.open_group(str(path), mode="w", zarr_format=form)
     array = group.create_array("0", shape=stack.shape, dtype=stack.dtype, chunks=(1, 1, 8, 8))

@@ -156,7 +156,7 @@ def test_the_window_counts_as_the_tables_do(unsure: float) -> None:
 
     cells, sheet = table_of(6, {("a", "d0"): unsure}, 0.4)
     s = summarise(cells, sheet, markers=["INS"])
-    counted = tally(cells, "INS")
+    counted = tally(cells, "INS", "all")
     image = s.images.iloc[0]
     assert counted.fraction == pytest.approx(image["INS_fraction"], nan_ok=True)
     assert counted.low == pytest.approx(image["INS_fraction_low"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_islet_imaging.viewer.stained import files_of_run
+from napari_islet_imaging.viewer.stained import files_of_run, input_folder
 
 if TYPE_CHECKING:
     from islet_imaging.protocol import Protocol
@@ -71,7 +71,7 @@ def lay_out(
     out.mkdir(parents=True, exist_ok=True)
     paths = image.paths
     if len(paths) != 1 or not paths[0].is_file() or image.tokens:
-        paths = [_write_image(image, out / "input", protocol)]
+        paths = [_write_image(image, input_folder(out), protocol)]
     files = [*paths, *controls]
     folder = Path(os.path.commonpath([str(p.resolve().parent) for p in files]))
     sheet = out / "samples.csv"

@@ -94,10 +94,11 @@ class StainedImage:
         parent = paths[0].parent if session is None else session.run.path.parent
         first = parent / f"{self.stem}-scored"
         folder, k = first, 2
-        own = [*_resolved(paths)]
-        if len(own) > 1:  # files of channels are put together into one of the run's own
-            own = [first.resolve() / "input" / f"{self.stem}.ome.tif"]
-        while (held := files_of_run(folder)) is not None and held != own:
+        while (held := files_of_run(folder)) is not None:
+            # files of channels are put together into one
+            own = paths if len(paths) == 1 else [input_folder(folder) / f"{self.stem}.ome.tif"]
+            if held == _resolved(own):
+                break
             folder, k = first.with_name(f"{first.name}-{k}"), k + 1
         return folder
 
@@ -110,6 +111,11 @@ class StainedImage:
             mark.update(f"{pixels.shape} {pixels.dtype} ".encode())
             mark.update(np.ascontiguousarray(pixels[..., ::step, ::step]).tobytes())
         return mark.hexdigest()[:8]
+
+
+def input_folder(out: Path) -> Path:
+    """Where layers without a file are written to be scored: beside the run, not in it."""
+    return out.with_name(f"{out.name}-input")
 
 
 def files_of_run(folder: Path) -> list[Path] | None:

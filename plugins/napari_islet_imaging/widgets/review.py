@@ -90,7 +90,7 @@ class ReviewWidget(SessionPanel):
         self.reviewer_edit.editingFinished.connect(self._name_reviewer)
         # the name is said: the next letters are keys again
         self.reviewer_edit.returnPressed.connect(self.setFocus)
-        self.blinded_box = QCheckBox("Blinded: hide names, calls and numbers; shuffle")
+        self.blinded_box = QCheckBox("Blinded: no names, calls or numbers")
         self.blinded_box.toggled.connect(self._blind)
         self.reveal_button = QPushButton("Show the hidden calls of this cell")
         self.reveal_button.setCheckable(True)

@@ -67,6 +67,7 @@ class ScoreWidget(Panel):
         self._followed: ReviewSession | None = None
         #: what is being scored, whatever the form is about meanwhile
         self._scoring: StainedImage | None = None
+        self._scored_size: float | None = None
         self._build()
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
             self.connections.add(signal, self.look_at_layers)
@@ -325,7 +326,7 @@ class ScoreWidget(Panel):
         except (IsletImagingError, OSError) as error:
             self.status.setText(str(error))
             return
-        self._scoring = chosen
+        self._scoring, self._scored_size = chosen, protocol.reading.pixel_size_um
         self.job = Job("score_folder", job, self)
         self.job.progress.connect(self._progress)
         self.job.succeeded.connect(self._done)
@@ -384,6 +385,7 @@ class ScoreWidget(Panel):
             for layer in scored:  # the stack stays as it is, beside the plane that was scored
                 layer.visible = False
             scored = []
+        self._place(scored)
         before = layers_of(self.viewer, self.session)
         if self.session is not None and self.session.run.path != Path(result["run"]):
             before = []  # the image that was scored before keeps its layers and its run
@@ -395,11 +397,17 @@ class ScoreWidget(Panel):
             instead=[*scored, *before],
         )
 
-    def _show(self, session: ReviewSession, scored: list[Any], before: list[Any]) -> None:
-        placed = placement(None if session.open is None else session.open.pixel_size_um)
-        for layer in scored:
-            # without a size of its own it would lie small in a corner
+    def _place(self, layers: list[Any]) -> None:
+        """Give layers in pixels the size that was typed: else the result lies small in a corner."""
+        placed = placement(self._scored_size)
+        lost = [x for x in layers if x.ndim == 2 and tuple(x.scale) != placed["scale"]]
+        for layer in lost:
             layer.scale, layer.units = placed["scale"], placed["units"]
+        if lost:
+            self.viewer.reset_view()
+
+    def _show(self, session: ReviewSession, scored: list[Any], before: list[Any]) -> None:
+        for layer in scored:
             # it may hold more than was scored, and something else made it
             if not tag_of(layer):
                 layer.visible = False

@@ -86,3 +86,13 @@ def test_a_stroke_in_which_the_hand_rests_is_one_edit(review, viewer, run, qtbot
     qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=at)
     settle(0.5)
     assert [e.action for e in Journal(run.corrections).edits()] == ["shape"]
+
+
+def test_paint_brings_back_a_nuclei_layer_that_was_deleted(review, viewer):
+    viewer.layers.remove(review.view.layer("nuclei"))
+    review.tools.paint_button.setChecked(True)
+    nuclei = review.view.layer("nuclei")
+    assert nuclei in viewer.layers
+    assert nuclei.visible
+    assert nuclei.data is review.session.open.labels
+    assert str(nuclei.mode) == "paint"

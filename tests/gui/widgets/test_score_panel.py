@@ -72,7 +72,7 @@ def test_an_image_is_scored_in_the_background_with_the_shell_s_numbers(viewer, q
     timer.stop()
     run = Run.open(tmp_path / "run")
     again = score_folder(
-        tmp_path / "run" / "input",
+        tmp_path / "run-input",
         tmp_path / "shell",
         protocol=run.protocol.replace(fitted={}),
         workers=1,
@@ -253,3 +253,15 @@ def test_where_an_unknown_marker_lies_is_asked_and_a_known_name_tells(viewer):
     assert found["Ki67"] == found["PDX1"] == "nucleus"
     widget.channels.item(1, 2).setText("C-peptide")
     assert {c.name: c.compartment for c in widget.channels.channels()}["C-peptide"] == "cytoplasm"
+
+
+def test_layers_in_pixels_get_the_size_that_was_typed(viewer):
+    from napari_islet_imaging.widgets.score import ScoreWidget
+
+    layer = viewer.add_image(np.zeros((64, 72), np.uint16), name="DAPI")
+    widget = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="score")
+    widget._scored_size = 0.3
+    widget._place([layer])
+    assert tuple(layer.scale) == (0.3, 0.3)
+    assert {str(u) for u in layer.units} == {"micrometer"}

@@ -171,6 +171,45 @@ def test_training_learns_and_says_what_it_learned(tmp_path, monkeypatch, run):
     assert "auc" in (tmp_path / "validation.csv").read_text()
 
 
+def test_patterns_are_runs_beside_the_plain_ones(run, tmp_path):
+    """A run with a pattern has the same cells; the plain one of its number stays what it was."""
+    number, _, plain = run
+    patterned = staining_run(number, tmp_path, side_px=96, pattern_share=1.0)
+    again = staining_run(number, tmp_path, side_px=96, pattern_share=0.0)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    for a, b, c in zip(plain, patterned, again, strict=True):
+        assert np.array_equal(a.nuclei, b.nuclei)
+        assert np.array_equal(a.channels, c.channels)
+        assert np.array_equal(a.channels[1:], b.channels[1:]) or a.expressed.any()
+    changed = [
+        not np.array_equal(a.channels, b.channels) for a, b in zip(plain, patterned, strict=True)
+    ]
+    assert any(changed[:3])
+
+
+def test_training_goes_on_from_released_weights(tmp_path, monkeypatch, run):
+    """Released weights hold no batch norms; what goes on from them is exported all the same."""
+    from islet_imaging.network.training.export_model import export_checkpoint
+    from islet_imaging.network.weights import load_model
+
+    images = run[2]
+    monkeypatch.setattr(
+        "islet_imaging.network.training.positivity_training.run_samples",
+        lambda numbers, cache, pattern_share=0.0: [s for i in images for s in image_samples(i)],
+    )
+    config = PositivityTrainingConfig(
+        runs=1, validation_runs=1, crop_px=64, steps=2, batch_size=2, threads=1, workers=0,
+        learning_rate=1e-5, validate_every=2, start_from="islet-positivity",
+    )  # fmt: skip
+    train_positivity(config, tmp_path / "out")
+    export_checkpoint(tmp_path / "out" / "checkpoint.pt", tmp_path / "model", version="9.0.0")
+    old, new = load_model("islet-positivity"), load_model(tmp_path / "model")
+    one, two = old.torch_module().state_dict(), new.torch_module().state_dict()
+    assert one.keys() == two.keys()
+    assert all(abs(one[k] - two[k]).max() < 1e-2 for k in one)
+    assert any((one[k] != two[k]).any() for k in one)
+
+
 def test_config_refuses_unknown_keys(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("run: 3\n")
