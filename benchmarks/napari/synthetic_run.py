@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHANNELS = ("DAPI", "INS", "GCG")
+#: what the run's measurements are known by: nothing is ever measured anew
+KEY = "0" * 64
 
 
 def draw_cells(
@@ -79,6 +81,7 @@ def make_run(
     from islet_imaging.positivity import call_image, fit_threshold
     from islet_imaging.protocol import Channel, Protocol
     from islet_imaging.quality import flag_cells, measure_quality
+    from islet_imaging.run.called import threshold_origin
     from islet_imaging.run.files import (
         work_table,
         write_labels,
@@ -86,6 +89,8 @@ def make_run(
         write_table,
         write_text,
     )
+    from islet_imaging.run.measurements import write_record
+    from islet_imaging.run.rows import ImageRow
     from islet_imaging.segmentation.cells import grow_cells
     from islet_imaging.segmentation.islets import segment_islets
 
@@ -132,6 +137,11 @@ def make_run(
         tables.append(call_image(cells, thresholds, protocol))
         for kind, array in (("nuclei", labels), ("islets", islets)):
             write_labels(run / "labels" / f"{name}.{kind}.tif", array, pixel_size_um)
+        for kind in ("pairs", "islets"):
+            write_parquet(work_table(run, name, kind), cells[["image"]].head(0))
+        numbers = measure_quality(pixels, dna="DAPI", pixel_size_um=pixel_size_um).to_dict()
+        record = {"metadata": {}, "numbers": numbers, "pixel_size_um": pixel_size_um}
+        write_record(run, name, KEY, {"image": name, "status": "scored", "record": record})
         rows.append(
             {
                 "image": name,
@@ -141,14 +151,9 @@ def make_run(
                 "status": "scored",
                 "message": "",
                 "flags": [],
-                "record": {
-                    "pixel_size_um": pixel_size_um,
-                    "shape_px": list(shape),
-                    "metadata": {},
-                    "numbers": measure_quality(
-                        pixels, dna="DAPI", pixel_size_um=pixel_size_um
-                    ).to_dict(),
-                },
+                "key": KEY,
+                "pixel_size_um": pixel_size_um,
+                "shape_px": list(shape),
                 "extra": {},
                 "files": [str((source / name).resolve())],
                 "inputs": [hashlib.sha256((source / name).read_bytes()).hexdigest()],
@@ -161,14 +166,25 @@ def make_run(
     write_parquet(run / "cells.parquet", cells)
     write_table(run / "cells.csv", cells)
     images_table = (
-        pd.DataFrame(rows).drop(columns=["record", "extra", "files", "inputs"]).assign(flags="")
+        pd.DataFrame(rows)
+        .drop(columns=["key", "extra", "files", "inputs", "pixel_size_um", "shape_px"])
+        .assign(flags="")
     )
     write_table(run / "images.csv", images_table)
     fitted = {
         batch: {m: t.to_dict() for m, t in thresholds.items()}
         for batch in {row["batch"] for row in rows}
     }
-    write_text(run / "protocol.yaml", protocol.replace(fitted=fitted).dump())
+    known = [ImageRow.from_dict(row) for row in rows]
+    origins = {
+        batch: {
+            m: threshold_origin([r for r in known if r.batch == batch], m, protocol)
+            for m in thresholds
+        }
+        for batch in fitted
+    }
+    protocol = protocol.replace(fitted=fitted, fitted_from=origins)
+    write_text(run / "protocol.yaml", protocol.dump())
     facts = {"folder": str(source.resolve()), "inputs": inputs, "images": rows}
     write_text(run / "provenance.json", json.dumps(facts))
     return run

@@ -18,7 +18,15 @@ from islet_imaging.run.measurements import load_work
 from islet_imaging.run.proof import digest
 from islet_imaging.run.rows import ImageRow, rows_of
 
-__all__ = ["CalledRun", "ImageRow", "call_run", "fit_run", "load_work", "rows_of"]
+__all__ = [
+    "CalledRun",
+    "ImageRow",
+    "call_run",
+    "fit_run",
+    "load_work",
+    "rows_of",
+    "threshold_origin",
+]
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +131,7 @@ def fit_stainings(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> Fi
             for marker in protocol.markers
         }
         origins[staining] = {
-            marker: _origin([*samples, *controls[marker]], marker, protocol)
+            marker: threshold_origin([*samples, *controls[marker]], marker, protocol)
             for marker in protocol.markers
         }
         stated = protocol.fitted.get(staining, {})
@@ -151,7 +159,7 @@ def fit_stainings(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> Fi
     return FittedRun(thresholds, origins, tuple(not_used))
 
 
-def _origin(rows: Sequence[ImageRow], marker: str, protocol: Protocol) -> str:
+def threshold_origin(rows: Sequence[ImageRow], marker: str, protocol: Protocol) -> str:
     """Hash of what a threshold is fitted on: measurements, roles, and how the marker is called."""
     images = sorted([r.image, r.key, r.role] for r in rows)
     how = [dataclasses.asdict(x) for x in (protocol.channel(marker), protocol.calling(marker))]

@@ -74,10 +74,12 @@ def test_the_run_folder_is_as_designed(run: Run) -> None:
     ]:
         assert (run.path / name).is_file(), name
     cells = run.cells
-    assert list(cells.columns[:8]) == [
-        "image", "islet", "cell", "y_px", "x_px", "y_um", "x_um", "nucleus_area_um2",
-    ]  # fmt: skip
-    assert list(cells.columns[-3:]) == ["phenotype", "excluded", "flags"]
+    # what the sample sheet says of the image stands behind all others
+    assert list(cells.columns[-2:]) == ["condition", "batch"]
+    names = list(cells.columns[:-2])
+    assert names[:6] == ["image", "islet", "cell", "y_px", "x_px", "y_um"]
+    assert names[6:8] == ["x_um", "nucleus_area_um2"]
+    assert names[-3:] == ["phenotype", "excluded", "flags"]
     assert set(cells["INS_call"]) <= {"positive", "negative", "unsure"}
     for image, rows in cells.groupby("image"):
         labels = run.labels(str(image))
@@ -91,7 +93,7 @@ def test_the_run_folder_is_as_designed(run: Run) -> None:
 
 
 def test_the_cells_table_gives_the_headline(run: Run) -> None:
-    cells = run.cells.merge(run.images[["image", "condition", "batch", "role"]], on="image")
+    cells = run.cells.merge(run.images[["image", "role"]], on="image")
     cells = cells[(cells["role"] == "sample") & ~cells["excluded"]]
     unsure = cells["INS_call"] == "unsure"
     weight = (cells["INS_call"] == "positive").astype(float)
