@@ -128,7 +128,7 @@ def cells_table(
     """
     from islet_imaging.measurement.measure import measure_cells
     from islet_imaging.network.engine import shared_engine
-    from islet_imaging.network.positivity import answer_columns, ask_network
+    from islet_imaging.network.positivity import network_columns, network_logits
     from islet_imaging.segmentation.cells import grow_cells
 
     image, truth = made.image, made.truth
@@ -139,8 +139,8 @@ def cells_table(
     table = measure_cells(labels, cells, channels, dna="DAPI", pixel_size_um=size)
     markers = {c: v for c, v in channels.items() if c != "DAPI"}
     engine = shared_engine(model)
-    said = ask_network(channels["DAPI"], markers, labels, engine=engine, pixel_size_um=size)
-    table = table.assign(**answer_columns(table["cell"].to_numpy(), said))
+    logits = network_logits(channels["DAPI"], markers, labels, engine=engine, pixel_size_um=size)
+    table = table.assign(**network_columns(table["cell"].to_numpy(), logits))
     table = table.drop(columns="image", errors="ignore")
     table.insert(0, "image", name)
     if nuclei is None:

@@ -34,7 +34,7 @@ def image_table(image: StainedImage) -> pd.DataFrame:
     import pandas as pd
 
     from islet_imaging.measurement.measure import measure_cells
-    from islet_imaging.network.positivity import answer_columns, ask_network
+    from islet_imaging.network.positivity import network_columns, network_logits
     from islet_imaging.segmentation.cells import grow_cells
 
     size = image.pixel_size_um
@@ -44,7 +44,7 @@ def image_table(image: StainedImage) -> pd.DataFrame:
     if not len(table):
         return table
     stained = {m: channels[m] for m in MARKERS}
-    said = ask_network(channels["DAPI"], stained, image.nuclei, pixel_size_um=size)
+    logits = network_logits(channels["DAPI"], stained, image.nuclei, pixel_size_um=size)
     row = pd.Series(np.arange(len(image.cells)), index=image.cells).reindex(table["cell"])
     at = row.fillna(0).astype(int).to_numpy()
     truth = {
@@ -53,7 +53,7 @@ def image_table(image: StainedImage) -> pd.DataFrame:
         if len(image.cells)
     }
     table = table.drop(columns="image", errors="ignore").assign(
-        **answer_columns(table["cell"].to_numpy(), said),
+        **network_columns(table["cell"].to_numpy(), logits),
         **truth,
         image=image.name,
         role=image.role,

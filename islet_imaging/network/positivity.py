@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 BLOCK_PX = 512
 
 
-class CellAnswers(NamedTuple):
+class CellLogits(NamedTuple):
     """What the network says of each label of an image, for one marker.
 
     Attributes
@@ -59,7 +59,7 @@ class CellAnswers(NamedTuple):
     odds: Float64
 
 
-def ask_network(
+def network_logits(
     dna: NDArray[np.generic],
     markers: Mapping[str, NDArray[np.generic]],
     nuclei: NDArray[np.integer],
@@ -67,7 +67,7 @@ def ask_network(
     pixel_size_um: float,
     engine: Engine | None = None,
     work: Work | None = None,
-) -> dict[str, CellAnswers]:
+) -> dict[str, CellLogits]:
     """Ask the positivity network about every nucleus of an image.
 
     Parameters
@@ -87,7 +87,7 @@ def ask_network(
 
     Returns
     -------
-    dict of str to CellAnswers
+    dict of str to CellLogits
         Row k of each array is label k + 1; NaN for a label that does not occur.
 
     Raises
@@ -102,12 +102,12 @@ def ask_network(
     >>> from islet_imaging import phantom
     >>> made = phantom("easy_confocal", seed=1, shape=(128, 128))
     >>> image, nuclei = made.image, made.truth.nuclei
-    >>> said = ask_network(image.channel("DAPI"), {"INS": image.channel("INS")}, nuclei,
+    >>> logits = network_logits(image.channel("DAPI"), {"INS": image.channel("INS")}, nuclei,
     ...                    pixel_size_um=image.pixel_size_um)
-    >>> len(said["INS"].own) == int(nuclei.max())
+    >>> len(logits["INS"].own) == int(nuclei.max())
     True
     """
-    return ask_network_lazy(
+    return network_logits_lazy(
         lambda y, x: dna[y, x],
         {name: _reader(plane) for name, plane in markers.items()},
         lambda y, x: nuclei[y, x],
@@ -119,16 +119,16 @@ def ask_network(
     )
 
 
-def answer_columns(
-    cells: NDArray[np.integer], said: Mapping[str, CellAnswers]
+def network_columns(
+    cells: NDArray[np.integer], logits: Mapping[str, CellLogits]
 ) -> dict[str, Float64]:
-    """Columns of the cells table for what the network said.
+    """Columns of the cells table for the network's logits.
 
     Parameters
     ----------
     cells : (M,) int
         Labels of the table's rows.
-    said : mapping of str to CellAnswers
+    logits : mapping of str to CellLogits
         By marker.
 
     Returns
@@ -138,8 +138,8 @@ def answer_columns(
     """
     rows = np.asarray(cells, np.intp) - 1
     columns = {}
-    for marker, answers in said.items():
-        for name in CellAnswers._fields:
+    for marker, answers in logits.items():
+        for name in CellLogits._fields:
             values = getattr(answers, name)
             # a label that is in no picture, as of a nucleus painted out, has no answer
             column = np.full(len(rows), np.nan)
@@ -153,7 +153,7 @@ def _reader(plane: NDArray[np.generic]) -> ReadPlane:
     return lambda y, x: plane[y, x]
 
 
-def ask_network_lazy(
+def network_logits_lazy(
     dna: ReadPlane,
     markers: Mapping[str, ReadPlane],
     nuclei: ReadPlane,
@@ -164,7 +164,7 @@ def ask_network_lazy(
     engine: Engine | None = None,
     region: Region | None = None,
     work: Work | None = None,
-) -> dict[str, CellAnswers]:
+) -> dict[str, CellLogits]:
     """Ask the positivity network about an image that is never in memory as a whole.
 
     Parameters
@@ -178,14 +178,14 @@ def ask_network_lazy(
     n_labels : int
         Largest label that is asked about.
     pixel_size_um, engine, work
-        See `ask_network`.
+        See `network_logits`.
     region : pair of slice, optional
         Only the blocks that these rows and columns touch are asked about: nuclei that lie inside
         get the answers they get in the whole image, others what was seen of them.
 
     Returns
     -------
-    dict of str to CellAnswers
+    dict of str to CellLogits
     """
     from islet_imaging.network.engine import shared_engine
 
@@ -321,9 +321,9 @@ def _marker_limits(
     }
 
 
-def _answers(sums: Float64, counts: Float64, limits: tuple[float, float]) -> CellAnswers:
+def _answers(sums: Float64, counts: Float64, limits: tuple[float, float]) -> CellLogits:
     mean = np.full((len(counts) - 1, N_FIELDS), np.nan)
     np.divide(sums[1:], counts[1:, None], out=mean, where=counts[1:, None] > 0)
     # three separate guesses may cross where they nearly agree
     light = (limits[1] - limits[0]) * uncurve(np.sort(mean[:, :3], axis=1))
-    return CellAnswers(own=light[:, 1], low=light[:, 0], high=light[:, 2], odds=mean[:, 3])
+    return CellLogits(own=light[:, 1], low=light[:, 0], high=light[:, 2], odds=mean[:, 3])

@@ -120,7 +120,7 @@ def paint(
 
     edge = max(grid.pixel_um, 0.35)
     for i in range(len(cells)):
-        blobs = _blobs(rng, p, cells, expression, i)
+        blobs = _blobs(rng, cells, expression, i)
         own_light: list[tuple[tuple[slice, slice], NDArray[np.float32]]] = []
         for blob in blobs:
             box, local = _box(grid, blob.centre, blob.axes * 1.25 + edge, blob.rotation)
@@ -173,9 +173,7 @@ def _hide_covered(
     nuclei[hidden] = 0
 
 
-def _blobs(
-    rng: np.random.Generator, p: PhantomParameters, cells: Cells, expression: Expression, i: int
-) -> list[_Blob]:
+def _blobs(rng: np.random.Generator, cells: Cells, expression: Expression, i: int) -> list[_Blob]:
     centre, axes, rotation = cells.centre[i], cells.half_axes[i], cells.rotation[i]
     if expression.pyknotic[i]:
         count = int(rng.integers(1, 6)) if rng.random() < 0.5 else 1

@@ -121,7 +121,7 @@ def phantom(
     flat = flat_field(p)
     array = expose(camera_rng, p, clean, bleed, flat)
 
-    table = cell_table(p, grid, cells, drawn, painted, visibility, first, half_depth)
+    table = cell_table(p, grid, cells, drawn, painted, visibility, half_depth)
     for k, channel in enumerate(p.channels):
         if rings is not None and ring_light is not None and channel in cell_light:
             _add_light(table, channel, painted, rings, ring_light, cell_light[channel], units[k])

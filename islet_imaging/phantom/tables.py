@@ -76,7 +76,6 @@ def cell_table(
     expression: Expression,
     painted: Painted,
     visibility: NDArray[np.float64],
-    lens: Lens,
     half_depth: float,
 ) -> pd.DataFrame:
     """One row per cell whose nucleus has a part in the section and its centre in the field."""

@@ -39,7 +39,7 @@ DARK = 1.5
 #: log odds of the pattern alone beyond which a hint names it
 SURE_ODDS = 1.4
 #: more than this share of clipped pixels is worth saying in the reason
-SATURATED = 0.2
+UNSURE_SATURATED = 0.2
 
 
 def call_marker(
@@ -314,6 +314,6 @@ def _reasons(
     ).astype(object)
     name = f"{marker}_saturated"
     if name in cells.columns:
-        clipped = cells[name].to_numpy(dtype=np.float64) > SATURATED
+        clipped = cells[name].to_numpy(dtype=np.float64) > UNSURE_SATURATED
         reason[clipped] = reason[clipped] + "; saturated"
     return reason

@@ -84,7 +84,7 @@ def fit_marker(
         if how.method == "network":
             raise ProtocolError(
                 f"the cells table does not hold what the network says of {marker!r}; add the "
-                "columns of network.positivity.ask_network, or use `method: levels`"
+                "columns of network.positivity.network_logits, or use `method: levels`"
             )
         # a table that was measured without the network is called without it
         method = "levels"

@@ -195,7 +195,7 @@ def fit_mixture(
     single = _single(grid, count, negative, max_shift)
     free = (3 if negative else 5, 1 if negative else 2)
     gain = 2 * (best_like - single) - (free[0] - free[1]) * np.log(n)
-    return _judge(best, grid, n, gain, min_separation)
+    return _judge(best, n, gain, min_separation)
 
 
 def _single(
@@ -267,7 +267,7 @@ def _em(
     return Mixture(weight, (m0, s0), (m1, s1), float(apart), False, ""), new
 
 
-def _judge(fit: Mixture, grid: Floats, n: int, gain: float, min_separation: float) -> Mixture:
+def _judge(fit: Mixture, n: int, gain: float, min_separation: float) -> Mixture:
     """Believe the two populations, or say why not."""
     (m0, s0), (m1, s1) = fit.negative, fit.positive
     reason = ""

@@ -147,7 +147,7 @@ class Protocol:
         return f"{marker}_{own}"
 
     @property
-    def asked(self) -> dict[str, list[str]]:
+    def network_markers(self) -> dict[str, list[str]]:
         """Markers that the positivity network is asked about, by the network's name."""
         found: dict[str, list[str]] = {}
         for marker in self.markers:
@@ -159,7 +159,7 @@ class Protocol:
     def models(self) -> tuple[str, ...]:
         """Names of the networks in use."""
         nuclei = [self.nuclei.model] if self.nuclei.method == "network" else []
-        return tuple(sorted({*nuclei, *self.asked}))
+        return tuple(sorted({*nuclei, *self.network_markers}))
 
     def replace(self, **changes: Any) -> Protocol:
         """A copy with some fields changed."""

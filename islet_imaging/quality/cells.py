@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: fewer nuclei than this make no population
 POPULATION = 20
 #: share of clipped pixels from which a cell's level is unknown
-SATURATED = 0.05
+FLAGGED_SATURATED = 0.05
 
 
 def flag_cells(cells: pd.DataFrame, protocol: Protocol) -> tuple[pd.Series, pd.Series]:
@@ -72,7 +72,7 @@ def flag_cells(cells: pd.DataFrame, protocol: Protocol) -> tuple[pd.Series, pd.S
     for marker in protocol.markers:
         share = column(f"{marker}_saturated")
         if share is not None:
-            saturated |= share > SATURATED
+            saturated |= share > FLAGGED_SATURATED
     codes["saturated"] = saturated
     text = np.array([""] * len(cells), dtype=object)
     for code in sorted(codes):

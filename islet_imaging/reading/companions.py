@@ -96,8 +96,11 @@ def _indexes(path: Path) -> Iterator[tuple[Path, Callable[[Path], dict[str, Said
 
 
 @lru_cache(maxsize=32)
-def _parsed(
-    parse: Callable[[Path], dict[str, Said]], index: Path, modified: int, size: int
+def _parsed(  # the time of change and the size make a changed file another key
+    parse: Callable[[Path], dict[str, Said]],
+    index: Path,
+    modified: int,  # noqa: ARG001
+    size: int,  # noqa: ARG001
 ) -> dict[str, Said]:
     return parse(index)
 

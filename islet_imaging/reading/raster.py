@@ -55,7 +55,7 @@ class RasterPlanes:
                 self._pixels = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
             return self._pixels
 
-    def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:
+    def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:  # noqa: ARG002  a picture has one
         """Pixels (Y, X) of a colour."""
         y0, y1, x0, x1 = bounds(region, self.shape)
         return np.ascontiguousarray(self.pixels()[y0:y1, x0:x1, channel])

@@ -113,7 +113,7 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
     facts, named_by, scale_by = facts_of(tif, kind)
     if facts.slices_are_channels:
         lead_axes = lead_axes.translate(str.maketrans("ZC", "CZ"))
-    channel_axis, sizes = _roles(lead_axes, lead, n_samples, kind, path)
+    channel_axis, sizes = _roles(lead_axes, lead, n_samples, path)
     n_lead = sizes.get(channel_axis, 1) if channel_axis else 1
     n_planes = sizes.get("Z", 1)
     if math.prod(lead) > _MAX_PLANES:
@@ -183,7 +183,7 @@ def _split(
 
 
 def _roles(
-    axes: str, shape: tuple[int, ...], samples: int, kind: str, path: Path
+    axes: str, shape: tuple[int, ...], samples: int, path: Path
 ) -> tuple[str, dict[str, int]]:
     """Which leading axis is the channel, and the sizes of all that are longer than one."""
     sizes: dict[str, int] = {}

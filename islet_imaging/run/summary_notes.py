@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from islet_imaging.statistics import Summary
 
 
-def with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) -> Summary:
+def note_fragile_thresholds(
+    summary: Summary, called: CalledRun, rows: Sequence[ImageRow]
+) -> Summary:
     """The summary with a note where the answer hangs on where the threshold sits.
 
     Parameters
@@ -55,7 +57,7 @@ def with_fragile(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) 
     return _noted(summary, {key: start + ", ".join(named) for key, named in fragile.items()})
 
 
-def with_guessed(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
+def note_guessed_roles(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
     """The summary with a note where roles that a draft guessed still stand unconfirmed.
 
     Parameters
@@ -77,7 +79,7 @@ def with_guessed(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
     return _noted(summary, {(str(c), str(m)): text for c, m in of})
 
 
-def with_corrected(summary: Summary, corrected: pd.DataFrame | None) -> Summary:
+def note_corrected_fractions(summary: Summary, corrected: pd.DataFrame | None) -> Summary:
     """The summary with a note that gives the fraction corrected for wrong calls.
 
     Parameters
@@ -101,7 +103,9 @@ def with_corrected(summary: Summary, corrected: pd.DataFrame | None) -> Summary:
     return _noted(summary, said)
 
 
-def with_before(summary: Summary, raw: Summary | None, called: CalledRun) -> Summary:
+def note_fractions_before_edits(
+    summary: Summary, raw: Summary | None, called: CalledRun
+) -> Summary:
     """The summary with a note that gives the fraction before people's edits, and who made them.
 
     Parameters
@@ -123,7 +127,9 @@ def with_before(summary: Summary, raw: Summary | None, called: CalledRun) -> Sum
     return _noted(summary, said)
 
 
-def with_reasons(summary: Summary, called: CalledRun, rows: Sequence[ImageRow]) -> Summary:
+def note_missing_thresholds(
+    summary: Summary, called: CalledRun, rows: Sequence[ImageRow]
+) -> Summary:
     """The summary with a note of the batches in which no threshold could be estimated, and why.
 
     Parameters
@@ -204,7 +210,7 @@ def with_left_out(
     return table
 
 
-def with_empty(
+def add_empty_conditions(
     conditions: pd.DataFrame, rows: Sequence[ImageRow], markers: Sequence[str]
 ) -> pd.DataFrame:
     """Conditions with rows of those whose images were scored and hold no nucleus.
@@ -270,7 +276,7 @@ def _failed(images: Sequence[ImageRow], n: int, what: str = "image") -> str:
     return f"{len(names)} of {n} {what}s failed ({shown}), see images.csv"
 
 
-def with_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> pd.DataFrame:
+def note_failed_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> pd.DataFrame:
     """Conditions with a note of negative controls that failed or were left out.
 
     Parameters
@@ -304,7 +310,7 @@ def with_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> pd.Data
     return table
 
 
-def with_told(conditions: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:
+def note_of_run(conditions: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:
     """Conditions with what concerns every number of the run in every note.
 
     Parameters

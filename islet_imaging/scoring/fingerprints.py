@@ -131,7 +131,7 @@ def measuring_part(protocol: Protocol) -> dict[str, Any]:
     for later in _LATER:
         plain.pop(later)
     plain["quality"].pop("blocked")
-    plain["asked"] = protocol.asked
+    plain["network_markers"] = protocol.network_markers
     return plain
 
 

@@ -131,7 +131,7 @@ def measure_image(
         scale, method = _scale(regions, protocol, work)
         boxes, n_cells = _segment(regions, protocol, scale, method, work, watcher)
         table, pairs = _measure(regions, image, protocol, scale, watcher)
-        table = _ask(table, regions, protocol, scale, work, watcher)
+        table = _with_network(table, regions, protocol, scale, work, watcher)
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
         if regions.burned_in is not None:
@@ -337,7 +337,7 @@ def _merged(pairs: list[pd.DataFrame]) -> pd.DataFrame:
     return every.groupby(["cell_a", "cell_b"], sort=True, as_index=False).sum()
 
 
-def _ask(
+def _with_network(
     table: pd.DataFrame,
     regions: ImageRegions,
     protocol: Protocol,
@@ -347,11 +347,11 @@ def _ask(
 ) -> pd.DataFrame:
     """The table with what the positivity network makes of every cell."""
     from islet_imaging.network.engine import shared_engine
-    from islet_imaging.network.positivity import answer_columns, ask_network_lazy
+    from islet_imaging.network.positivity import network_columns, network_logits_lazy
 
-    for model, markers in protocol.asked.items():
-        watcher.tell(0.8, "asking the network")
-        answers = ask_network_lazy(
+    for model, markers in protocol.network_markers.items():
+        watcher.tell(0.8, "running the positivity network")
+        answers = network_logits_lazy(
             partial(regions.corrected, protocol.dna),
             {m: partial(regions.corrected, m) for m in markers},
             lambda rows, columns: regions.nuclei.read((rows, columns)),
@@ -361,7 +361,7 @@ def _ask(
             engine=shared_engine(model, work.device),
             work=work,
         )
-        table = table.assign(**answer_columns(table["cell"].to_numpy(), answers))
+        table = table.assign(**network_columns(table["cell"].to_numpy(), answers))
     return table
 
 

@@ -96,15 +96,15 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
     from islet_imaging.report.assemble import report_data
     from islet_imaging.run.image_checks import check_rows, with_threshold_flags
     from islet_imaging.run.summary_notes import (
-        with_before,
-        with_controls,
-        with_corrected,
-        with_empty,
-        with_fragile,
-        with_guessed,
+        add_empty_conditions,
+        note_corrected_fractions,
+        note_failed_controls,
+        note_fractions_before_edits,
+        note_fragile_thresholds,
+        note_guessed_roles,
+        note_missing_thresholds,
+        note_of_run,
         with_left_out,
-        with_reasons,
-        with_told,
     )
     from islet_imaging.run.validation_sheet import corrected_table
 
@@ -125,16 +125,16 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
     summary, raw_summary = summaries(called, rows)
     corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
-        summary = with_reasons(summary, called, rows)
-        summary = with_guessed(with_fragile(summary, called, rows), rows)
-        summary = with_before(summary, raw_summary, called)
-        summary = with_corrected(summary, corrected)
+        summary = note_missing_thresholds(summary, called, rows)
+        summary = note_guessed_roles(note_fragile_thresholds(summary, called, rows), rows)
+        summary = note_fractions_before_edits(summary, raw_summary, called)
+        summary = note_corrected_fractions(summary, corrected)
     conditions = with_left_out(
         empty_table(CONDITIONS) if summary is None else summary.conditions, rows, protocol.markers
     )
-    conditions = with_empty(conditions, rows, protocol.markers)
+    conditions = add_empty_conditions(conditions, rows, protocol.markers)
     tables = {
-        "conditions": with_told(with_controls(conditions, rows), told),
+        "conditions": note_of_run(note_failed_controls(conditions, rows), told),
         "batches": empty_table(BATCHES) if summary is None else summary.batches,
         "images": with_sheet(images_table(rows, summary), rows, place=False),
         "islets": with_sheet(islets_rows(run, rows, summary), rows),

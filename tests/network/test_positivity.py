@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from islet_imaging._types import Work
 from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
 from islet_imaging.network.engine import shared_engine
-from islet_imaging.network.positivity import answer_columns, ask_network, ask_network_lazy
+from islet_imaging.network.positivity import network_columns, network_logits, network_logits_lazy
 from islet_imaging.network.stain import (
     COARSE,
     WORKING_PIXEL_UM,
@@ -50,7 +50,7 @@ def stained():
 def ask(stained, **options):
     dna, marker, nuclei, _ = stained
     given = {"pixel_size_um": WORKING_PIXEL_UM, "engine": MarkerEngine(), **options}
-    return ask_network(dna, {"INS": marker}, nuclei, **given)["INS"]
+    return network_logits(dna, {"INS": marker}, nuclei, **given)["INS"]
 
 
 def test_each_cell_reads_its_own_pixels(stained):
@@ -94,7 +94,7 @@ def test_a_region_gets_the_answers_of_the_whole(stained, monkeypatch):
     monkeypatch.setattr("islet_imaging.network.positivity.BLOCK_PX", 128)
     whole = ask(stained)
     region = (slice(100, 220), slice(300, 420))
-    part = ask_network_lazy(
+    part = network_logits_lazy(
         lambda y, x: dna[y, x],
         {"INS": lambda y, x: marker[y, x]},
         lambda y, x: nuclei[y, x],
@@ -116,7 +116,7 @@ def test_labels_that_nobody_asked_about_are_left_out(stained):
     dna, marker, nuclei, _ = stained
     asked = int(nuclei[:60, :60].max())
     assert asked < nuclei.max()
-    some = ask_network_lazy(
+    some = network_logits_lazy(
         lambda y, x: dna[y, x],
         {"INS": lambda y, x: marker[y, x]},
         lambda y, x: nuclei[y, x],
@@ -128,7 +128,7 @@ def test_labels_that_nobody_asked_about_are_left_out(stained):
     )["INS"]
     assert len(some.own) == asked
     assert some.own[0] == ask(stained).own[0]
-    columns = answer_columns(np.array([1, asked + 5]), {"INS": some})
+    columns = network_columns(np.array([1, asked + 5]), {"INS": some})
     assert np.isnan(columns["INS_network_own"]).tolist() == [False, True]
 
 
@@ -144,13 +144,13 @@ def test_labels_with_gaps_get_nan_where_nothing_is(stained):
     said = ask((dna, marker, holes, None))
     assert np.isnan(said.own[2])
     assert np.isfinite(np.delete(said.own, 2)).all()
-    columns = answer_columns(np.array([1, 3]), {"INS": said})
+    columns = network_columns(np.array([1, 3]), {"INS": said})
     assert list(columns) == [f"INS_network_{n}" for n in ("own", "low", "high", "odds")]
     assert columns["INS_network_own"][0] == said.own[0]
 
 
 def test_an_image_without_nuclei_gets_no_answer():
-    said = ask_network(
+    said = network_logits(
         np.zeros((64, 64)),
         {"INS": np.zeros((64, 64))},
         np.zeros((64, 64), np.int32),

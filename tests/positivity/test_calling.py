@@ -278,6 +278,6 @@ def test_membrane_markers_are_measured_in_the_ring():
     protocol = Protocol((Channel("DAPI", "dna"), Channel("CD4", compartment="membrane")))
     assert protocol.method("CD4") == "levels"
     assert protocol.feature("CD4") == "CD4_ring_mean"
-    assert protocol.asked == {}
+    assert protocol.network_markers == {}
     with pytest.raises(ProtocolError, match="membrane"):
         protocol.replace(positivity={"CD4": Positivity(method="network")})

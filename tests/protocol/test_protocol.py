@@ -157,7 +157,7 @@ def test_auto_is_the_network_for_what_it_was_shown():
     other = {"GCG": Positivity(feature="ring_p10")}
     protocol = Protocol(channels, positivity=other)
     assert [protocol.method(m) for m in protocol.markers] == ["network", "levels", "levels"]
-    assert protocol.asked == {"islet-positivity": ["INS"]}
+    assert protocol.network_markers == {"islet-positivity": ["INS"]}
     assert protocol.models == ("islet-nuclei", "islet-positivity")
     with pytest.raises(ProtocolError, match="nucleus"):
         Protocol(channels, positivity={"PDX1": Positivity(method="network")})

@@ -384,7 +384,7 @@ def _score(
     import pandas as pd
 
     from islet_imaging.network.engine import shared_engine
-    from islet_imaging.network.positivity import answer_columns, ask_network
+    from islet_imaging.network.positivity import network_columns, network_logits
     from islet_imaging.positivity import call_marker, fit_marker
 
     how = dataclasses.replace(
@@ -396,14 +396,16 @@ def _score(
         samples: list[pd.DataFrame] = []
         controls: list[pd.DataFrame] = []
         for picture in (p for p in pictures if p.batch == batch):
-            said = ask_network(
+            logits = network_logits(
                 picture.channels[protocol.dna],
                 {marker: picture.channels[marker]},
                 picture.nuclei,
                 pixel_size_um=picture.pixel_size_um,
                 engine=shared_engine(model),
             )
-            table = picture.cells.assign(**answer_columns(picture.cells["cell"].to_numpy(), said))
+            table = picture.cells.assign(
+                **network_columns(picture.cells["cell"].to_numpy(), logits)
+            )
             (controls if picture.role == "negative_control" else samples).append(table)
         threshold = fit_marker(samples, controls, marker, protocol)
         called += [call_marker(t, marker, threshold, protocol) for t in (*samples, *controls)]

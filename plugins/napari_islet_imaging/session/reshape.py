@@ -328,11 +328,11 @@ def _with_answers(
     """The rows with what the positivity network says of them, where the protocol asks it."""
     from islet_imaging.correction.prepared import PreparedCorrection
     from islet_imaging.network.engine import shared_engine
-    from islet_imaging.network.positivity import answer_columns, ask_network_lazy
+    from islet_imaging.network.positivity import network_columns, network_logits_lazy
 
     protocol, size, labels = session.protocol, open_image.pixel_size_um, open_image.labels
     scale = open_image.scale
-    if not protocol.asked or size is None or scale is None or not len(table):
+    if not protocol.network_markers or size is None or scale is None or not len(table):
         return table
     prepared = PreparedCorrection(
         open_image.image.channel,
@@ -346,8 +346,8 @@ def _with_answers(
     def plane(name: str) -> Callable[[slice, slice], NDArray[Any]]:
         return lambda rows, columns: prepared.channel(name, (rows, columns))
 
-    for model, markers in protocol.asked.items():
-        said = ask_network_lazy(
+    for model, markers in protocol.network_markers.items():
+        logits = network_logits_lazy(
             plane(protocol.dna),
             {m: plane(m) for m in markers},
             lambda rows, columns: labels[rows, columns],
@@ -357,7 +357,7 @@ def _with_answers(
             engine=shared_engine(model),
             region=wide,
         )
-        table = table.assign(**answer_columns(table["cell"].to_numpy(), said))
+        table = table.assign(**network_columns(table["cell"].to_numpy(), logits))
     return table
 
 
