@@ -355,7 +355,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunWriteError(f"{path}: cannot be written ({error.strerror or error})") from error
     # a full disk is told where it matters, not by the log's own traceback
-    handler.handleError = lambda _: None  # type: ignore[method-assign]
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("islet_imaging")
     before = logger.level
