@@ -43,7 +43,9 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # what an example writes stays out of the checkout
     monkeypatch.chdir(tmp_path)
     found = doctest.DocTestFinder(exclude_empty=True).find(load(name), name)
-    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.REPORT_NDIFF | doctest.NORMALIZE_WHITESPACE)
+    runner = doctest.DocTestRunner(
+        verbose=False, optionflags=doctest.REPORT_NDIFF | doctest.NORMALIZE_WHITESPACE
+    )
     said: list[str] = []
     for example in found:
         runner.run(example, out=said.append)

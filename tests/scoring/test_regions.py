@@ -182,7 +182,9 @@ def test_a_slide_is_never_read_whole(small_bands: None) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in windows.items():
             patch.setattr(f"islet_imaging.quality.windows.{name}", value)
-        patch.setattr("islet_imaging.measurement.measure.measure_halo_px", lambda size, reach_um: 60)
+        patch.setattr(
+            "islet_imaging.measurement.measure.measure_halo_px", lambda size, reach_um: 60
+        )
         measure_image(image, protocol(), tile_px=150)
     assert 0 < largest < 0.6 * stack[0].size
 

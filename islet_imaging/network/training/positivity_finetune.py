@@ -265,6 +265,8 @@ def _taught_cells(
     cells = apply_corrections(
         raw_cells(run), Journal(run.corrections).edits(), pixels=run.pixels
     ).cells
+    if not len(cells):
+        raise NotEstimableError(f"{run.path}: the run has no called cells; see its images.csv")
     found = []
     for name in possible if marker is None else [marker]:
         by_hand = cells[f"{name}_reason"].str.startswith("called by ", na=False)

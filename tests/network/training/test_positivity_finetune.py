@@ -44,7 +44,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("stainings")
     for name, seed, positive in (("a", 1, 0.5), ("b", 2, 0.5), ("c", 3, 0.0)):
         stack = staining(seed, positive)
-        write(root / f"{name}.ome.tif", np.stack([*stack, stack[1]]), ["DAPI", "INS", "PDX1"])
+        other = staining(seed + 10, positive)[1]
+        write(root / f"{name}.ome.tif", np.stack([*stack, other]), ["DAPI", "INS", "PDX1"])
     sheet = pd.DataFrame(
         {
             "file": ["a.ome.tif", "b.ome.tif", "c.ome.tif"],
