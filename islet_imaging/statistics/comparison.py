@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Pairing = Literal["auto", "paired", "unpaired"]
 
+#: what a table of batches has no row per
+_BELOW = ("cell", "islet", "image")
+
 COMPARISON_COLUMNS = (
     "marker",
     "condition",
@@ -243,16 +246,18 @@ def batches_of(batches: Summary | pd.DataFrame, columns: Sequence[str]) -> pd.Da
     """
     if isinstance(batches, Summary):
         table = batches.batches
-        further = [c for c in batches.sheet.columns if c not in table.columns]
+        # what a sheet says of images, such as a column `islet`, is nothing of a batch
+        own = {*table.columns, *_BELOW}
+        further = [c for c in batches.sheet.columns if c not in own]
         table = table.merge(
             batches.sheet[["condition", "batch", *further]], on=["condition", "batch"], how="left"
         )
     else:
         table = batches
-    for level in ("cell", "islet", "image"):
+    for level in _BELOW:
         if level in table.columns:
             raise IsletImagingError(
-                f"this table has one row per {level}; a {level} is not a replicate. Compare "
+                f"this table has one row per {level}; that is not a replicate. Compare "
                 "batches: pass the summary, or its batches table"
             )
     needed = list(dict.fromkeys(("condition", "batch", "marker", "n_cells", "fraction", *columns)))

@@ -391,6 +391,13 @@ def test_from_a_summary() -> None:
                     }
                 )
             )
-    out = compare_conditions(summarise(pd.concat(rows), markers=["INS"]))
+    cells = pd.concat(rows)
+    out = compare_conditions(summarise(cells, markers=["INS"]))
     assert out["effect_pp"].iloc[0] == pytest.approx(40, abs=6)
     assert out["p"].iloc[0] < 0.01
+    # a sheet that names the islet of each image makes no row an islet
+    places = cells.drop_duplicates("image")[["image", "condition", "batch"]]
+    sheet = places.rename(columns={"image": "file"}).assign(role="sample", islet="1")
+    plain = cells.drop(columns=["condition", "batch"])
+    again = compare_conditions(summarise(plain, sheet, markers=["INS"]))
+    assert again["effect_pp"].tolist() == out["effect_pp"].tolist()
