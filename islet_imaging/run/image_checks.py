@@ -38,6 +38,11 @@ OF_SAMPLES = (
     "partly_out_of_focus",
     "empty_channel",
     "exposure_mismatch",
+    # a picture without the DNA dye holds nothing to take for nuclei
+    "out_of_domain",
+    "nuclei_unlike_others",
+    "implausible_nuclei",
+    "nucleus_size_differs",
 )
 
 
