@@ -1,4 +1,4 @@
-"""Fit the weights of ``islet_imaging/positivity/weights.py`` on random staining runs.
+"""Fit the weights of ``islet_imaging/positivity/coefficients.py`` on random staining runs.
 
 ``python benchmarks/positivity/train.py --cache FOLDER --first 320 --last 400`` renders staining
 runs (three samples of different composition and two controls each; everything drawn at random) that

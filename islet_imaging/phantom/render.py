@@ -39,6 +39,15 @@ from islet_imaging.phantom.truth import VISIBLE_FRACTION, Phantom, PhantomTruth
 
 MARGIN_UM = 10.0
 RING_UM = 2.0
+# chosen by eye beside sections of human islets; none is measured
+#: spread and grain (um) of the glow of tissue, and how much more of it a nucleus gives
+GLOW_PATCHES, GLOW_GRAIN_UM, GLOW_OF_NUCLEUS = 0.25, 2.5, 0.4
+#: most that a cleft between cells takes of their light
+DARKEST_CLEFT = 0.9
+#: chromatin is no finer than this, px
+FINEST_CHROMATIN_PX = 0.6
+#: reach of product that pools between cells, um
+POOLING_UM = 4.0
 
 
 def phantom(
@@ -208,10 +217,10 @@ def _render(
     table = {c: _lookup(cells.dna if c == DNA else cells.stain[c]) for c in p.channels}
     products = {c: _lookup(cells.product[c]) for c in p.channels if c != DNA}
     glow_of = {c: p.dna_background if c == DNA else p.autofluorescence for c in p.channels}
-    shared = noise(rng, grid.shape, max(0.5 * p.chromatin_um / grid.pixel_um, 0.6))
-    patches = 1.0 + 0.25 * noise(rng, grid.shape, 2.5 / grid.pixel_um)
+    shared = noise(rng, grid.shape, max(0.5 * p.chromatin_um / grid.pixel_um, FINEST_CHROMATIN_PX))
+    patches = 1.0 + GLOW_PATCHES * noise(rng, grid.shape, GLOW_GRAIN_UM / grid.pixel_um)
     ghost = _lookup(tissue_glow(rng, cells))
-    gap = np.float32(min(0.9, 0.5 * p.gap_um / grid.pixel_um))
+    gap = np.float32(min(DARKEST_CLEFT, 0.5 * p.gap_um / grid.pixel_um))
     focus = int(np.argmin(np.abs(grid.depth_um - first.focus_um)))
 
     for k, z in enumerate(grid.depth_um):
@@ -221,7 +230,7 @@ def _render(
         shape_of = {"cytoplasm": granules * painted.tilt[k] * inner, "nucleus": chromatin}
         shape_of["cytoplasm"] *= 1.0 - np.float32(1.0 - p.nuclear_ratio) * nucleus
         shape_of["nucleus"] *= nucleus
-        glow = ghost[body] * (1.0 + 0.4 * nucleus) * patches
+        glow = ghost[body] * (1.0 + GLOW_OF_NUCLEUS * nucleus) * patches
         glow_spectrum = scipy.fft.rfft2(glow)
         emissions: dict[str, NDArray[np.float32]] = {}
         for channel in p.channels:
@@ -244,7 +253,7 @@ def _render(
     light, cell_light = {}, {}
     halo = p.halo * halo_transfer(grid.shape, grid.pixel_um, p.halo_um)
     network = clefts(rng, p, grid, painted.nucleus)
-    near = gaussian_transfer(grid.shape, grid.pixel_um, 4.0)
+    near = gaussian_transfer(grid.shape, grid.pixel_um, POOLING_UM)
     for channel in p.channels:
         secreted = channel != DNA and channel not in NUCLEAR
         if secreted and p.halo > 0:

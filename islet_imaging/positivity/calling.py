@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
+from islet_imaging.positivity.coefficients import LOGIT_ALONE
 from islet_imaging.positivity.fitting import fit_cells
 from islet_imaging.positivity.levels import counted, level_of, marker_of
 from islet_imaging.positivity.share import at_share, share_of
 from islet_imaging.positivity.spillover import neighbourhood, own_level
 from islet_imaging.positivity.threshold import LOGIT_LIMIT, Threshold
-from islet_imaging.positivity.weights import LOGIT_ALONE
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from islet_imaging.protocol import Protocol
 
-Floats = NDArray[np.float64]
 
 #: methods whose evidence is calibrated; a cut by hand stays where the hand put it
 CALIBRATED = ("network", "levels")
@@ -180,7 +180,7 @@ def _call_image(
     evidence = _evidence(cells, threshold, level, own)
     probability = at_share(evidence, _share(cells, threshold, evidence))
 
-    def called(p: Floats) -> NDArray[np.str_]:
+    def called(p: Float64) -> NDArray[np.str_]:
         return np.select([p <= limits[0], p >= limits[1]], ["negative", "positive"], "unsure")
 
     call = called(probability)
@@ -217,14 +217,14 @@ def _comparable(cells: pd.DataFrame, threshold: Threshold, spillover: bool) -> T
     return dataclasses.replace(alone, per_image=False)
 
 
-def _share(cells: pd.DataFrame, threshold: Threshold, evidence: Floats) -> float:
+def _share(cells: pd.DataFrame, threshold: Threshold, evidence: Float64) -> float:
     """Share of positive cells that an image is called at."""
     if threshold.share is not None:
         return threshold.share
     return share_of(evidence[counted(cells)]) if threshold.method in CALIBRATED else 0.5
 
 
-def _intensities(cells: pd.DataFrame, threshold: Threshold) -> tuple[Floats, Floats]:
+def _intensities(cells: pd.DataFrame, threshold: Threshold) -> tuple[Float64, Float64]:
     """Measured and own intensity of each cell; the second without neighbours' light."""
     level = level_of(cells, threshold.measured or threshold.feature)
     spill = threshold.spill
@@ -234,17 +234,17 @@ def _intensities(cells: pd.DataFrame, threshold: Threshold) -> tuple[Floats, Flo
     return level, own
 
 
-def _evidence(cells: pd.DataFrame, threshold: Threshold, level: Floats, own: Floats) -> Floats:
+def _evidence(cells: pd.DataFrame, threshold: Threshold, level: Float64, own: Float64) -> Float64:
     """Probability as if half of all cells were positive; NaN where there is nothing to go by."""
     light, logit = _network_columns(cells, threshold)
     if not threshold.estimable:
         return np.full(len(cells), np.nan)
     evidence = threshold.probability(own, level - own, network=light, logit=logit)
-    out: Floats = np.where(np.isfinite(level), evidence, np.nan)
+    out: Float64 = np.where(np.isfinite(level), evidence, np.nan)
     return out
 
 
-def _network_columns(cells: pd.DataFrame, threshold: Threshold) -> tuple[Floats | None, Floats]:
+def _network_columns(cells: pd.DataFrame, threshold: Threshold) -> tuple[Float64 | None, Float64]:
     """Own light and logit that the network gave each cell; None and 0 where it had no say."""
     if threshold.method != "network" or not len(cells):
         return None, np.zeros(len(cells))
@@ -254,13 +254,13 @@ def _network_columns(cells: pd.DataFrame, threshold: Threshold) -> tuple[Floats 
             f"the threshold of {marker} was fitted with the network, which these cells were not "
             f"shown to; remove {marker} from `fitted`, or measure with `method: network`"
         )
-    light: Floats = cells[f"{marker}_network_own"].to_numpy(dtype=np.float64)
-    odds: Floats = cells[f"{marker}_network_odds"].to_numpy(dtype=np.float64)
+    light: Float64 = cells[f"{marker}_network_own"].to_numpy(dtype=np.float64)
+    odds: Float64 = cells[f"{marker}_network_odds"].to_numpy(dtype=np.float64)
     return light, np.clip(np.nan_to_num(odds), -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 def _hints(
-    cells: pd.DataFrame, marker: str, threshold: Threshold, own: Floats
+    cells: pd.DataFrame, marker: str, threshold: Threshold, own: Float64
 ) -> NDArray[np.object_]:
     """Reasons where no threshold is estimable: what a person may want to know of each cell."""
     name = f"{marker}_background"
@@ -284,8 +284,8 @@ def _reasons(
     cells: pd.DataFrame,
     marker: str,
     threshold: Threshold,
-    level: Floats,
-    own: Floats,
+    level: Float64,
+    own: Float64,
     call: NDArray[np.str_],
 ) -> NDArray[np.object_]:
     assert threshold.value is not None

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from islet_imaging._types import Float64
+from islet_imaging.positivity.coefficients import LOGIT_ALONE
 from islet_imaging.positivity.levels import (
     MIN_CELLS,
     counted,
@@ -27,12 +28,10 @@ from islet_imaging.positivity.levels import (
 )
 from islet_imaging.positivity.mixture import robust_negative
 from islet_imaging.positivity.spillover import positive_level
-from islet_imaging.positivity.weights import LOGIT_ALONE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 #: a share of positive cells in a control that does no harm; of the cells of true controls of
 #: phantoms at most 0.6 % look positive to the network, and fractions hold up to 10 %
@@ -102,7 +101,7 @@ def _positive_share(cells: pd.DataFrame, column: str) -> tuple[float, str]:
     return parted, "are a brighter population of their own"
 
 
-def _upper_share(level: Floats) -> float:
+def _upper_share(level: Float64) -> float:
     """Weight of the upper of two populations that stand apart, else 0."""
     level = level[np.isfinite(level)]
     if level.size < MIN_CELLS:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from islet_imaging.errors import ProtocolError
+from islet_imaging.positivity.coefficients import BY_LEVELS, BY_NETWORK, FLOOR
 from islet_imaging.positivity.controls import Suspect, suspects
 from islet_imaging.positivity.cut import fit_threshold
 from islet_imaging.positivity.evenness import level_column
@@ -22,7 +23,6 @@ from islet_imaging.positivity.methods.control import Control, Enough
 from islet_imaging.positivity.methods.levels import by_levels
 from islet_imaging.positivity.spillover import neighbourhood
 from islet_imaging.positivity.threshold import CellsUsed, Cut, SpillOver, Threshold
-from islet_imaging.positivity.weights import BY_LEVELS, BY_NETWORK, FLOOR
 from islet_imaging.protocol import FitMethod
 
 if TYPE_CHECKING:

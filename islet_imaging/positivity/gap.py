@@ -14,12 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from islet_imaging._types import Float64
 from islet_imaging.positivity.mixture import robust_negative
 from islet_imaging.positivity.spillover import positive_level
-
-Floats = NDArray[np.float64]
 
 #: the gap in shares of the bright cells' height, and where in it a cut lies
 GAP = (0.15, 0.5)
@@ -71,7 +69,7 @@ class Gap:
 
 
 def gap_of(
-    values: Floats, zero: float, scale: float, bright: float, cut: float | None = None
+    values: Float64, zero: float, scale: float, bright: float, cut: float | None = None
 ) -> Gap:
     """What lies between dark and bright cells of known intensity.
 
@@ -108,7 +106,7 @@ def gap_of(
     return Gap(zero, scale, bright, zero + heights[2], share, low - high)
 
 
-def clipped(values: Floats) -> bool:
+def clipped(values: Float64) -> bool:
     """Whether the dark end was clipped to one value, as after unmixing.
 
     Examples
@@ -119,7 +117,7 @@ def clipped(values: Floats) -> bool:
     return bool(values.size and np.mean(values == values.min()) > CLIPPED)
 
 
-def find_gap(values: Floats) -> Gap | None:
+def find_gap(values: Float64) -> Gap | None:
     """Dark cells from the lower half, bright cells from what stands far above them.
 
     Parameters

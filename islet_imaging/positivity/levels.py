@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.mixture import Mixture, fit_mixture, robust_negative
 from islet_imaging.positivity.spillover import (
@@ -31,7 +32,6 @@ from islet_imaging.positivity.spillover import (
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 #: fewer control cells than this say nothing
 MIN_CONTROL = 15
@@ -78,9 +78,9 @@ class StainLevels:
     comparable: bool = True
     note: str = ""
 
-    def own(self, level: Floats, around: Neighbourhood) -> Floats:
+    def own(self, level: Float64, around: Neighbourhood) -> Float64:
         """Own level of each cell, in units of the feature: ``level`` less neighbours' light."""
-        out: Floats = self.zero + own_level(level - self.zero, around, (self.near, self.far))
+        out: Float64 = self.zero + own_level(level - self.zero, around, (self.near, self.far))
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class StainLevels:
             raise ProtocolError(f"stain levels: {error}") from None
 
 
-def level_of(cells: pd.DataFrame, column: str) -> Floats:
+def level_of(cells: pd.DataFrame, column: str) -> Float64:
     """A column of levels; a cell squeezed out of its ring is given its nucleus's level.
 
     Parameters
@@ -117,7 +117,7 @@ def level_of(cells: pd.DataFrame, column: str) -> Floats:
     """
     if column not in cells.columns:
         raise ProtocolError(f"the cells table has no column {column!r}; check `positivity.feature`")
-    x: Floats = cells[column].to_numpy(dtype=np.float64)
+    x: Float64 = cells[column].to_numpy(dtype=np.float64)
     for feature in ("_ring_", "_sector_"):
         spare = f"{column.split(feature)[0]}_nucleus_mean"
         if feature in column and spare in cells.columns:
@@ -216,7 +216,7 @@ def stain_levels(
 
 
 def _solve(
-    above: Floats, usable: NDArray[np.bool_], around: Neighbourhood | None, scale: float
+    above: Float64, usable: NDArray[np.bool_], around: Neighbourhood | None, scale: float
 ) -> tuple[float, float, float | None]:
     spill, own = (0.0, 0.0), above
     if around is not None:
@@ -226,7 +226,7 @@ def _solve(
 
 
 def _without_control(
-    level: Floats, usable: NDArray[np.bool_], around: Neighbourhood | None
+    level: Float64, usable: NDArray[np.bool_], around: Neighbourhood | None
 ) -> tuple[float, float, float, float, float | None]:
     """Dark levels from the samples' lower end, then from the cells that are found dark.
 
@@ -252,7 +252,7 @@ def _without_control(
 
 
 def _refined(
-    level: Floats,
+    level: Float64,
     usable: NDArray[np.bool_],
     around: Neighbourhood | None,
     zero: float,
@@ -273,7 +273,7 @@ def _refined(
     return zero, scale, near, far, positive
 
 
-def dark_peak(own: Floats, scale: float, cut: float) -> bool:
+def dark_peak(own: Float64, scale: float, cut: float) -> bool:
     """Whether negative cells are a peak of their own on the plain scale of counts.
 
     A logarithmic scale that begins at the lower end of one population tears it in two; on the plain
@@ -311,7 +311,7 @@ def dark_peak(own: Floats, scale: float, cut: float) -> bool:
     return bool(low > 1.5 * (valley + 1) / width)
 
 
-def populations(own: Floats, scale: float, positive: float | None) -> Mixture:
+def populations(own: Float64, scale: float, positive: float | None) -> Mixture:
     """Two populations of own levels above zero, held by nothing: they must show by themselves.
 
     Parameters
@@ -336,7 +336,7 @@ def mix_soft(scale: float, positive: float | None) -> float:
     return scale if positive is None else max(scale, 0.03 * positive)
 
 
-def _darkest(cells: pd.DataFrame, level: Floats, usable: NDArray[np.bool_]) -> float:
+def _darkest(cells: pd.DataFrame, level: Float64, usable: NDArray[np.bool_]) -> float:
     """Lower quartile of the image whose cells are darkest."""
     if "image" not in cells.columns:
         return float(np.percentile(level[usable], 25))

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from islet_imaging._types import Float64
 
 BINS = 256
 #: the dip between two believed populations is at most this share of the smaller peak
@@ -27,7 +27,7 @@ MIN_WEIGHT = 0.003
 MIN_CELLS = 8
 
 
-def to_scale(values: ArrayLike, zero: float, soft: float) -> Floats:
+def to_scale(values: ArrayLike, zero: float, soft: float) -> Float64:
     """Levels on the working scale, ``asinh((x - zero) / soft)``.
 
     Parameters
@@ -46,11 +46,11 @@ def to_scale(values: ArrayLike, zero: float, soft: float) -> Floats:
     >>> to_scale([10.0], zero=10.0, soft=2.0)
     array([0.])
     """
-    out: Floats = np.arcsinh((np.asarray(values, dtype=np.float64) - zero) / soft)
+    out: Float64 = np.arcsinh((np.asarray(values, dtype=np.float64) - zero) / soft)
     return out
 
 
-def from_scale(y: ArrayLike, zero: float, soft: float) -> Floats:
+def from_scale(y: ArrayLike, zero: float, soft: float) -> Float64:
     """Undo :func:`to_scale`.
 
     Parameters
@@ -69,7 +69,7 @@ def from_scale(y: ArrayLike, zero: float, soft: float) -> Floats:
     >>> float(from_scale(0.0, zero=10.0, soft=2.0))
     10.0
     """
-    out: Floats = zero + soft * np.sinh(np.asarray(y, dtype=np.float64))
+    out: Float64 = zero + soft * np.sinh(np.asarray(y, dtype=np.float64))
     return out
 
 
@@ -115,11 +115,11 @@ class Mixture:
     separable: bool
     reason: str
 
-    def log_ratio(self, y: ArrayLike) -> Floats:
+    def log_ratio(self, y: ArrayLike) -> Float64:
         """Log of positive over negative density at ``y``, without the weights."""
         (m0, s0), (m1, s1) = self.negative, self.positive
         v = np.asarray(y, dtype=np.float64)
-        out: Floats = 0.5 * ((v - m0) / s0) ** 2 - 0.5 * ((v - m1) / s1) ** 2 + np.log(s0 / s1)
+        out: Float64 = 0.5 * ((v - m0) / s0) ** 2 - 0.5 * ((v - m1) / s1) ** 2 + np.log(s0 / s1)
         return out
 
     def crossing(self) -> float:
@@ -130,9 +130,9 @@ class Mixture:
         return float(grid[above[0]]) if above.size else float(grid[-1])
 
 
-def _normal(grid: Floats, mean: float, sd: float) -> Floats:
+def _normal(grid: Float64, mean: float, sd: float) -> Float64:
     z = (grid - mean) / sd
-    out: Floats = np.exp(-0.5 * z * z) / (sd * np.sqrt(2 * np.pi))
+    out: Float64 = np.exp(-0.5 * z * z) / (sd * np.sqrt(2 * np.pi))
     return out
 
 
@@ -199,7 +199,7 @@ def fit_mixture(
 
 
 def _single(
-    grid: Floats, count: Floats, negative: tuple[float, float] | None, max_shift: float
+    grid: Float64, count: Float64, negative: tuple[float, float] | None, max_shift: float
 ) -> float:
     """Log-likelihood of one population."""
     total = count.sum()
@@ -218,8 +218,8 @@ def _reach(negative: tuple[float, float], max_shift: float) -> tuple[float, floa
 
 
 def _em(
-    grid: Floats,
-    count: Floats,
+    grid: Float64,
+    count: Float64,
     share: float,
     negative: tuple[float, float] | None,
     max_shift: float,
@@ -229,7 +229,7 @@ def _em(
     cut = np.searchsorted(np.cumsum(count), (1 - share) * total)
     cut = int(np.clip(cut, 1, grid.size - 2))
 
-    def moments(weight: Floats) -> tuple[float, float]:
+    def moments(weight: Float64) -> tuple[float, float]:
         w = max(float(weight.sum()), 1e-9)
         mean = float(weight @ grid / w)
         # rounding can leave the variance of an emptied population just below 0

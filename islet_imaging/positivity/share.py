@@ -13,9 +13,8 @@ It fails where the cells without doubt are called wrong: their share is then the
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from islet_imaging._types import Float64
 
 #: evidence beyond which a cell is counted for the share
 SURE = (0.2, 0.8)
@@ -25,7 +24,7 @@ PSEUDO = 0.5
 STRENGTH = 0.6
 
 
-def share_of(evidence: Floats) -> float:
+def share_of(evidence: Float64) -> float:
     """Share of positive cells among those without doubt.
 
     Parameters
@@ -48,7 +47,7 @@ def share_of(evidence: Floats) -> float:
     return float(positive / (positive + negative))
 
 
-def at_share(evidence: Floats, share: float) -> Floats:
+def at_share(evidence: Float64, share: float) -> Float64:
     """Probability of each cell of an image in which that share is positive.
 
     Parameters
@@ -70,5 +69,5 @@ def at_share(evidence: Floats, share: float) -> Floats:
     """
     odds = np.log(share / (1 - share)) * STRENGTH
     safe = np.clip(evidence, 1e-12, 1 - 1e-12)
-    out: Floats = 1 / (1 + np.exp(-(np.log(safe / (1 - safe)) + odds)))
+    out: Float64 = 1 / (1 + np.exp(-(np.log(safe / (1 - safe)) + odds)))
     return out

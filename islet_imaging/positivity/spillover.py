@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import Float64
+
 if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-Floats = NDArray[np.float64]
 
 NEAR_UM = 7.0
 FAR_UM = 15.0
@@ -48,9 +49,9 @@ class Neighbourhood:
     near: csr_matrix
     far: csr_matrix
 
-    def light(self, own: Floats, spill: tuple[float, float]) -> Floats:
+    def light(self, own: Float64, spill: tuple[float, float]) -> Float64:
         """Light that arrives at each cell, shape (n,)."""
-        total: Floats = np.zeros(own.size)
+        total: Float64 = np.zeros(own.size)
         if spill[0] > 0:
             total = total + spill[0] * (self.near @ own)
         if spill[1] > 0:
@@ -58,7 +59,7 @@ class Neighbourhood:
         return total
 
 
-def positions_um(cells: pd.DataFrame) -> Floats:
+def positions_um(cells: pd.DataFrame) -> Float64:
     """Centroids in um; without a pixel size scaled so that their spacing is typical.
 
     Parameters
@@ -79,7 +80,7 @@ def positions_um(cells: pd.DataFrame) -> Floats:
     if len(where) < 2:
         return where
     spacing = float(np.median(cKDTree(where).query(where, k=2)[0][:, 1]))
-    out: Floats = where * (SPACING_UM / max(spacing, 1e-9))
+    out: Float64 = where * (SPACING_UM / max(spacing, 1e-9))
     return out
 
 
@@ -117,7 +118,7 @@ def neighbourhood(cells: pd.DataFrame) -> Neighbourhood:
         apart.append(np.hypot(gap[:, 0], gap[:, 1]))
     a, b, d = np.concatenate(one), np.concatenate(two), np.concatenate(apart)
 
-    def graph(weight: Floats, keep: NDArray[np.bool_]) -> csr_matrix:
+    def graph(weight: Float64, keep: NDArray[np.bool_]) -> csr_matrix:
         half = csr_matrix((weight[keep], (a[keep], b[keep])), shape=(n, n))
         return (half + half.T).tocsr()
 
@@ -128,7 +129,7 @@ def neighbourhood(cells: pd.DataFrame) -> Neighbourhood:
     )
 
 
-def own_level(above: Floats, around: Neighbourhood, spill: tuple[float, float]) -> Floats:
+def own_level(above: Float64, around: Neighbourhood, spill: tuple[float, float]) -> Float64:
     """Level of each cell without its neighbours' light.
 
     Parameters
@@ -155,7 +156,7 @@ def own_level(above: Floats, around: Neighbourhood, spill: tuple[float, float]) 
     if spill[0] <= 0 and spill[1] <= 0:
         return above.copy()
     finite = np.where(np.isfinite(above), above, 0.0)
-    own: Floats = np.maximum(finite, 0)
+    own: Float64 = np.maximum(finite, 0)
     tolerance = 1e-3 * max(float(own.max(initial=0.0)), 1e-12)
     for _ in range(20):
         # damped: the plain iteration swings between two states in dense clusters
@@ -164,11 +165,11 @@ def own_level(above: Floats, around: Neighbourhood, spill: tuple[float, float]) 
         own = new
         if change < tolerance:
             break
-    result: Floats = above - around.light(own, spill)
+    result: Float64 = above - around.light(own, spill)
     return result
 
 
-def positive_level(own: Floats, scale: float) -> float | None:
+def positive_level(own: Float64, scale: float) -> float | None:
     """Level of the clearly positive cells, or None if there are hardly any.
 
     The median weighted by light: half of the bright cells' light comes from cells above it.  A tail
@@ -204,7 +205,7 @@ def positive_level(own: Floats, scale: float) -> float | None:
     return level
 
 
-def estimate_spill(above: Floats, around: Neighbourhood, scale: float) -> tuple[float, float]:
+def estimate_spill(above: Float64, around: Neighbourhood, scale: float) -> tuple[float, float]:
     """The two shares of one staining run and marker.
 
     Parameters

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
-from islet_imaging.positivity.weights import Weights
+from islet_imaging.positivity.coefficients import Coefficients
 
-Floats = NDArray[np.float64]
 Status = Literal["ok", "few_controls", "not_estimable"]
 Part = TypeVar("Part")
 
@@ -76,7 +76,7 @@ class IntensityModel:
     zero: float = 0.0
     soft: float = 1.0
     bright: float = 1.0
-    weights: Weights = (0.0, 1.0, 0.0, 0.0)
+    weights: Coefficients = (0.0, 1.0, 0.0, 0.0)
     mix_soft: float = 1.0
     mix_slope: float = 0.0
     mix_cut: float = 0.0
@@ -85,12 +85,12 @@ class IntensityModel:
         if len(self.weights) != 4:
             raise ProtocolError(f"fitted threshold: 4 weights expected, found {len(self.weights)}")
 
-    def share(self, own: Floats) -> Floats:
+    def share(self, own: Float64) -> Float64:
         """Intensities above ``zero`` as shares of a positive cell's, none below 0."""
-        out: Floats = np.maximum(own, 0) / self.bright
+        out: Float64 = np.maximum(own, 0) / self.bright
         return out
 
-    def log_odds(self, own: Floats, removed: ArrayLike = 0.0) -> Floats:
+    def log_odds(self, own: Float64, removed: ArrayLike = 0.0) -> Float64:
         """Log odds of being positive, for intensities above ``zero``; see ``weights``."""
         w = self.weights
         odds = w[1] * np.arcsinh(own / self.soft) + w[3]
@@ -100,7 +100,7 @@ class IntensityModel:
         if w[2]:
             mix = self.mix_slope * (np.arcsinh(own / self.mix_soft) - self.mix_cut)
             odds = odds + w[2] * np.arcsinh(mix / 2)
-        out: Floats = np.asarray(odds, dtype=np.float64)
+        out: Float64 = np.asarray(odds, dtype=np.float64)
         return out
 
 
@@ -262,7 +262,7 @@ class Threshold:
         *,
         network: ArrayLike | None = None,
         logit: ArrayLike = 0.0,
-    ) -> Floats:
+    ) -> Float64:
         """Evidence of being positive: the probability as if half of all cells were.
 
         Parameters
@@ -297,7 +297,7 @@ class Threshold:
         if self.network.logit_weight:
             seen = np.clip(np.asarray(logit, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
             odds = odds + self.network.logit_weight * seen
-        out: Floats = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
+        out: Float64 = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -341,11 +341,11 @@ class Threshold:
 def log_odds(
     model: IntensityModel,
     network: NetworkTerms,
-    own: Floats,
+    own: Float64,
     removed: ArrayLike = 0.0,
     *,
     light: ArrayLike | None = None,
-) -> Floats:
+) -> Float64:
     """Log odds from intensities: the cell's own, and the light that the network gives it.
 
     Parameters
@@ -367,7 +367,7 @@ def log_odds(
     if light is not None:
         given = (np.asarray(light, dtype=np.float64) - network.zero) / network.bright
         seen = np.where(np.isfinite(given), given, seen)
-    out: Floats = odds + network.weight * np.log(np.maximum(seen, 0) + 0.05)
+    out: Float64 = odds + network.weight * np.log(np.maximum(seen, 0) + 0.05)
     return out
 
 

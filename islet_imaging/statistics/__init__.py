@@ -17,6 +17,7 @@ from islet_imaging.statistics.composition import hormone_number
 from islet_imaging.statistics.control_chart import control_chart
 from islet_imaging.statistics.exact import holm, permutation_test, sign_flip_test
 from islet_imaging.statistics.intervals import Interval, batch_interval, islet_interval
+from islet_imaging.statistics.labelled_cells import corrected_fractions, draw_validation
 from islet_imaging.statistics.manual import compare_with_manual
 from islet_imaging.statistics.misclassification import (
     Corrected,
@@ -50,7 +51,6 @@ from islet_imaging.statistics.sections import (
 )
 from islet_imaging.statistics.summary import Summary, summarise
 from islet_imaging.statistics.trend import trend
-from islet_imaging.statistics.validation import corrected_fractions, draw_validation
 from islet_imaging.statistics.variance import VarianceSplit, variance_split, variance_table
 
 __all__ = [

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.methods.logistic import FLOOR_ODDS, logistic, slope_at_crossing
 from islet_imaging.positivity.methods.resampling import interval, resamples
@@ -26,7 +27,7 @@ from islet_imaging.positivity.mixture import (
     robust_negative,
     to_scale,
 )
-from islet_imaging.positivity.threshold import CellsUsed, Cut, Floats, Populations, Threshold
+from islet_imaging.positivity.threshold import CellsUsed, Cut, Populations, Threshold
 
 #: control cells more than this many scales above the control's median are debris, not cells
 DEBRIS = 6.0
@@ -46,7 +47,7 @@ class Control:
         Code of the image.
     """
 
-    intensities: Floats
+    intensities: Float64
     images: NDArray[np.int64]
 
     @classmethod
@@ -127,7 +128,7 @@ def trimmed_quantile(values: ArrayLike, quantile: float) -> float:
 
 
 def by_control(
-    x: Floats,
+    x: Float64,
     control: Control,
     feature: str,
     *,
@@ -193,7 +194,7 @@ def by_control(
 
 
 def _anchored(
-    x: Floats, c: Floats, location: float, scale: float, min_separation: float
+    x: Float64, c: Float64, location: float, scale: float, min_separation: float
 ) -> Mixture:
     y = to_scale(c, location, scale)
     y = y[y <= np.arcsinh(DEBRIS)]

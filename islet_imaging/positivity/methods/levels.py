@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from islet_imaging._types import Float64
+from islet_imaging.positivity.coefficients import FLOOR, Learned
 from islet_imaging.positivity.gap import Gap, clipped, find_gap, gap_of
 from islet_imaging.positivity.levels import StainLevels, dark_peak, mix_soft, populations
 from islet_imaging.positivity.methods.control import Control, trimmed_quantile
@@ -23,14 +25,12 @@ from islet_imaging.positivity.spillover import positive_level
 from islet_imaging.positivity.threshold import (
     CellsUsed,
     Cut,
-    Floats,
     IntensityModel,
     NetworkTerms,
     Populations,
     Threshold,
     log_odds,
 )
-from islet_imaging.positivity.weights import FLOOR, Learned
 
 #: where no cell is clearly positive, the cut is at least this many spreads above the negatives
 LEAST_SPREADS = 5.0
@@ -52,7 +52,7 @@ class _Fit:
 
 
 def by_levels(
-    own: Floats,
+    own: Float64,
     levels: StainLevels,
     control: Control,
     feature: str,
@@ -73,7 +73,7 @@ def by_levels(
     feature : str
         The column the cut acts on.
     learned : Learned
-        Weights of the logistic, with or without the network's.
+        Coefficients of the logistic, with or without the network's.
     bootstrap : int
         Number of resamples for the interval.
     """
@@ -104,7 +104,7 @@ def by_levels(
     return made(Cut(fit.cut, low, high, reason=_reason(fit, levels, control)))
 
 
-def _parted(own: Floats, fit: _Fit, levels: StainLevels) -> bool:
+def _parted(own: Float64, fit: _Fit, levels: StainLevels) -> bool:
     """Whether the sample's own cells part, so that no control is needed."""
     if not (fit.separate and dark_peak(own - levels.zero, levels.scale, fit.cut - levels.zero)):
         return False
@@ -135,11 +135,11 @@ def _reason(fit: _Fit, levels: StainLevels, control: Control) -> str:
 
 
 def _fit(
-    own: Floats,
+    own: Float64,
     zero: float,
     scale: float,
     positive: float | None,
-    dark: Floats,
+    dark: Float64,
     learned: Learned,
     gap: Gap | None = None,
 ) -> _Fit:
@@ -193,7 +193,7 @@ def _fit(
 
 
 def _cut_interval(
-    own: Floats, levels: StainLevels, control: Control, bootstrap: int, learned: Learned
+    own: Float64, levels: StainLevels, control: Control, bootstrap: int, learned: Learned
 ) -> tuple[float | None, float | None]:
     """Of resampled sample cells and control images (or cells, of fewer than 4 images)."""
     if bootstrap < 10:

@@ -11,11 +11,11 @@ import math
 
 import numpy as np
 
+from islet_imaging._types import Float64
 from islet_imaging.positivity.mixture import Mixture, robust_negative, to_scale
 from islet_imaging.positivity.threshold import (
     CellsUsed,
     Cut,
-    Floats,
     IntensityModel,
     Populations,
     Threshold,
@@ -42,7 +42,7 @@ def slope_at_crossing(mixture: Mixture) -> float:
     return max(float(high - low) / (2 * step), 0.1)
 
 
-def at_cut(x: Floats, cut: float, feature: str, method: str, reason: str) -> Threshold:
+def at_cut(x: Float64, cut: float, feature: str, method: str, reason: str) -> Threshold:
     """A cut that comes without populations: probabilities turn within a tenth of its height."""
     below = x[x < cut]
     location, scale = robust_negative(below) if below.size >= 20 else (0.0, max(abs(cut), 1e-6))
@@ -58,7 +58,7 @@ def at_cut(x: Floats, cut: float, feature: str, method: str, reason: str) -> Thr
 
 
 def not_estimable(
-    x: Floats, feature: str, method: str, reason: str, *, separation: float = 0.0
+    x: Float64, feature: str, method: str, reason: str, *, separation: float = 0.0
 ) -> Threshold:
     """The finding that there is no cut, with what was seen of the cells."""
     location, scale = robust_negative(x) if x.size else (0.0, 1.0)

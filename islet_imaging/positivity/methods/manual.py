@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 
+from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.methods.logistic import at_cut
-from islet_imaging.positivity.threshold import Floats, Threshold
+from islet_imaging.positivity.threshold import Threshold
 
 
-def by_hand(x: Floats, cut: float | None, feature: str) -> Threshold:
+def by_hand(x: Float64, cut: float | None, feature: str) -> Threshold:
     """Take the stated cut.
 
     Raises

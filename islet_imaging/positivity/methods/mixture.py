@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from islet_imaging._types import Float64
 from islet_imaging.positivity.gap import Gap, clipped, find_gap, gap_of
 from islet_imaging.positivity.methods.logistic import FLOOR_ODDS, logistic, not_estimable
 from islet_imaging.positivity.methods.resampling import interval, resamples
@@ -20,7 +21,7 @@ from islet_imaging.positivity.mixture import (
     robust_negative,
     to_scale,
 )
-from islet_imaging.positivity.threshold import CellsUsed, Cut, Floats, Populations, Threshold
+from islet_imaging.positivity.threshold import CellsUsed, Cut, Populations, Threshold
 
 #: fewer cells than this are not two populations
 MIN_CELLS = 20
@@ -29,7 +30,7 @@ MOST_RESAMPLES = 60
 
 
 def by_mixture(
-    x: Floats, feature: str, *, min_separation: float, bootstrap: int, seed: int
+    x: Float64, feature: str, *, min_separation: float, bootstrap: int, seed: int
 ) -> Threshold:
     """A cut between the sample's own dark and bright cells."""
     found, mixture, why = _parted(x, min_separation)
@@ -68,7 +69,7 @@ def _reason(found: Gap) -> str:
     )
 
 
-def _parted(x: Floats, min_separation: float) -> tuple[Gap | None, Mixture | None, str]:
+def _parted(x: Float64, min_separation: float) -> tuple[Gap | None, Mixture | None, str]:
     """Dark and bright cells with room between them, the mixture, and why not."""
     few = find_gap(x)
     # bell curves do not describe a dark end that was clipped
@@ -96,7 +97,7 @@ def _parted(x: Floats, min_separation: float) -> tuple[Gap | None, Mixture | Non
     return None, mixture, why
 
 
-def _free(x: Floats, min_separation: float) -> tuple[Mixture, float, float] | None:
+def _free(x: Float64, min_separation: float) -> tuple[Mixture, float, float] | None:
     """Free mixture; the working scale is found from the lower population, in two rounds."""
     if x.size < MIN_CELLS:
         return None

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from islet_imaging._types import Float64
 from islet_imaging.positivity.methods.logistic import at_cut, not_estimable
-from islet_imaging.positivity.threshold import Floats, Threshold
+from islet_imaging.positivity.threshold import Threshold
 
 #: fewer cells than this are not split
 MIN_CELLS = 20
 
 
-def by_otsu(x: Floats, feature: str) -> Threshold:
+def by_otsu(x: Float64, feature: str) -> Threshold:
     """Otsu's cut of the sample's cells."""
     if x.size < MIN_CELLS or not np.ptp(x) > 0:
         return not_estimable(x, feature, "otsu", "too few cells")

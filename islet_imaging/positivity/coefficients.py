@@ -11,14 +11,14 @@ the typical positive cell than in the phantoms.
 
 from __future__ import annotations
 
-Weights = tuple[float, float, float, float]
-Learned = tuple[Weights, float, float]
+Coefficients = tuple[float, float, float, float]
+Learned = tuple[Coefficients, float, float]
 
 #: of log(own / bright + 0.05 + 0.1 * spill / bright), asinh(own / soft), asinh(mix / 2), constant
-WEIGHTS: Weights = (1.818, 0.524, 0.286, 1.172)
+COEFFICIENTS: Coefficients = (1.818, 0.524, 0.286, 1.172)
 #: without and with the network: the four, then the weights of the own light that it sees and of its
 #: logit
-BY_LEVELS: Learned = (WEIGHTS, 0.0, 0.0)
+BY_LEVELS: Learned = (COEFFICIENTS, 0.0, 0.0)
 BY_NETWORK: Learned = ((1.433, 0.0, 0.0, 4.581), 1.019, 0.489)
 #: where no cut can be had: log odds = slope * network logit + constant
 LOGIT_ALONE = (1.061, -0.030)
