@@ -7,10 +7,10 @@ It fails, as every rule of thumb, on images unlike those it was measured on: see
 ``docs/quality.md`` for the faults that are caught and the false alarms.
 """
 
-from islet_imaging.quality.cells import excludes_pyknotic, flag_cells
+from islet_imaging.quality.cell_flags import excludes_pyknotic, flag_cells
 from islet_imaging.quality.flag import SEVERITIES, Flag, Severity, join_codes
-from islet_imaging.quality.folder import check_folder
-from islet_imaging.quality.image import check_image
+from islet_imaging.quality.folder_flags import check_folder
+from islet_imaging.quality.image_flags import check_image
 from islet_imaging.quality.numbers import ChannelNumbers, ImageNumbers, measure_quality
 
 __all__ = [

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from islet_imaging.errors import IsletImagingError, ProtocolError
-from islet_imaging.reading.formats import scenes_of_vendor
+from islet_imaging.reading.bioio_formats import scenes_of_vendor
 from islet_imaging.reading.members import ome_set
 from islet_imaging.reading.multifile import SUFFIXES
 from islet_imaging.reading.naming import split_path

@@ -22,7 +22,7 @@ from islet_imaging._types import Region
 from islet_imaging.errors import ChannelError, ImageReadError
 from islet_imaging.image import IsletImage
 from islet_imaging.protocol import Protocol
-from islet_imaging.reading import formats, raster
+from islet_imaging.reading import bioio_formats, raster
 from islet_imaging.reading.companions import said_beside
 from islet_imaging.reading.guard import MAX_READ_GIB, check_file, guarded
 from islet_imaging.reading.members import split_scene
@@ -146,9 +146,9 @@ def open_source(path: Path, *, max_gib: float = MAX_READ_GIB) -> Source:
         if head.startswith((raster.PNG, raster.JPEG)):
             no_scene(path, scene)
             return raster.open_raster(path, max_gib=max_gib)
-        for magic, (kind, plugin) in formats.MAGIC.items():
+        for magic, (kind, plugin) in bioio_formats.MAGIC.items():
             if head.startswith(magic):
-                return formats.open_vendor(path, kind, plugin, max_gib=max_gib, scene=scene)
+                return bioio_formats.open_vendor(path, kind, plugin, max_gib=max_gib, scene=scene)
     raise ImageReadError(
         f"{path}: {_what(head)}; images are TIFF, PNG, JPEG, CZI, LIF, ND2 or OME-Zarr"
     )

@@ -18,7 +18,7 @@ from islet_imaging.reading.metadata import (
     resolution_um,
     worded,
 )
-from islet_imaging.reading.slides import parse_qptiff, parse_svs
+from islet_imaging.reading.slide_descriptions import parse_qptiff, parse_svs
 from islet_imaging.reading.source import COLOURS, FileChannel
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from islet_imaging.quality import (
     join_codes,
     measure_quality,
 )
-from islet_imaging.quality.image import nuclear_likeness
+from islet_imaging.quality.image_flags import nuclear_likeness
 from islet_imaging.quality.numbers import independent_markers
 
 UM = 0.5

@@ -13,7 +13,7 @@ import tifffile
 from islet_imaging.errors import ImageReadError, ProtocolError
 from islet_imaging.protocol import Channel, Protocol, Reading
 from islet_imaging.reading import read_image
-from islet_imaging.reading.formats import scenes_of_vendor
+from islet_imaging.reading.bioio_formats import scenes_of_vendor
 from islet_imaging.reading.multifile import split_name
 from islet_imaging.reading.names import known_stain, split_token
 

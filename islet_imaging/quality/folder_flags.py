@@ -20,7 +20,7 @@ from islet_imaging._types import Float64
 from islet_imaging.protocol import Protocol
 from islet_imaging.quality.exposure import BATCH, exposure_flags
 from islet_imaging.quality.flag import SEVERITIES, Flag
-from islet_imaging.quality.image import STAINED_SLOW
+from islet_imaging.quality.image_flags import STAINED_SLOW
 from islet_imaging.quality.numbers import ImageNumbers
 from islet_imaging.quality.overlap import overlaps
 from islet_imaging.quality.scale import size_flags
