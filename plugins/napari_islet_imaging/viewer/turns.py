@@ -10,10 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QWidget
 
 #: until the next turn; with 0 Qt may take several steps in one
 TURN_MS = 1
+
+
+def while_there(widget: QWidget, call: Callable[..., object]) -> Callable[..., None]:
+    """The call, which does nothing once the widget that it speaks to is gone."""
+
+    def guarded(*args: Any) -> None:
+        if isalive(widget):
+            call(*args)
+
+    return guarded
 
 
 def in_turns(steps: list[Callable[[], object]]) -> None:

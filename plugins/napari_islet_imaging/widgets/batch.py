@@ -38,7 +38,7 @@ from napari_islet_imaging.viewer.provisional import (
     provisional_layers,
 )
 from napari_islet_imaging.viewer.session_view import view_of
-from napari_islet_imaging.viewer.turns import in_thread, in_turns
+from napari_islet_imaging.viewer.turns import in_thread, in_turns, while_there
 from napari_islet_imaging.widgets.docking import dock_review, session_of, switch_session
 
 if TYPE_CHECKING:
@@ -241,8 +241,8 @@ class BatchWidget(Panel):
             load_session(
                 self.viewer,
                 result["run"],
-                lambda session: self._loaded(session, before),
-                self.status.setText,
+                while_there(self, lambda session: self._loaded(session, before)),
+                while_there(self, self.status.setText),
                 show=False,
                 instead=layers_of(self.viewer, before),
             )
@@ -300,7 +300,9 @@ class BatchWidget(Panel):
 
         measured = tuple(self._measured)
         in_thread(
-            lambda: read_provisional(parameters, image, measured), self._show_provisional, failed
+            lambda: read_provisional(parameters, image, measured),
+            while_there(self, self._show_provisional),
+            while_there(self, failed),
         )
 
     def _show_provisional(self, found: tuple[Provisional, list[Any]]) -> None:

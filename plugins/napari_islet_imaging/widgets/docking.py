@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_islet_imaging.viewer.layers import tag_of
-from napari_islet_imaging.viewer.turns import in_turns
+from napari_islet_imaging.viewer.turns import in_turns, while_there
 from napari_islet_imaging.widgets.review import ReviewWidget
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def dock_review(viewer: napari.Viewer, session: ReviewSession) -> None:
             lambda: viewer.window.add_dock_widget(
                 widget, name=REVIEW_NAME, area="right", tabify=True
             ),
-            widget.start,
+            while_there(widget, widget.start),
         ]
     )
 

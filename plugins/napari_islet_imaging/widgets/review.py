@@ -32,6 +32,7 @@ from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import SessionPanel
 from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
+from napari_islet_imaging.viewer.turns import while_there
 from napari_islet_imaging.widgets.edit_tools import EditTools
 from napari_islet_imaging.widgets.hand_over import HandOver
 
@@ -240,7 +241,12 @@ class ReviewWidget(SessionPanel):
             self.start()
 
         self.say(f"Opening {folder}…")
-        load_session(self.viewer, folder, opened, self._not_opened)
+        load_session(
+            self.viewer,
+            folder,
+            while_there(self, opened),
+            while_there(self, self._not_opened),
+        )
 
     def _not_opened(self, message: str) -> None:
         self.say(message)

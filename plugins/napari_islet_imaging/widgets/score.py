@@ -32,7 +32,7 @@ from napari_islet_imaging.viewer.panel import Panel
 from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
 from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out
 from napari_islet_imaging.viewer.stained import StainedImage, images_in, split_colours
-from napari_islet_imaging.viewer.turns import in_turns
+from napari_islet_imaging.viewer.turns import in_turns, while_there
 from napari_islet_imaging.widgets.channels_form import ChannelsForm
 from napari_islet_imaging.widgets.docking import dock_review, switch_session
 
@@ -396,8 +396,8 @@ class ScoreWidget(Panel):
         load_session(
             self.viewer,
             result["run"],
-            lambda session: self._show(session, scored, before),
-            self._not_shown,
+            while_there(self, lambda session: self._show(session, scored, before)),
+            while_there(self, self._not_shown),
             instead=[*scored, *before],
         )
 
@@ -424,7 +424,7 @@ class ScoreWidget(Panel):
         in_turns(
             [
                 *(lambda layer=layer: self._remove(layer) for layer in left),
-                self._arrived,
+                while_there(self, self._arrived),
             ]
         )
 

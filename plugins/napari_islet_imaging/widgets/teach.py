@@ -32,6 +32,7 @@ from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import SessionPanel
 from napari_islet_imaging.viewer.parts import chooser, wrapped
+from napari_islet_imaging.viewer.turns import while_there
 
 if TYPE_CHECKING:
     import napari
@@ -143,7 +144,12 @@ class TeachWidget(SessionPanel):
     def _choose_run(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A run folder")
         if folder:
-            load_session(self.viewer, folder, self.attach, self.status.setText)
+            load_session(
+                self.viewer,
+                folder,
+                while_there(self, self.attach),
+                while_there(self, self.status.setText),
+            )
 
     def _list_networks(self) -> None:
         from islet_imaging.network.weights import model_names

@@ -115,3 +115,18 @@ def test_the_wheel_over_a_drop_down_scrolls_and_chooses_nothing(viewer, session)
                 assert now == state, (name, box.objectName())
             tried += 1
     assert tried > 12
+
+
+def test_nothing_is_told_to_a_panel_that_is_gone(viewer):
+    from napari_islet_imaging.viewer.turns import while_there
+    from qtpy.QtCore import QCoreApplication, QEvent
+    from qtpy.QtWidgets import QWidget
+
+    told = []
+    widget = QWidget()
+    tell = while_there(widget, told.append)
+    tell("there")
+    widget.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    tell("gone")
+    assert told == ["there"]

@@ -25,6 +25,7 @@ def test_the_window_agrees_with_the_script(viewer, qtbot, tmp_path):
     widget.score()
     qtbot.waitUntil(lambda: (tmp_path / "run" / "provenance.json").is_file(), timeout=120_000)
     qtbot.waitUntil(lambda: not widget._running(), timeout=60_000)
+    qtbot.waitUntil(widget.review_button.isVisible, timeout=60_000)  # its layers have arrived
     run = Run.open(tmp_path / "run")
     asked = run.protocol.replace(fitted={})
     scored = score_image(read_image(path, protocol=asked), asked)
