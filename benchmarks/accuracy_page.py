@@ -49,7 +49,9 @@ def positivity() -> str:
     wide = wide[[n for n in names if n in wide]].rename(columns=names).reset_index()
     return (
         "Seeds that were not used in development; nuclei found by the shipped network; cells of "
-        "six presets. Made by `python benchmarks/positivity/run.py`; the full table, with true "
+        "six presets. This section was made before an unsure cell counted at the share of "
+        "positive cells that is there; what came of that is in [calling cells](positivity.md). "
+        "Made by `python benchmarks/positivity/run.py`; the full table, with true "
         "nuclei and every method, is `benchmarks/positivity/results/accuracy.md`. Errors of % are "
         "those of the fraction as tables give it: a positive cell counts as one, an unsure one its "
         "probability. `no_insulin_pct` is that fraction on islets without insulin, "
