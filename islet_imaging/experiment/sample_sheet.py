@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from islet_imaging.arrays.safe_text import plain_text
 from islet_imaging.errors import ProtocolError
 from islet_imaging.protocol import ROLES, Protocol, Reading
-from islet_imaging.reading.listing import ImageFiles, Listing, Skipped, list_files, list_images
+from islet_imaging.reading.listing import ImageFiles, Listing, Skipped, list_images
 from islet_imaging.reading.multifile import SUFFIXES
 
 if TYPE_CHECKING:
@@ -134,11 +134,6 @@ def listing_of(folder: str | Path, protocol: Protocol | None = None) -> Listing:
     """Images of a folder as `images_in_folder` gives them, and what was skipped, with reasons."""
     reading = protocol.reading if protocol else Reading()
     return list_images(folder, reading.file_pattern, reading.include, reading.exclude)
-
-
-def image_paths(root: Path) -> list[Path]:
-    """All files under ``root`` that could be images, sorted; runs, copies and so on left out."""
-    return list_files(root)[0]
 
 
 def samples_without_sheet(folder: str | Path, protocol: Protocol | None = None) -> SampleSheet:

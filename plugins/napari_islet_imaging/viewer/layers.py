@@ -35,14 +35,6 @@ def create(made: LayerData) -> Any:
     return Layer.create(data, options, kind)
 
 
-def add_layers(viewer: napari.Viewer, made: list[LayerData]) -> None:
-    """Add layers made here to a viewer."""
-    for one in made:
-        layer = create(one)
-        viewer.add_layer(layer)
-        lock(layer)
-
-
 def renew(layer: Any, made: LayerData) -> None:
     """Show another image's data in a layer; what the user chose for the layer stays chosen."""
     data, options, _ = made
