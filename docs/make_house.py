@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("what is kept", ("experiment", "review", "run"), "#d3e8c8"),
     ("the way of an image", tuple(STEPS.split()), "#cfe3f3"),
     ("tools", ("arrays", "network"), "#e6e6e6"),
-    ("words of all", ("image", "protocol", "errors"), "#e6e6e6"),
+    ("words of all", ("image", "protocol", "terms", "errors"), "#e6e6e6"),
 )  # fmt: skip
 #: modules that are no rooms: they belong to the ground, or are the library's door
 SMALL = {"_version", "_callable_package", "_types", "__init__", "__main__"}

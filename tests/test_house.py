@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 #: from the ground up: a room may use those before it, and files of its own
 LIBRARY = (
     "_version", "errors", "_callable_package", "_types", "image", "protocol",
+    "terms",
     "arrays", "reading", "correction", "network", "segmentation", "measurement", "positivity",
     "quality", "statistics", "review", "experiment", "run", "export", "report", "scoring",
     "phantom", "network.training", "__init__", "demo", "doctor", "cli", "__main__",

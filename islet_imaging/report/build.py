@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from islet_imaging import terms
 from islet_imaging.report.data import ReportData
 from islet_imaging.report.evidence import flags_section, thresholds_section
 from islet_imaging.report.gallery import gallery_html
@@ -217,7 +218,7 @@ def _levels(data: ReportData) -> str:
                 if code:
                     tally[code] = tally.get(code, 0) + int(n)
         rows = [
-            {"code": code.replace("_", " "), "cells": n, "share": n / len(data.cells)}
+            {"code": terms.flag(code), "cells": n, "share": n / len(data.cells)}
             for code, n in sorted(tally.items(), key=lambda kv: (-kv[1], kv[0]))
         ]
         if rows:
@@ -244,7 +245,7 @@ def _images(data: ReportData) -> str:
         ("n_cells", "Cells", count),
         ("n_islets", "Islets", count),
         *((c, str(c).removesuffix("_fraction") + " positive", clean) for c in fractions),
-        ("flags", "Flags", lambda v: clean(v).replace(";", ", ").replace("_", " ")),
+        ("flags", "Flags", lambda v: "; ".join(terms.image_flag(c) for c in terms.codes(clean(v)))),
     ]
     columns = [w for w in wanted if w[0] in data.images]
     rows = data.images.to_dict("records")

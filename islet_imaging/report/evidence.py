@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from islet_imaging import terms
 from islet_imaging.quality.flag import SEVERITIES, Flag
 from islet_imaging.report.data import ReportData
 from islet_imaging.report.figures import threshold_figure
@@ -54,8 +55,9 @@ def _named(image: Any, message: Any) -> str:
 
 def _flag_group(code: str, flags: list[Flag]) -> str:
     severity = flags[0].severity
-    items = [f"<li>{esc(_named(flag.image, flag.message))}</li>" for flag in flags]
-    head = f"<b>{SEVERITY_WORDS[severity]}:</b>{esc(code.replace('_', ' '))}"
+    items = [f"<li>{esc(_named(flag.image, terms.plain(flag.message)))}</li>" for flag in flags]
+    named = f'<span title="{esc(code)}">{esc(terms.image_flag(code))}</span>'
+    head = f"<b>{SEVERITY_WORDS[severity]}:</b>{named}"
     if len(flags) > 1:
         head += f" ({len(flags)})"
     body = f"<ul>{''.join(items[:SHOWN])}</ul>"
@@ -83,7 +85,8 @@ def thresholds_section(data: ReportData) -> str:
         data.thresholds, key=lambda t: (not missing(t.get("value")), not t.get("fragile"))
     )
     for k, info in enumerate(order):
-        figure = threshold_figure(info, name=f"cut{k}")
+        words = terms.column(clean(info.get("feature")), data.protocol)
+        figure = threshold_figure({**info, "feature": words}, name=f"cut{k}")
         value = info.get("value")
         if missing(value):
             verdict = '<span class="bad">No threshold could be estimated.</span>'

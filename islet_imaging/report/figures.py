@@ -291,7 +291,7 @@ def threshold_figure(info: Mapping[str, Any], *, name: str) -> str:
         ax.minorticks_off()
         ax.set_xlim(bins[0], bins[-1])
         ax.set_ylabel("% of cells", color=INK)
-        ax.set_xlabel(_short(str(info.get("feature", "")), 40), color=INK)
+        ax.set_xlabel(_short(str(info.get("feature", "")), 60), color=INK)
         if value is not None:
             if not missing(info.get("low")) and not missing(info.get("high")):
                 ax.axvspan(

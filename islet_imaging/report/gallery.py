@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging import terms
 from islet_imaging.report.data import GalleryEntry, Outline
 from islet_imaging.report.words import clean, esc, missing
 
@@ -199,7 +200,8 @@ def _outlines(
         points = max(contours, key=len) - 1 + [box[0].start, box[1].start]
         points = approximate_polygon(points, 0.6)
         call = "excluded" if bool(row["excluded"]) else clean(row[f"{marker}_call"])
-        words = [f"cell {label}", call]
+        why = list(terms.not_counted([row.get("flags", "")])) if call == "excluded" else []
+        words = [f"cell {label}", f"not counted: {why[0]}" if why else call]
         if not missing(row.get(f"{marker}_probability")) and call != "excluded":
             words.append(f"probability {float(row[f'{marker}_probability']):.2f}")
         if f"{marker}_reason" in row:

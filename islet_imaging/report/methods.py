@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from islet_imaging import terms
 from islet_imaging.quality import excludes_pyknotic
 from islet_imaging.report.data import ReportData
 from islet_imaging.report.validated import error_rates_line
@@ -198,7 +199,8 @@ def _calling(data: ReportData) -> str:
             how += f" (quantile {calling.quantile:g})"
         where = f" ({'; '.join(cuts)})" if cuts else ""
         text = (
-            f"A cell was called {clean(marker)}-positive by its {p.feature(marker)}, with a "
+            f"A cell was called {clean(marker)}-positive by {terms.column(p.feature(marker), p)} "
+            f"({p.feature(marker)}), with a "
             f"threshold set by {how}, separately for each staining run{where}."
         )
         refused = sum(1 for t in own if missing(t.get("value")))

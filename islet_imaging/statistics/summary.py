@@ -39,6 +39,7 @@ from islet_imaging.statistics.within_batch import (
     OVER_BATCHES,
     within,
 )
+from islet_imaging.terms import NOT_COUNTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,13 +211,6 @@ _CONDITION_COLUMNS = (
     "interval",
     "note",
 )
-#: flags that take a nucleus out of every fraction, in words
-EXCLUDING = {
-    "border": "cut by the border",
-    "pyknotic": "dying",
-    "by_hand": "by hand",
-    "painted_out": "painted out",
-}
 _WHOLE = ["n_cells", "n_positive", "n_unsure", "n_unknown"]
 
 
@@ -303,8 +297,8 @@ def _left_out(excluded: pd.DataFrame) -> str:
     why = ""
     if "flags" in excluded:
         codes = excluded["flags"].fillna("").astype(str).str.split(";").explode()
-        reasons = codes[codes.isin(EXCLUDING)].value_counts()
-        why = ", ".join(f"{n} {EXCLUDING[str(code)]}" for code, n in reasons.items())
+        reasons = codes[codes.isin(NOT_COUNTED)].value_counts()
+        why = ", ".join(f"{n} {NOT_COUNTED[str(code)]}" for code, n in reasons.items())
     return f"left out of all counts: {len(excluded)} nuclei" + (f" ({why})" if why else "")
 
 

@@ -12,6 +12,7 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QSpinBox, QWidget
 
+from islet_imaging.terms import plain
 from napari_islet_imaging.session.colours import CATEGORIES
 
 _STYLES = {
@@ -113,6 +114,7 @@ class Text(QWidget):
 
     def setText(self, text: str) -> None:
         """Show something else."""
+        text = plain(text)
         if text != self._label.text():
             self._label.setText(text)
             self._fit()

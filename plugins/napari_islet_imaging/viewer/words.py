@@ -10,25 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from islet_imaging import terms
 from islet_imaging.statistics.counting import NOT_ESTIMABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
+
     from islet_imaging.review.journal import Edit
     from napari_islet_imaging.session.review import ReviewSession
     from napari_islet_imaging.session.tally import Tally
     from napari_islet_imaging.viewer.provisional import Provisional
-
-FLAGS = {
-    "border": "cut by the image's border",
-    "pyknotic": "nucleus looks dying (small and bright)",
-    "saturated": "brighter than the camera could record",
-    "autofluorescent": "bright in several channels: autofluorescence?",
-    "out_of_focus": "out of focus",
-    "by_hand": "excluded by hand",
-    "painted_out": "painted out",
-}
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -53,15 +46,27 @@ def of_marker(session: ReviewSession, marker: str) -> str:
         excluded = table["excluded"].astype(bool)
         islets = table.loc[~excluded, "islet"]
         return (
-            f"<b>{int((~excluded).sum()):,} nuclei</b> in this image, in "
-            f"{islets[islets > 0].nunique()} islets; {int(excluded.sum()):,} not counted beside. "
-            "No marker was scored."
+            f"<b>{int((~excluded).sum()):,} nuclei</b> in {islets[islets > 0].nunique()} islets "
+            f"of this image; no marker was scored{beside(session, table)}"
         )
-    here = session.counts.of(session.tables[image], marker)
+    here = session.counts.of(table, marker)
     return (
         f"<b>{marker}+ {share(here)}</b> of {here.n:,} cells "
         f"({here.n_positive:,} positive, {here.n_negative:,} negative, {here.n_unsure:,} unsure)"
+        f"{beside(session, table)}"
     )
+
+
+def excluded_why(session: ReviewSession, table: pd.DataFrame) -> dict[str, int]:
+    """Why cells of a table count in no share, and how many of each."""
+    out = table.loc[table["excluded"].astype(bool), "flags"]
+    return terms.not_counted(out, border=session.protocol.nuclei.exclude_border)
+
+
+def beside(session: ReviewSession, table: pd.DataFrame) -> str:
+    """The cells that do not count, with their reasons, to stand behind a share."""
+    told = terms.told(excluded_why(session, table))
+    return f"; {told}" if told else ""
 
 
 def trial(session: ReviewSession) -> list[str]:
@@ -160,7 +165,7 @@ def image_flags(session: ReviewSession) -> list[str]:
     if session.open is None:
         return []
     found = session.facts.flags(session.open.name)
-    return [f"⚑ {text}" for text in found]
+    return [f"⚑ {terms.plain(text)}" for text in found]
 
 
 def cell(session: ReviewSession) -> str:
@@ -190,11 +195,13 @@ def cell(session: ReviewSession) -> str:
     text = f"<b>cell {session.focus}: {call}</b>"
     text += f", p = {probability:.2f}" if np.isfinite(probability) else ""
     if row["excluded"]:
-        text = f"<b>cell {session.focus}: excluded</b>"
+        border = session.protocol.nuclei.exclude_border
+        why = next(iter(terms.not_counted([row["flags"]], border=border)))
+        text = f"<b>cell {session.focus}: not counted</b> ({why})"
     reason = str(row.get(f"{marker}_reason", ""))
     if reason:
         text += f"<br>{reason}"
-    flags = [FLAGS.get(f, f) for f in str(row["flags"]).split(";") if f]
+    flags = [terms.flag(f) for f in terms.codes(row["flags"])]
     if flags:
         text += "<br>⚑ " + "; ".join(flags)
     entry = session.queue.current

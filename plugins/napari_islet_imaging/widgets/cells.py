@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
 )
 
+from islet_imaging import terms
 from napari_islet_imaging.session.trial import unsure_band, with_cut
 from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.histogram import Histogram
@@ -67,7 +68,7 @@ class CellsWidget(SessionPanel):
         self.feature_box = chooser()
         self.feature_box.activated.connect(lambda *_: self.show_feature())
         form.addRow("Marker", self.marker_box)
-        form.addRow("Feature", self.feature_box)
+        form.addRow("Measurement", self.feature_box)
         self.column.addLayout(form)
         self.histogram = Histogram()
         self.histogram.threshold_moved.connect(self.move_threshold)
@@ -135,9 +136,11 @@ class CellsWidget(SessionPanel):
             self.marker_box.addItems(list(session.protocol.markers))
         self.marker_box.setCurrentText(session.marker)
         features = self._features()
-        if [self.feature_box.itemText(i) for i in range(self.feature_box.count())] != features:
+        if [self.feature_box.itemData(i) for i in range(self.feature_box.count())] != features:
             self.feature_box.clear()
-            self.feature_box.addItems(features)
+            for k, name in enumerate(features):
+                self.feature_box.addItem(terms.column(name, session.protocol), name)
+                self.feature_box.setItemData(k, name, Qt.ItemDataRole.ToolTipRole)
         self.show_feature()
         self._focus(session.focus)
 
@@ -156,6 +159,11 @@ class CellsWidget(SessionPanel):
         if self.session is not None:
             self.session.set_marker(self.marker_box.itemText(index))
 
+    @property
+    def feature(self) -> str:
+        """The column of the cells table that is shown."""
+        return str(self.feature_box.currentData() or "")
+
     def show_feature(self) -> None:
         """Show the chosen feature of all cells of the open image, and the run's threshold."""
         session = self.session
@@ -166,10 +174,12 @@ class CellsWidget(SessionPanel):
             self.histogram.set_values(np.empty(0))
             self._show_numbers()
             return
-        column = self.feature_box.currentText()
+        column = self.feature
+        called = self.feature_box.currentText()
+        self.feature_box.setToolTip(f"column {column}")
         control = session.control_values(column)
         shown = self._values()[~session.table["excluded"].to_numpy(bool)]
-        title = f"{column}, {len(shown):,} cells"
+        title = f"{called}: {len(shown):,} cells"
         if control is not None:
             title += f"; grey: {len(control):,} control cells"
         self.histogram.set_values(shown, control=control, title=title)
@@ -177,9 +187,7 @@ class CellsWidget(SessionPanel):
 
     def _values(self) -> NDArray[np.float64]:
         assert self.session is not None
-        values: NDArray[np.float64] = self.session.table[self.feature_box.currentText()].to_numpy(
-            float
-        )
+        values: NDArray[np.float64] = self.session.table[self.feature].to_numpy(float)
         return values
 
     def _threshold(self) -> Threshold | None:
@@ -190,7 +198,7 @@ class CellsWidget(SessionPanel):
         fitted = session.thresholds().get(session.marker)
         if fitted is None or not fitted.estimable:
             return None
-        if self.feature_box.currentText() not in (f"{session.marker}_own", fitted.feature):
+        if self.feature not in (f"{session.marker}_own", fitted.feature):
             return None
         return fitted if session.trial is None else session.trial.threshold
 
@@ -296,12 +304,16 @@ class CellsWidget(SessionPanel):
         self.table.setRowCount(len(shown))
         for k, (name, value) in enumerate(shown):
             text = f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-            for column, content in enumerate((str(name), text)):
+            called = terms.column(str(name), session.protocol)
+            if name == "flags":
+                text = "; ".join(terms.flag(code) for code in terms.codes(value))
+            for column, content in enumerate((called, text)):
                 item = self.table.item(k, column)
                 if item is None:
-                    self.table.setItem(k, column, QTableWidgetItem(content))
-                else:
-                    item.setText(content)
+                    item = QTableWidgetItem()
+                    self.table.setItem(k, column, item)
+                item.setText(content)
+                item.setToolTip(f"column {name}")
 
     # ------------------------------------------------------------ keeping a threshold
 
