@@ -33,6 +33,7 @@ _WHERE = {
     "resummarise": "scoring.results",
     "score_folder": "scoring.folder",
     "score_image": "scoring.image",
+    "scoring_ledger": "scoring.ledger",
     "segment_islets": "segmentation.islets",
     "segment_nuclei": "segmentation.nuclei",
     "summarise": "statistics",
@@ -60,6 +61,7 @@ __all__ = [
     "resummarise",
     "score_folder",
     "score_image",
+    "scoring_ledger",
     "segment_islets",
     "segment_nuclei",
     "summarise",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from islet_imaging.run.folder import Run
     from islet_imaging.scoring.folder import score_folder
     from islet_imaging.scoring.image import score_image
+    from islet_imaging.scoring.ledger import scoring_ledger
     from islet_imaging.scoring.results import resummarise
     from islet_imaging.segmentation.cells import grow_cells
     from islet_imaging.segmentation.islets import islet_equivalents, segment_islets

@@ -21,7 +21,8 @@ from islet_imaging.protocol import Channel, Nuclei, Protocol
 from islet_imaging.review.journal import Edit, Journal
 from islet_imaging.review.replay import apply_corrections
 from islet_imaging.run.rows import ImageRow
-from islet_imaging.scoring.folder import _plan, _tasks
+from islet_imaging.scoring.fingerprints import Inputs
+from islet_imaging.scoring.plan import Request, make_plan, tasks_of
 
 HERE = Path(__file__).parent
 
@@ -36,7 +37,10 @@ def planning(n: int) -> float:
     sheet = SampleSheet(tuple(Sample(p.name, (p,), "x", f"b{k % 7}") for k, p in enumerate(paths)))
     protocol = Protocol((Channel("DAPI", "dna"), Channel("INS")), nuclei=Nuclei(method="classical"))
     start = time.process_time()
-    _, tasks = _tasks(_plan(root, root / "run", protocol, sheet, None, "cpu"))
+    out = root / "run"
+    inputs = Inputs(sheet, root, out)
+    plan = make_plan(Request(root, out, protocol, sheet, drafted=False), None, "cpu", inputs=inputs)
+    _, tasks = tasks_of(plan, out / ".work")
     took = time.process_time() - start
     assert len(tasks) == n
     return took

@@ -13,6 +13,13 @@ from islet_imaging.cli.app import app, fail, say
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder of images.")],
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Only what matches: * and ? on path, file or folder name; repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave out what matches; as --include.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace drafts that are there already.")
     ] = False,
@@ -25,13 +32,16 @@ def init(
     from islet_imaging.experiment.drafting import draft_protocol, draft_samples
     from islet_imaging.protocol import Protocol
     from islet_imaging.run.files import write_text
+    from islet_imaging.scoring.plan import with_patterns
 
     targets = [folder / "protocol.yaml", folder / "samples.csv"]
     there = [t for t in targets if t.exists() and not force]
     if len(there) == len(targets):
         fail(f"{', '.join(map(str, there))} exist already; --force replaces them")
-    draft = draft_protocol(folder)
-    protocol = Protocol.load(targets[0]) if targets[0] in there else draft.protocol
+    draft = draft_protocol(folder, include or (), exclude or ())
+    protocol = draft.protocol
+    if targets[0] in there:
+        protocol = with_patterns(Protocol.load(targets[0]), include, exclude)
     texts = [draft.text, draft_samples(folder, protocol)]
     for target, text in zip(targets, texts, strict=True):
         if target in there:

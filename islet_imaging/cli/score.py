@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from islet_imaging.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from islet_imaging.run.folder import Run
+    from islet_imaging.scoring.ledger import Ledger
 
 
 @app.command()
@@ -31,6 +32,19 @@ def score(
         Path | None,
         typer.Option(help="protocol.yaml. Without it the draft that `init` would write is used."),
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Score only what matches: * and ? on path, file or folder name; repeatable."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave out what matches; as --include.")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say of every image what would be done and why; no more."),
+    ] = False,
     pixel_size_um: Annotated[
         float | None,
         typer.Option(help="Pixel size in um, instead of what protocol and files say."),
@@ -71,6 +85,7 @@ def score(
     from islet_imaging.experiment.drafting import protocol_of_folder
     from islet_imaging.protocol import Protocol
     from islet_imaging.scoring.folder import score_folder
+    from islet_imaging.scoring.ledger import scoring_ledger
 
     used: Protocol | Path | None = protocol
     switches = {
@@ -85,7 +100,11 @@ def score(
     }
     asked = any(switches.values())
     if pixel_size_um is not None or keep_blocked or asked:
-        used = Protocol.load(protocol) if protocol is not None else protocol_of_folder(folder)
+        used = (
+            Protocol.load(protocol)
+            if protocol is not None
+            else protocol_of_folder(folder, include or (), exclude or ())
+        )
     if pixel_size_um is not None and isinstance(used, Protocol):
         used = used.replace(reading=dataclasses.replace(used.reading, pixel_size_um=pixel_size_um))
     if keep_blocked and isinstance(used, Protocol):
@@ -93,6 +112,16 @@ def score(
     if asked and isinstance(used, Protocol):
         statistics = study.changed(used.statistics, **switches)
         used = used.replace(statistics=statistics or used.statistics)
+    what: dict[str, Any] = {
+        "protocol": used,
+        "samples": samples,
+        "include": include,
+        "exclude": exclude,
+        "device": device,
+    }
+    if dry_run:
+        tell_ledger(scoring_ledger(folder, out, **what))
+        return
     with ExitStack() as stack:
         executor = None
         if dask is not None:
@@ -101,11 +130,9 @@ def score(
         run = score_folder(
             folder,
             out,
-            protocol=used,
-            samples=samples,
+            **what,
             workers=workers,
             executor=executor,
-            device=device,
             progress=tell,
             cancelled=stack.enter_context(stop_on_signals()),
         )
@@ -114,6 +141,15 @@ def score(
     tell_result(run)
     if status := exit_status(run):
         raise typer.Exit(status)
+
+
+def tell_ledger(ledger: Ledger) -> None:
+    """Print what would be done with every image; exit status 1 where one would be refused."""
+    for entry in ledger.entries:
+        say(str(entry))
+    say(f"{ledger}. Nothing was written.")
+    if ledger.count("refuse"):
+        raise typer.Exit(1)
 
 
 def exit_status(run: Run) -> int:

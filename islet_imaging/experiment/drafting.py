@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,10 +114,15 @@ def _lines(name: str, source: Source) -> list[str]:
     return out
 
 
-def folder_of_images(folder: Path) -> tuple[Listing, str | None]:
+def folder_of_images(
+    folder: Path,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    waiting: Collection[Path] = (),
+) -> tuple[Listing, str | None]:
     """The images of a folder by the way of naming that it follows, and that way."""
-    pattern = find_pattern(list_files(folder)[0], folder)
-    return list_images(folder, pattern), pattern
+    pattern = find_pattern(list_files(folder, include, exclude, waiting)[0], folder)
+    return list_images(folder, pattern, include, exclude, waiting), pattern
 
 
 def _source(image: ImageFiles, pattern: str | None) -> Source:
@@ -127,13 +132,22 @@ def _source(image: ImageFiles, pattern: str | None) -> Source:
     return sources[0]
 
 
-def draft_protocol(folder: str | Path) -> Draft:
+def draft_protocol(
+    folder: str | Path,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    waiting: Collection[Path] = (),
+) -> Draft:
     """Draft a protocol from the names and metadata of a folder's images.
 
     Parameters
     ----------
     folder : str or Path
         Folder of images, with subfolders.
+    include, exclude : sequence of str
+        Patterns of the images that count; they stand in the draft.
+    waiting : collection of Path
+        Files that are still being written and are not looked at.
 
     Returns
     -------
@@ -151,7 +165,7 @@ def draft_protocol(folder: str | Path) -> Draft:
     root = Path(folder)
     if not root.is_dir():
         raise ProtocolError(f"{root}: there is no such folder; give the folder of the images")
-    listing, pattern = folder_of_images(root)
+    listing, pattern = folder_of_images(root, include, exclude, waiting)
     images = listing.images
     if not images:
         left = f"; left out: {'; '.join(map(str, listing.skipped[:3]))}" if listing.skipped else ""
@@ -193,6 +207,7 @@ def draft_protocol(folder: str | Path) -> Draft:
         *_channels(first, questions),
         "",
         *_reading(sources, pattern, questions),
+        *_patterns(include, exclude),
         "",
         *_nuclei(labels),
         "",
@@ -334,7 +349,23 @@ def _reading(sources: Sequence[Source], pattern: str | None, questions: list[str
     return out
 
 
-def protocol_of_folder(folder: str | Path) -> Protocol:
+def _patterns(include: Sequence[str], exclude: Sequence[str]) -> list[str]:
+    """YAML lines of which files are images of the experiment."""
+    import yaml
+
+    return [
+        f"  {name}: {yaml.safe_dump(list(patterns), default_flow_style=True, width=10_000).strip()}"
+        for name, patterns in (("include", include), ("exclude", exclude))
+        if patterns
+    ]
+
+
+def protocol_of_folder(
+    folder: str | Path,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    waiting: Collection[Path] = (),
+) -> Protocol:
     """The protocol that `draft_protocol` makes, where names alone settle the channels.
 
     Raises
@@ -342,7 +373,7 @@ def protocol_of_folder(folder: str | Path) -> Protocol:
     ProtocolError
         If the DNA channel would be a guess; run ``init`` and edit the draft.
     """
-    draft = draft_protocol(folder)
+    draft = draft_protocol(folder, include, exclude, waiting)
     guessed = [q for q in draft.questions if q.startswith("which channel is DNA")]
     if guessed:
         raise ProtocolError(

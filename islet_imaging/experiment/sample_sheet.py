@@ -14,7 +14,7 @@ import difflib
 import io
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -130,21 +130,28 @@ def images_in_folder(folder: str | Path, protocol: Protocol | None = None) -> li
     return listing_of(folder, protocol).images
 
 
-def listing_of(folder: str | Path, protocol: Protocol | None = None) -> Listing:
+def listing_of(
+    folder: str | Path, protocol: Protocol | None = None, waiting: Collection[Path] = ()
+) -> Listing:
     """Images of a folder as `images_in_folder` gives them, and what was skipped, with reasons."""
     reading = protocol.reading if protocol else Reading()
-    return list_images(folder, reading.file_pattern, reading.include, reading.exclude)
+    return list_images(folder, reading.file_pattern, reading.include, reading.exclude, waiting)
 
 
-def samples_without_sheet(folder: str | Path, protocol: Protocol | None = None) -> SampleSheet:
+def samples_without_sheet(
+    folder: str | Path, protocol: Protocol | None = None, waiting: Collection[Path] = ()
+) -> SampleSheet:
     """Every image of a folder as a sample of one unnamed condition and batch."""
-    listing = listing_of(folder, protocol)
+    listing = listing_of(folder, protocol, waiting)
     samples = tuple(Sample(i.name, i.paths) for i in listing.images)
     return SampleSheet(samples, skipped=tuple(listing.skipped))
 
 
 def read_samples(
-    sheet: str | Path, folder: str | Path, protocol: Protocol | None = None
+    sheet: str | Path,
+    folder: str | Path,
+    protocol: Protocol | None = None,
+    waiting: Collection[Path] = (),
 ) -> SampleSheet:
     """Read and check a sample sheet.
 
@@ -158,6 +165,8 @@ def read_samples(
         name (what the file names have in common) or any one of its files.
     protocol : Protocol, optional
         Gives the file pattern and the channels that ``single_stain:<channel>`` may name.
+    waiting : collection of Path
+        Files that are still being written: their rows are problems that say so.
 
     Returns
     -------
@@ -172,7 +181,7 @@ def read_samples(
     path, root = Path(sheet), Path(folder)
     header, rows = _table(path)
     extra = tuple(h for h in header if h not in COLUMNS)
-    listing = listing_of(root, protocol)
+    listing = listing_of(root, protocol, waiting)
     images = {_folded(i.name): i for i in listing.images}
     by_file: dict[str, ImageFiles] = {}
     several: dict[str, list[str]] = {}

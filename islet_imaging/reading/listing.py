@@ -12,7 +12,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -92,7 +92,10 @@ def is_run_folder(folder: Path) -> bool:
 
 
 def list_files(
-    root: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    root: Path,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    waiting: Collection[Path] = (),
 ) -> tuple[list[Path], list[Skipped]]:
     """All image files under ``root``, sorted, and what was skipped.
 
@@ -102,6 +105,8 @@ def list_files(
         The folder.
     include, exclude : sequence of str
         Patterns with ``*`` and ``?`` on the relative path, the file's name, or a folder's name.
+    waiting : collection of Path
+        Files under ``root`` that are still being written.
 
     Returns
     -------
@@ -128,6 +133,8 @@ def list_files(
             skip(path, "matches none of reading.include")
         elif (hit := next((g for g in exclude if _glob(relative, g)), None)) is not None:
             skip(path, f"matches {hit!r} of reading.exclude")
+        elif path in waiting:
+            skip(path, "still being written")
         else:
             kept.append(path)
     kept, copies = _without_copies(kept, root)
@@ -243,6 +250,7 @@ def list_images(
     pattern: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    waiting: Collection[Path] = (),
 ) -> Listing:
     """List the images of a folder and its subfolders, and what was skipped.
 
@@ -253,7 +261,7 @@ def list_images(
     pattern : str, optional
         ``reading.file_pattern``: files are grouped into images; those that do not match are
         skipped.
-    include, exclude : sequence of str
+    include, exclude, waiting
         As for `list_files`.
 
     Returns
@@ -268,7 +276,7 @@ def list_images(
     root = Path(folder)
     if not root.is_dir():
         raise ProtocolError(f"{root}: there is no such folder; give the folder of the images")
-    files, skipped = list_files(root, include, exclude)
+    files, skipped = list_files(root, include, exclude, waiting)
     out = Listing(skipped=skipped)
     groups: dict[str, list[Path]] = {}
     members: dict[str, tuple[Path, ...]] = {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,13 @@ def forget_record(run: Path, image: str) -> None:
         ) from error
 
 
-def write_record(run: Path, image: str, key: str, outcome: Mapping[str, Any]) -> None:
+def write_record(
+    run: Path,
+    image: str,
+    key: str,
+    outcome: Mapping[str, Any],
+    parts: Mapping[str, str] | None = None,
+) -> None:
     """Prove the files that lie there now: they were measured under this key.
 
     Parameters
@@ -69,12 +75,14 @@ def write_record(run: Path, image: str, key: str, outcome: Mapping[str, Any]) ->
         Hash of everything that its measurements depend on.
     outcome : mapping
         How it fared; plain values.
+    parts : mapping, optional
+        What the key is the hash of, part by part, so that a later run can say what changed.
     """
     try:
         files = {name: stamp_of(product_path(run, image, name)) for name in PRODUCTS}
     except OSError as error:
         raise RunWriteError(f"{run}: what was measured of {image!r} is gone ({error})") from error
-    proof = {"format": RECORD_FORMAT, "key": key, "files": files}
+    proof = {"format": RECORD_FORMAT, "key": key, "files": files, "parts": dict(parts or {})}
     # two lines: the proof is asked for often, the rest is long
     text = "\n".join(json.dumps(part, default=str) for part in (proof, dict(outcome)))
     write_text(record_path(run, image), text)
@@ -90,11 +98,14 @@ class Record:
         Hash of everything that the measurements depend on.
     files : mapping
         A stamp of each file, by the names of `PRODUCTS`.
+    parts : mapping
+        What the key is the hash of, part by part; empty where that was not kept.
     """
 
     key: str
     files: Mapping[str, Any]
     _outcome: str
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -130,7 +141,10 @@ def read_record(run: Path, image: str) -> Record | None:
     if not isinstance(found, dict) or found.get("format") != RECORD_FORMAT:
         return None
     key, files = found.get("key"), found.get("files")
-    return Record(key, files, rest) if isinstance(key, str) and isinstance(files, dict) else None
+    if not isinstance(key, str) or not isinstance(files, dict):
+        return None
+    parts = found.get("parts")
+    return Record(key, files, rest, parts if isinstance(parts, dict) else {})
 
 
 def proven_outcome(run: Path, image: str, key: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ It fails where something that changes a number is in none of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,15 +48,28 @@ class Inputs:
         What is scored.
     folder, out : Path
         The scored folder, and the run folder, which remembers stamps.
+    only : collection of str, optional
+        Images whose files are stamped; all by default.
+    remember : bool
+        Whether the run folder is written to.
     """
 
-    def __init__(self, sheet: SampleSheet, folder: Path, out: Path) -> None:
+    def __init__(
+        self,
+        sheet: SampleSheet,
+        folder: Path,
+        out: Path,
+        *,
+        only: Collection[str] | None = None,
+        remember: bool = True,
+    ) -> None:
         self._folder = folder.absolute()
         self.stamps: dict[str, dict[str, Any]] = {}
         known, good = Stamps(out), []
         self._files: dict[str, tuple[Path, ...]] = {}
         for sample in sheet.samples:
-            self._files[sample.image] = _files_behind(sample)
+            wanted = only is None or sample.image in only
+            self._files[sample.image] = _files_behind(sample) if wanted else ()
             for path in self._files[sample.image]:
                 try:
                     self.stamps[str(path)] = known.of(path)
@@ -64,7 +77,8 @@ class Inputs:
                 except OSError as error:
                     # the same fault is met, and named, when the image is read
                     self.stamps[str(path)] = {"error": str(error)}
-        known.keep(good)
+        if remember:
+            known.keep(good)
 
     def files(self, sample: Sample) -> tuple[Path, ...]:
         """Every file that a sample's pixels come from, absolute."""
@@ -106,11 +120,22 @@ def run_key(
         for s in sheet.samples
     ]
     problems = [dataclasses.asdict(p) for p in sheet.problems]
-    return digest([rows, problems, protocol.to_dict(), _common(networks, flat_field, device)])
+    shared = shared_parts(protocol, networks, flat_field, device)
+    return digest([rows, problems, protocol.to_dict(), shared])
 
 
-def image_key(sample: Sample, inputs: Inputs, common: str) -> str:
-    """Hash of everything that an image's measurements depend on.
+def shared_parts(
+    protocol: Protocol, networks: Mapping[str, str], flat_field: str, device: str
+) -> dict[str, str]:
+    """What the measurements of all images of a run depend on, part by part: name and hash."""
+    sections = {f"protocol {k}": digest(v) for k, v in measuring_part(protocol).items()}
+    used = {f"network {name}": found for name, found in networks.items()}
+    versions = {"islet-imaging": __version__, "work": str(WORK_VERSION), **library_versions()}
+    return {**sections, **used, **versions, "flat field": flat_field, "device": device}
+
+
+def image_parts(sample: Sample, inputs: Inputs, shared: Mapping[str, str]) -> dict[str, str]:
+    """Everything that an image's measurements depend on, part by part; their hash is its key.
 
     Parameters
     ----------
@@ -118,11 +143,11 @@ def image_key(sample: Sample, inputs: Inputs, common: str) -> str:
         The image.
     inputs : Inputs
         Stamps of its files.
-    common : str
-        Hash of what all images of the run share: `measuring_part` and `common_key`.
+    shared : mapping
+        `shared_parts` of the run.
     """
-    own = [sample.image, inputs.hashes(sample), dict(sample.extra), sample.role]
-    return digest([own, common])
+    row = [sample.image, dict(sample.extra), sample.role]
+    return {"input": digest(inputs.hashes(sample)), "sheet": digest(row), **shared}
 
 
 def measuring_part(protocol: Protocol) -> dict[str, Any]:
@@ -131,14 +156,7 @@ def measuring_part(protocol: Protocol) -> dict[str, Any]:
     for later in _LATER:
         plain.pop(later)
     plain["quality"].pop("blocked")
+    for which in ("include", "exclude"):  # they say which images there are, not what they hold
+        plain["reading"].pop(which)
     plain["network_markers"] = protocol.network_markers
     return plain
-
-
-def _common(networks: Mapping[str, str], flat_field: str, device: str) -> list[Any]:
-    return [__version__, WORK_VERSION, library_versions(), dict(networks), flat_field, device]
-
-
-def common_key(networks: Mapping[str, str], flat_field: str, device: str) -> str:
-    """Hash of what all images of a run share: versions, networks, flat field, device."""
-    return digest(_common(networks, flat_field, device))

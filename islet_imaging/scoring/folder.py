@@ -10,45 +10,25 @@ folder that cannot be written.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from islet_imaging._types import usable_cores
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol
-from islet_imaging.run.files import RunWriteError, atomic_path
-from islet_imaging.run.folder import PROVENANCE_FORMAT, Run
+from islet_imaging.run.files import RunWriteError
+from islet_imaging.run.folder import Run
 from islet_imaging.run.lock import RunLock
-from islet_imaging.run.measurements import proven_outcome
-from islet_imaging.run.proof import digest, hash_file, stamp_of
-from islet_imaging.run.rows import rows_of
+from islet_imaging.run.proof import stamp_of
 from islet_imaging.run.stage import finish_exchange
-from islet_imaging.scoring.executors import run_tasks, worker_count
-from islet_imaging.scoring.fingerprints import (
-    Inputs,
-    common_key,
-    image_key,
-    measuring_part,
-    run_key,
-)
-from islet_imaging.scoring.places import (
-    check_inputs,
-    check_places,
-    image_rows,
-    make_run_folder,
-    sweep,
-    without_run,
-)
+from islet_imaging.scoring.executors import run_tasks
+from islet_imaging.scoring.fingerprints import Inputs
+from islet_imaging.scoring.places import check_inputs, image_rows, make_run_folder, sweep
+from islet_imaging.scoring.plan import make_plan, requested, same_run, tasks_of
 from islet_imaging.scoring.results import provenance_of, write_run
 from islet_imaging.scoring.task import Outcome, Task, finished
-
-if TYPE_CHECKING:
-    from islet_imaging.experiment.sample_sheet import SampleSheet
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +42,9 @@ def score_folder(
     *,
     protocol: Protocol | str | Path | None = None,
     samples: str | Path | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    waiting: Collection[Path] = (),
     workers: int | None = None,
     executor: Executor | None = None,
     device: str = "auto",
@@ -81,6 +64,11 @@ def score_folder(
         Without one the protocol that ``init`` would draft from the channel names.
     samples : path, optional
         The sample sheet; without one every image is a sample of one unnamed batch.
+    include, exclude : sequence of str, optional
+        Patterns with ``*`` and ``?`` on path, file or folder name: what is scored and what is left
+        out, instead of the protocol's ``reading.include`` and ``reading.exclude``.
+    waiting : collection of Path, optional
+        Files that are still being written and count as not there; see `watch_folder`.
     workers : int, optional
         Processes; by default as many as there are cores, one for fewer than 4 images.
     executor : concurrent.futures.Executor, optional
@@ -122,50 +110,32 @@ def score_folder(
     [['batch1/untreated/islet01.ome.tif', 'batch1', 'scored'],
      ['batch2/untreated/islet01.ome.tif', 'batch2', 'scored']]
     """
-    from islet_imaging.experiment.drafting import protocol_of_folder
-    from islet_imaging.experiment.sample_sheet import read_samples, samples_without_sheet
-
-    folder, out = Path(folder), Path(out)
-    check_places(folder, out)
-    base = None
-    drafted = protocol is None
-    if protocol is None:
-        protocol = protocol_of_folder(folder)
-    elif not isinstance(protocol, Protocol):
-        base = Path(protocol).parent
-        protocol = Protocol.load(protocol)
-    protocol = _with_absolute_paths(protocol, base)
-    if samples is None:
-        sheet = samples_without_sheet(folder, protocol)
-    else:
-        sheet = read_samples(samples, folder, protocol)
-    sheet = without_run(sheet, out)
-    if not sheet.samples and not sheet.problems:
-        raise IsletImagingError(
-            f"{folder}: no images found; TIFF, SVS, NDPI, QPTIFF, PNG, JPEG, and with the formats "
-            "extra CZI, LIF and ND2 are looked for, in sub-folders too"
-            + (
-                f"; files must match {pattern!r}"
-                if (pattern := protocol.reading.file_pattern)
-                else ""
-            )
-        )
+    request = requested(
+        folder,
+        out,
+        protocol=protocol,
+        samples=samples,
+        include=include,
+        exclude=exclude,
+        waiting=waiting,
+    )
+    folder, out, sheet = request.folder, request.out, request.sheet
     make_run_folder(out)
     with RunLock(out, "score"), _logging_to(out / "run.log"):
         finish_exchange(out)
         log.info("scoring %s: %d images", folder, len(sheet.samples))
-        if drafted:
+        if request.drafted:
             log.info("no protocol given: drafted from the channel names, see protocol.yaml")
         for item in sheet.skipped:
             log.warning("left out: %s", item)
         if sheet.guessed:
             log.warning("roles marked CHECK in the sheet: %s", ", ".join(sheet.guessed))
-        plan = _plan(folder, out, protocol, sheet, workers, device)
-        if (done := _same_run(out, plan.key)) is not None:
+        plan = make_plan(request, workers, device, inputs=Inputs(sheet, folder, out))
+        if (done := same_run(out, plan.key)) is not None:
             log.info("nothing changed since this run was made: kept as it is")
             return done
         sweep(out)
-        protocol, tasks = _tasks(plan)
+        protocol, tasks = tasks_of(plan, out / ".work")
         outcomes = _measure(tasks, plan.workers, executor, progress, cancelled)
         check_inputs(plan.inputs, protocol, sheet, outcomes)
         for outcome in outcomes.values():
@@ -177,7 +147,7 @@ def score_folder(
             protocol=protocol,
             rows=rows,
             inputs=plan.inputs.to_dict(),
-            drafted=drafted,
+            drafted=request.drafted,
         )
         facts["whole"] = plan.key
         facts["left_out"] = [str(item) for item in sheet.skipped]
@@ -192,78 +162,6 @@ def score_folder(
 
 
 # ---------------------------------------------------------------- steps
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What is to be done, and the key of it all."""
-
-    out: Path
-    protocol: Protocol
-    sheet: SampleSheet
-    inputs: Inputs
-    networks: dict[str, str]
-    flat_field: str
-    device: str
-    workers: int
-    key: str
-
-
-def _plan(
-    folder: Path,
-    out: Path,
-    protocol: Protocol,
-    sheet: SampleSheet,
-    workers: int | None,
-    device: str,
-) -> _Plan:
-    """Stamp everything that changes a number, before any of it is used."""
-    from islet_imaging.network.engine import device_of
-    from islet_imaging.network.weights import package_hashes
-
-    inputs = Inputs(sheet, folder, out)
-    networks = package_hashes(protocol.models)
-    field = protocol.correction.flat_field
-    try:
-        flat_field = field if field in ("off", "auto") else hash_file(Path(field))
-    except OSError as error:
-        raise IsletImagingError(
-            f"{field}: the flat-field image cannot be read ({error.strerror or error})"
-        ) from error
-    where = device_of(device) if networks else "cpu"
-    key = run_key(protocol, sheet, inputs, networks=networks, flat_field=flat_field, device=where)
-    count = worker_count(workers, len(sheet.samples))
-    return _Plan(out, protocol, sheet, inputs, networks, flat_field, where, count, key)
-
-
-def _tasks(plan: _Plan) -> tuple[Protocol, list[Task]]:
-    """What is fitted over all images first, and one task per image with its key."""
-    from islet_imaging.experiment.calibration import fit_bleed_matrix, fit_flat_fields
-
-    out, sheet = plan.out, plan.sheet
-    protocol = fit_bleed_matrix(plan.protocol, sheet.samples)
-    calibration = _write_calibration(out, fit_flat_fields(protocol, sheet.samples))
-    flat_field = plan.flat_field
-    if calibration:
-        flat_field = hash_file(Path(calibration))
-    plain = protocol.to_dict()
-    common = digest([measuring_part(protocol), common_key(plan.networks, flat_field, plan.device)])
-    return protocol, [
-        Task(
-            image=s.image,
-            files=tuple(str(p.absolute()) for p in s.paths),
-            facts={**s.extra, "role": s.role},
-            run=str(out.absolute()),
-            protocol=plain,
-            key=image_key(s, plan.inputs, common),
-            threads=max(1, usable_cores() // plan.workers),
-            device=plan.device,
-            flat_fields=calibration,
-            stamps=plan.inputs.of(s),
-            networks=plan.networks,
-        )
-        for s in sheet.samples
-    ]
 
 
 def _measure(
@@ -295,56 +193,11 @@ def _measure(
     return outcomes
 
 
-def _same_run(out: Path, key: str) -> Run | None:
-    """The run in ``out``, if it is finished, without failures, and proves to be exactly this."""
-    if not (out / "provenance.json").exists():
-        return None
-    try:
-        run = Run.open(out)
-        facts = run.provenance
-        if facts.get("format") != PROVENANCE_FORMAT or facts.get("whole") != key:
-            return None
-        if run.corrections_pending:
-            log.info("corrections were made since the tables: making them again")
-            return None
-        for name in (*facts["files"], "summary.csv", "cells.parquet", "report.html"):
-            run.prove(name)
-        run.flat_fields_proven()
-        rows = rows_of(facts)
-        if any(r.status == "failed" for r in rows):
-            return None
-        whole = all(proven_outcome(out, r.image, r.key) is not None for r in rows if r.key)
-    except IsletImagingError as error:
-        log.info("the run that is there is not taken over: %s", error)
-        return None
-    return run if whole else None
-
-
 def _files_before(out: Path) -> list[str]:
     try:
         return list(Run.open(out).provenance.get("files", ()))
     except IsletImagingError:
         return []
-
-
-def _write_calibration(out: Path, fields: Mapping[str, Any] | None) -> str | None:
-    if fields is None:
-        return None
-    import numpy as np
-
-    path = out.absolute() / ".work" / "flat_fields.npz"
-    with atomic_path(path) as part, part.open("wb") as stream:
-        np.savez(stream, **fields)
-    return str(path)
-
-
-def _with_absolute_paths(protocol: Protocol, base: Path | None) -> Protocol:
-    """The protocol with the flat field where it lies: a run is repeated from another folder."""
-    how = protocol.correction
-    if how.flat_field in ("off", "auto"):
-        return protocol
-    path = str(((base or Path()) / how.flat_field).absolute())
-    return protocol.replace(correction=dataclasses.replace(how, flat_field=path))
 
 
 @contextmanager

@@ -54,6 +54,8 @@ class Task:
     stamps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: networks by name, with what the key knows them by
     networks: Mapping[str, str] = field(default_factory=dict)
+    #: what the key is the hash of, part by part
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -151,7 +153,7 @@ def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Out
                 "pixels": pixels,
             },
         )
-        write_record(folder, task.image, task.key, asdict(outcome))
+        write_record(folder, task.image, task.key, asdict(outcome), task.parts)
         return outcome
     except (RunWriteError, Cancelled):
         raise

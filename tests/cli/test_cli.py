@@ -171,3 +171,21 @@ def test_designs_on_the_shell_go_into_the_run_and_its_tables(folder: Path, tmp_p
     assert "early against late" in text
     status, text = call("summarize", run, "--contrast", "early")
     assert status == 2
+
+
+def test_patterns_and_a_ledger_on_the_shell(folder: Path, tmp_path: Path) -> None:
+    write(folder / "old" / "islet.ome.tif", staining(1, 0.5))
+    status, text = call("init", folder, "--exclude", "old", "--exclude", "[x], *.bak")
+    assert status == 0
+    drafted = yaml.safe_load((folder / "protocol.yaml").read_text())
+    assert drafted["reading"]["exclude"] == ["old", "[x], *.bak"]
+    assert "old/" not in (folder / "samples.csv").read_text()
+    run = tmp_path / "run"
+    status, text = call(
+        "score", folder, "--out", run, "--dry-run", "--include", "batch*", "--exclude", "sec*"
+    )
+    assert status == 0
+    assert not run.exists()
+    assert "measure    batch1/islet.ome.tif: new" in text
+    assert "leave out  old/islet.ome.tif: matches none of reading.include" in text
+    assert "2 to measure (2 new), 3 left out; tables and report would be made." in text
