@@ -328,7 +328,13 @@ def populations(own: Float64, scale: float, positive: float | None) -> Mixture:
     Mixture
         On the scale ``asinh(own / mix_soft(scale, positive))``.
     """
-    return fit_mixture(np.arcsinh(own / mix_soft(scale, positive)))
+    return fit_mixture(on_mix_scale(own, scale, positive))
+
+
+def on_mix_scale(own: Float64, scale: float, positive: float | None) -> Float64:
+    """Own levels above zero on the scale that populations are fitted on."""
+    out: Float64 = np.arcsinh(own / mix_soft(scale, positive))
+    return out
 
 
 def mix_soft(scale: float, positive: float | None) -> float:

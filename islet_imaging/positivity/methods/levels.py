@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
 from islet_imaging._types import Float64
 from islet_imaging.positivity.coefficients import FLOOR, Learned
 from islet_imaging.positivity.gap import Gap, clipped, find_gap, gap_of
-from islet_imaging.positivity.levels import StainLevels, dark_peak, mix_soft, populations
+from islet_imaging.positivity.levels import (
+    StainLevels,
+    dark_peak,
+    mix_soft,
+    on_mix_scale,
+    populations,
+)
 from islet_imaging.positivity.methods.control import Control, trimmed_quantile
 from islet_imaging.positivity.methods.logistic import FLOOR_ODDS, slope_at_crossing
 from islet_imaging.positivity.methods.resampling import interval, resamples
-from islet_imaging.positivity.mixture import robust_negative
+from islet_imaging.positivity.mixture import Mixture, fit_mixtures, robust_negative
 from islet_imaging.positivity.spillover import positive_level
 from islet_imaging.positivity.threshold import (
     CellsUsed,
@@ -142,15 +149,19 @@ def _fit(
     dark: Float64,
     learned: Learned,
     gap: Gap | None = None,
+    mixture: Mixture | None = None,
 ) -> _Fit:
     """Populations, model, and the cut where the probability of an unlit cell is one half.
+
+    ``mixture`` is of ``own``, where it is fitted already.
 
     Where the sample's populations are not separate a steep logistic stands for them, at the gap
     between dark and bright cells if one was found, else at the controls' high quantile.
     """
     bright = max(positive or 0.0, FLOOR * scale)
     soft = mix_soft(scale, positive)
-    mixture = populations(own - zero, scale, positive)
+    if mixture is None:
+        mixture = populations(own - zero, scale, positive)
     separate = mixture.separable and positive is not None
     if gap is not None:
         separate, mix_cut = True, float(np.arcsinh((gap.cut - zero) / soft))
@@ -177,11 +188,6 @@ def _fit(
         mix_cut=mix_cut,
     )
     network = NetworkTerms(weight=light, logit_weight=logit)
-    low, high = 0.0, 100 * bright
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        over = float(log_odds(model, network, np.array([middle]))[0]) > 0
-        low, high = (low, middle) if over else (middle, high)
     seen = Populations(
         negative=zero,
         spread=scale,
@@ -189,7 +195,29 @@ def _fit(
         positive_share=gap.share if gap else mixture.weight if separate else None,
         separation=mixture.separation,
     )
-    return _Fit(zero + 0.5 * (low + high), model, network, seen, separate, mixture.reason)
+    cut = zero + _even(model, network, 100 * bright)
+    return _Fit(cut, model, network, seen, separate, mixture.reason)
+
+
+def _even(model: IntensityModel, network: NetworkTerms, most: float) -> float:
+    """Intensity above zero where an unlit cell is as likely positive as not, by bisection.
+
+    Thirty-one points, five halvings, are looked at together.
+    """
+    low, high = 0.0, most
+    for _ in range(10):
+        points = np.array([low, high])
+        for _ in range(5):
+            finer = np.empty(2 * points.size - 1)
+            finer[::2], finer[1::2] = points, 0.5 * (points[:-1] + points[1:])
+            points = finer
+        over = log_odds(model, network, points) > 0
+        first, last = 0, points.size - 1
+        while last - first > 1:
+            middle = (first + last) // 2
+            first, last = (first, middle) if over[middle] else (middle, last)
+        low, high = float(points[first]), float(points[last])
+    return 0.5 * (low + high)
 
 
 def _cut_interval(
@@ -201,10 +229,18 @@ def _cut_interval(
     dark = control.intensities
     again = resamples(own.size, np.zeros(own.size, np.int64), bootstrap, 0)
     darker = resamples(dark.size, control.images, bootstrap, 1) if dark.size else []
-    cuts = []
-    for k, mine in enumerate(again):
-        theirs = dark[darker[k]] if darker else dark
-        zero, scale = robust_negative(theirs) if darker else (levels.zero, levels.scale)
-        positive = positive_level(own[mine] - zero, scale)
-        cuts.append(_fit(own[mine], zero, scale, positive, theirs, learned).cut)
-    return interval(cuts)
+    theirs = [dark[i] for i in darker] if darker else [dark] * len(again)
+    held = [robust_negative(t) for t in theirs] if darker else [(levels.zero, levels.scale)]
+    mine = [own[i] for i in again]
+    known = [
+        (zero, scale, positive_level(x - zero, scale))
+        for x, (zero, scale) in zip(mine, cycle(held), strict=False)
+    ]
+    whole = on_mix_scale(own - levels.zero, levels.scale, levels.positive)
+    drawn = [
+        on_mix_scale(x - zero, scale, positive)
+        for x, (zero, scale, positive) in zip(mine, known, strict=True)
+    ]
+    mixtures = fit_mixtures([whole, *drawn])[1:]
+    each = zip(mine, known, theirs, mixtures, strict=True)
+    return interval([_fit(x, *k, t, learned, mixture=m).cut for x, k, t, m in each])

@@ -8,6 +8,9 @@ It fails, by saying so, on populations that overlap or of which one is all there
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from islet_imaging._types import Float64
@@ -16,7 +19,7 @@ from islet_imaging.positivity.methods.logistic import FLOOR_ODDS, logistic, not_
 from islet_imaging.positivity.methods.resampling import interval, resamples
 from islet_imaging.positivity.mixture import (
     Mixture,
-    fit_mixture,
+    fit_mixtures,
     from_scale,
     robust_negative,
     to_scale,
@@ -33,17 +36,13 @@ def by_mixture(
     x: Float64, feature: str, *, min_separation: float, bootstrap: int, seed: int
 ) -> Threshold:
     """A cut between the sample's own dark and bright cells."""
-    found, mixture, why = _parted(x, min_separation)
+    count = min(bootstrap, MOST_RESAMPLES)
+    drawn = [x[i] for i in resamples(x.size, np.zeros(x.size, np.int64), count, seed)]
+    (found, mixture, why), *again = _parted([x, *drawn], min_separation)
     separation = mixture.separation if mixture else 0.0
     if found is None:
         return not_estimable(x, feature, "mixture", why, separation=separation)
-    cuts = []
-    count = min(bootstrap, MOST_RESAMPLES)
-    for i in resamples(x.size, np.zeros(x.size, np.int64), count, seed):
-        again = _parted(x[i], min_separation)[0]
-        if again is not None:
-            cuts.append(again.cut)
-    low, high = interval(cuts)
+    low, high = interval([other.cut for other, _, _ in again if other is not None])
     at = float(to_scale(found.cut, found.zero, found.scale))
     return Threshold(
         method="mixture",
@@ -69,20 +68,28 @@ def _reason(found: Gap) -> str:
     )
 
 
-def _parted(x: Float64, min_separation: float) -> tuple[Gap | None, Mixture | None, str]:
-    """Dark and bright cells with room between them, the mixture, and why not."""
-    few = find_gap(x)
+def _parted(
+    samples: Sequence[Float64], min_separation: float
+) -> list[tuple[Gap | None, Mixture | None, str]]:
+    """Of a sample and its resamples: dark and bright cells with room between, or why not."""
     # bell curves do not describe a dark end that was clipped
-    fitted = None if clipped(x) else _free(x, min_separation)
+    cut_off = [clipped(x) for x in samples]
+    free = iter(_free([x for x, c in zip(samples, cut_off, strict=True) if not c], min_separation))
+    return [
+        _gap_or_not(x, None if c else next(free), c) for x, c in zip(samples, cut_off, strict=True)
+    ]
+
+
+def _gap_or_not(
+    x: Float64, fitted: _Scaled | None, cut_off: bool
+) -> tuple[Gap | None, Mixture | None, str]:
+    few = find_gap(x)
     if few is not None:
-        return few, fitted[0] if fitted else None, ""
+        return few, fitted.mixture if fitted else None, ""
     if fitted is None:
-        return (
-            None,
-            None,
-            "the dark end is clipped, and no cells part from it" if clipped(x) else "too few cells",
-        )
-    mixture, zero, soft = fitted
+        why = "the dark end is clipped, and no cells part from it" if cut_off else "too few cells"
+        return None, None, why
+    mixture, zero, soft = fitted.mixture, fitted.zero, fitted.soft
     if not mixture.separable:
         return None, mixture, f"no separable population: {mixture.reason}"
     dark = float(from_scale(mixture.negative[0], zero, soft))
@@ -97,20 +104,32 @@ def _parted(x: Float64, min_separation: float) -> tuple[Gap | None, Mixture | No
     return None, mixture, why
 
 
-def _free(x: Float64, min_separation: float) -> tuple[Mixture, float, float] | None:
-    """Free mixture; the working scale is found from the lower population, in two rounds."""
-    if x.size < MIN_CELLS:
-        return None
-    zero, top = np.percentile(x, [1, 99])
-    soft = 0.05 * (top - zero)
-    if soft <= 0:
-        return None
-    mixture = fit_mixture(to_scale(x, zero, soft), min_separation=min_separation)
-    for _ in range(2):
-        upper = mixture.crossing()
-        lower = x[to_scale(x, zero, soft) < upper]
-        if lower.size < MIN_CELLS:
-            break
-        zero, soft = robust_negative(lower)
-        mixture = fit_mixture(to_scale(x, zero, soft), min_separation=min_separation)
-    return mixture, float(zero), float(soft)
+@dataclass(frozen=True)
+class _Scaled:
+    """A mixture with the scale that it is on."""
+
+    mixture: Mixture
+    zero: float
+    soft: float
+
+
+def _free(samples: Sequence[Float64], min_separation: float) -> list[_Scaled | None]:
+    """Free mixtures; the working scale is found from the lower population, in two rounds."""
+    fits: list[_Scaled | None] = [None] * len(samples)
+    scales: dict[int, tuple[float, float]] = {}
+    for k, x in enumerate(samples):
+        if x.size >= MIN_CELLS:
+            zero, top = np.percentile(x, [1, 99])
+            if top > zero:
+                scales[k] = float(zero), float(0.05 * (top - zero))
+    for _ in range(3):
+        ys = [to_scale(samples[k], *scale) for k, scale in scales.items()]
+        found = fit_mixtures(ys, min_separation=min_separation)
+        finer = {}
+        for (k, scale), y, mixture in zip(scales.items(), ys, found, strict=True):
+            fits[k] = _Scaled(mixture, *scale)
+            lower = samples[k][y < mixture.crossing()]
+            if lower.size >= MIN_CELLS:
+                finer[k] = robust_negative(lower)
+        scales = finer
+    return fits
