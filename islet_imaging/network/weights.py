@@ -18,7 +18,9 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,12 +236,21 @@ def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     path = folder / "bioimageio.yaml"
     # hashed before it is read: a file exchanged in between is found out by the weights
     identity = file_sha256(path)
-    description = load_yaml(path, ModelError)
-    _check_description(description, path)
+    description = deepcopy(_description(path, identity))
     model = Model(str(description.get("name", folder.name)), folder, description, identity)
     for file in model.settings["sha256"]:
         model.weights(file)
     return model
+
+
+@lru_cache(maxsize=16)
+def _description(path: Path, identity: str) -> dict[str, Any]:
+    """A description, read once for each content: parsing takes longer than hashing the weights."""
+    description: dict[str, Any] = load_yaml(path, ModelError)
+    _check_description(description, path)
+    if file_sha256(path) != identity:
+        raise ModelError(f"{path}: it was changed while it was read; try again")
+    return description
 
 
 def _check_description(description: Any, path: Path) -> None:
