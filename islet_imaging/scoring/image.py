@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging._types import Region, Work
-from islet_imaging.errors import Cancelled
+from islet_imaging.errors import Cancelled, IsletImagingError
 from islet_imaging.image import IsletImage
 from islet_imaging.protocol import Protocol
 from islet_imaging.scoring.measured import CancelCheck, MeasuredImage, Progress, ScoredImage
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from islet_imaging.network.scale import FoundScale
     from islet_imaging.positivity import Threshold
     from islet_imaging.scoring.regions import ImageRegions
-    from islet_imaging.segmentation.nuclei import NucleiMethod
+    from islet_imaging.scoring.segmenting import Given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,8 @@ def measure_image(
     image: IsletImage,
     protocol: Protocol,
     *,
+    nuclei: NDArray[Any] | str | Path | None = None,
+    cells: NDArray[Any] | str | Path | None = None,
     flat_fields: Mapping[str, NDArray[np.float32]] | None = None,
     facts: Mapping[str, Any] | None = None,
     threads: int | None = None,
@@ -74,6 +76,11 @@ def measure_image(
         With a pixel size and the protocol's channels.
     protocol : Protocol
         Everything that changes a number.
+    nuclei : ndarray of int, shape (Y, X), or path, optional
+        Nuclei to take instead of finding them: a label image, or a file of one, of QuPath's
+        GeoJSON, of ImageJ's ROIs or Cellpose's ``_seg.npy``.
+    cells : ndarray of int, shape (Y, X), or path, optional
+        Whole cells, likewise: a cell without its nucleus is then the cytoplasm, instead of a ring.
     flat_fields : mapping of str to ndarray (Y, X), optional
         Relative illumination per channel, where the protocol asks for one.
     facts : mapping, optional
@@ -100,6 +107,8 @@ def measure_image(
     ------
     PixelSizeError, ChannelError
         If the image lacks what the protocol needs.
+    IsletImagingError
+        If ``nuclei`` or ``cells`` are no label image of this image.
     Cancelled
         If ``cancelled`` says so.
 
@@ -116,10 +125,18 @@ def measure_image(
     """
     from islet_imaging.quality import check_image, flag_cells
     from islet_imaging.quality.drawn import burned_in_flag, leave_out_near
+    from islet_imaging.quality.given import without_cell
     from islet_imaging.scoring.regions import ImageRegions
+    from islet_imaging.scoring.segmenting import (
+        Given,
+        find_nuclei_and_islets,
+        scale_of,
+        scale_record,
+    )
     from islet_imaging.segmentation.islets import shapes_table
 
     watcher = _Watcher(progress, cancelled)
+    given = Given.of(image.shape, nuclei, cells)
     work = Work(threads=threads, device=device, tile_px=tile_px, cancelled=cancelled)
     watcher.tell(0.0, "reading and correcting")
     regions = ImageRegions(
@@ -128,14 +145,18 @@ def measure_image(
     size = regions.pixel_size_um
     try:
         watcher.tell(0.05, "finding nuclei")
-        scale, method = _scale(regions, protocol, work)
-        boxes, n_cells = _segment(regions, protocol, scale, method, work, watcher)
-        table, pairs = _measure(regions, image, protocol, scale, watcher)
+        scale, method = scale_of(regions, protocol, work, given)
+        boxes, n_cells = find_nuclei_and_islets(
+            regions, protocol, scale, method, work, given, watcher.tell
+        )
+        table, pairs = _measure(regions, image, protocol, scale, given, watcher)
         table = _with_network(table, regions, protocol, scale, work, watcher)
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
         if regions.burned_in is not None:
             codes, excluded = leave_out_near(regions.burned_in, table, codes, excluded, size)
+        if given.cells is not None:
+            codes, excluded = without_cell(table, codes, excluded, given.home)
         table["excluded"] = excluded
         table["flags"] = codes
         watcher.tell(0.9, "checking")
@@ -152,19 +173,21 @@ def measure_image(
         )
         if regions.burned_in is not None:
             flags = [*flags, burned_in_flag(regions.burned_in)]
+        lengths = scale_record(scale, protocol)
+        flags = [*flags, *given.flags(table, lengths)]
         watcher.tell(0.95, "measuring islets")
         islet_table = shapes_table(
             regions.islets.read, image.shape, boxes, n_cells, pixel_size_um=size
         )
         islet_table.insert(0, "image", image.name)
-        nuclei, islets = regions.finish()
+        found, islets = regions.finish()
     except BaseException:
         regions.discard()
         raise
     return MeasuredImage(
         image=image.name,
         pixel_size_um=size,
-        nuclei=nuclei,
+        nuclei=found,
         islets=islets,
         cells=table,
         pairs=pairs,
@@ -174,87 +197,10 @@ def measure_image(
         record={
             "correction": regions.record,
             "metadata": facts,
-            "scale": scale_record(scale, protocol),
+            "scale": lengths,
             **windows,
         },
     )
-
-
-def _scale(
-    regions: ImageRegions, protocol: Protocol, work: Work
-) -> tuple[FoundScale, NucleiMethod]:
-    """The scale that nuclei are searched with, and how they are searched."""
-    from islet_imaging.network.scale import Scale
-    from islet_imaging.segmentation.nuclei import NucleiMethod, nuclei_scale
-
-    wanted = protocol.nuclei
-    how = NucleiMethod(wanted.method, wanted.model, wanted.min_area_um2, wanted.max_area_um2)
-    read = partial(regions.corrected, protocol.dna)
-    known = Scale(regions.pixel_size_um, wanted.diameter_um)
-    return nuclei_scale(read, regions.shape, known, how, work), how
-
-
-def scale_record(scale: FoundScale, protocol: Protocol) -> dict[str, Any]:
-    """What a run keeps of an image's scale: what was seen, and the lengths that follow, um."""
-    low, high = protocol.nuclei.areas_um2(scale.nucleus_um)
-    return {
-        **scale.to_dict(),
-        "ring_um": protocol.cells.ring_of(scale.nucleus_um),
-        "max_gap_um": protocol.islets.gap_of(scale.nucleus_um),
-        "min_area_um2": low,
-        "max_area_um2": high,
-    }
-
-
-def _segment(
-    regions: ImageRegions,
-    protocol: Protocol,
-    scale: FoundScale,
-    method: NucleiMethod,
-    work: Work,
-    watcher: _Watcher,
-) -> tuple[dict[int, Region | None], NDArray[Any]]:
-    """Fill the label images; where each islet lies, and its number of nuclei."""
-    from islet_imaging.scoring.regions import boxes_of
-    from islet_imaging.segmentation.islet_grid import IsletGrid
-    from islet_imaging.segmentation.islets import RIM_UM
-    from islet_imaging.segmentation.nuclei import segment_nuclei_tiled
-
-    shape, size, how = regions.shape, regions.pixel_size_um, protocol.islets
-    grid = IsletGrid(
-        shape,
-        pixel_size_um=size,
-        max_gap_um=how.gap_of(scale.nucleus_um),
-        min_cells=how.min_cells,
-        rim_um=RIM_UM,
-    )
-    top = count = 0
-    for _, labels in segment_nuclei_tiled(
-        partial(regions.corrected, protocol.dna),
-        shape,
-        scale,
-        method,
-        dataclasses.replace(
-            work,
-            progress=lambda done, total: watcher.tell(0.05 + 0.5 * done / total, "finding nuclei"),
-        ),
-    ):
-        regions.nuclei.append(labels)
-        if how.method == "islets":
-            grid.add(top, labels)
-        top += len(labels)
-        count = max(count, int(labels.max(initial=0)))
-    watcher.tell(0.55, "finding islets")
-    if how.method == "field":
-        for _, labels in regions.nuclei.bands():
-            regions.islets.append(np.full(labels.shape, int(count > 0), np.int32))
-        whole = (slice(0, shape[0]), slice(0, shape[1]))
-        return ({1: whole} if count else {}), np.array([0, count])
-    grid.close()
-    for top, labels in regions.nuclei.bands():
-        regions.islets.append(grid.draw(top, labels))
-        watcher.tell(0.55 + 0.05 * top / shape[0], "finding islets")
-    return boxes_of(regions.islets.bands()), grid.n_cells
 
 
 def _measure(
@@ -262,6 +208,7 @@ def _measure(
     image: IsletImage,
     protocol: Protocol,
     scale: FoundScale,
+    given: Given,
     watcher: _Watcher,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of cells, and that of touching cells."""
@@ -274,7 +221,7 @@ def _measure(
     scales = full_scales(image, regions.stored, protocol.markers, tiles)
     for k, core in enumerate(tiles):
         watcher.tell(0.6 + 0.2 * k / len(tiles), "measuring")
-        found, touching = _measure_tile(regions, protocol, ring_um, scales, core)
+        found, touching = _measure_tile(regions, protocol, ring_um, given, scales, core)
         rows.append(found)
         pairs.append(touching)
     return finish_cells(_together(rows), pixel_size_um=regions.pixel_size_um), _merged(pairs)
@@ -284,6 +231,7 @@ def _measure_tile(
     regions: ImageRegions,
     protocol: Protocol,
     ring_um: float,
+    given: Given,
     scales: dict[str, float],
     core: Region,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -294,14 +242,19 @@ def _measure_tile(
     from islet_imaging.measurement.saturation import saturated_fractions
     from islet_imaging.scoring.regions import with_margin
     from islet_imaging.segmentation.cells import grow_cells
+    from islet_imaging.segmentation.whole_cells import whole_cells
 
     size = regions.pixel_size_um
     # a cell reaches as far as four nuclei of its image
-    halo = measure_halo_px(size, reach_um=max(30.0, 10.0 * ring_um))
+    halo = measure_halo_px(size, reach_um=max(30.0, 10.0 * ring_um, size * given.reach_px))
     region = with_margin(core, halo, regions.shape)
     origin = (region[0].start, region[1].start)
     labels = regions.nuclei.read(region)
-    cells = grow_cells(labels, ring_um=ring_um, gap_um=protocol.cells.gap_um, pixel_size_um=size)
+    if given.cells is None:
+        gap_um = protocol.cells.gap_um
+        cells = grow_cells(labels, ring_um=ring_um, gap_um=gap_um, pixel_size_um=size)
+    else:
+        cells = whole_cells(labels, given.cells[region], given.home)
     rows = measure_cells(
         labels,
         cells,
@@ -398,7 +351,10 @@ def score_image(
     image: IsletImage | NDArray[Any],
     protocol: Protocol,
     *,
+    nuclei: NDArray[Any] | str | Path | None = None,
+    cells: NDArray[Any] | str | Path | None = None,
     controls: Sequence[IsletImage] = (),
+    control_nuclei: Sequence[NDArray[Any] | str | Path] = (),
     thresholds: Mapping[str, Threshold] | None = None,
     threads: int | None = None,
     device: str = "auto",
@@ -413,8 +369,13 @@ def score_image(
         With a pixel size and the protocol's channels.
     protocol : Protocol
         Everything that changes a number.
+    nuclei, cells : ndarray of int, shape (Y, X), or path, optional
+        Nuclei to take instead of finding them, and whole cells instead of rings; as in
+        `measure_image`.
     controls : sequence of IsletImage
         Negative controls of the same staining run.
+    control_nuclei : sequence of ndarray or path
+        Nuclei of the controls, one for each; without them theirs are found.
     thresholds : mapping of str to Threshold, optional
         Thresholds to use instead of fitting, as from an earlier run.
     threads, device, progress, cancelled
@@ -428,6 +389,8 @@ def score_image(
     ------
     PixelSizeError, ChannelError
         If the image lacks what the protocol needs.
+    IsletImagingError
+        If ``nuclei`` or ``cells`` are no label image of this image.
 
     Examples
     --------
@@ -440,11 +403,21 @@ def score_image(
     >>> scored = score_image(image, protocol, controls=[control])
     >>> sorted(set(scored.cells["INS_call"]) - {"unsure"})
     ['negative', 'positive']
+
+    The same nuclei, handed back as labels, are called alike:
+
+    >>> again = score_image(image, protocol, controls=[control], nuclei=scored.nuclei)
+    >>> again.cells["INS_call"].equals(scored.cells["INS_call"])
+    True
     """
     from islet_imaging.positivity import call_image, fit_stains
 
     if not isinstance(image, IsletImage):
         raise TypeError("score_image takes an IsletImage; wrap arrays with IsletImage.from_array")
+    if control_nuclei and len(control_nuclei) != len(controls):
+        raise IsletImagingError(
+            f"{len(control_nuclei)} label images for {len(controls)} controls: one for each"
+        )
     steps = 1 + len(controls)
 
     def part(k: int) -> Progress | None:
@@ -452,30 +425,35 @@ def score_image(
             return None
         return lambda done, what: progress((k + done) / steps, what)
 
-    def measured(k: int, one: IsletImage) -> MeasuredImage:
+    def measured(k: int, one: IsletImage, own: Any, whole: Any = None) -> MeasuredImage:
         return measure_image(
             one,
             protocol,
+            nuclei=own,
+            cells=whole,
             threads=threads,
             device=device,
             progress=part(k),
             cancelled=cancelled,
         )
 
-    control_tables = [measured(k, one).cells for k, one in enumerate(controls)]
-    own = measured(len(controls), image)
+    labels: list[Any] = list(control_nuclei) or [None for _ in controls]
+    control_tables = [
+        measured(k, *one).cells for k, one in enumerate(zip(controls, labels, strict=True))
+    ]
+    own = measured(len(controls), image, nuclei, cells)
     if thresholds is None:
         thresholds = fit_stains([own.cells], control_tables, protocol)
-    cells = call_image(own.cells, thresholds, protocol)
-    _Watcher(progress, cancelled).tell(1.0, "done")
-    return ScoredImage(
+    scored = ScoredImage(
         image_name=own.image,
         pixel_size_um=own.pixel_size_um,
         nuclei=own.nuclei,
         islets=own.islets,
-        cells=cells,
+        cells=call_image(own.cells, thresholds, protocol),
         islet_table=own.islet_table,
         flags=own.flags,
         thresholds=thresholds,
         protocol=protocol,
     )
+    _Watcher(progress, cancelled).tell(1.0, "done")
+    return scored
