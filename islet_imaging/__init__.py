@@ -37,6 +37,7 @@ _WHERE = {
     "segment_islets": "segmentation.islets",
     "segment_nuclei": "segmentation.nuclei",
     "summarise": "statistics",
+    "watch_folder": "scoring.watch",
 }
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "segment_islets",
     "segment_nuclei",
     "summarise",
+    "watch_folder",
 ]
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from islet_imaging.scoring.image import score_image
     from islet_imaging.scoring.ledger import scoring_ledger
     from islet_imaging.scoring.results import resummarise
+    from islet_imaging.scoring.watch import watch_folder
     from islet_imaging.segmentation.cells import grow_cells
     from islet_imaging.segmentation.islets import islet_equivalents, segment_islets
     from islet_imaging.segmentation.nuclei import segment_nuclei

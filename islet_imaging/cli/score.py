@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from islet_imaging.cli import study
-from islet_imaging.cli.app import app, say
+from islet_imaging.cli.app import app, fail, say
 from islet_imaging.cli.progress import image_progress
 from islet_imaging.cli.signals import stop_on_signals
 
@@ -45,6 +45,17 @@ def score(
         bool,
         typer.Option("--dry-run", help="Say of every image what would be done and why; no more."),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on scoring what is added to the folder, until Ctrl-C. A file is taken once it "
+            "has not changed for --settle seconds.",
+        ),
+    ] = False,
+    settle: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds, for --watch; by default 10.")
+    ] = None,
     pixel_size_um: Annotated[
         float | None,
         typer.Option(help="Pixel size in um, instead of what protocol and files say."),
@@ -86,6 +97,7 @@ def score(
     from islet_imaging.protocol import Protocol
     from islet_imaging.scoring.folder import score_folder
     from islet_imaging.scoring.ledger import scoring_ledger
+    from islet_imaging.scoring.watch import watch_folder
 
     used: Protocol | Path | None = protocol
     switches = {
@@ -119,6 +131,8 @@ def score(
         "exclude": exclude,
         "device": device,
     }
+    if watch and isinstance(used, Protocol) and protocol is None:
+        fail("--watch with switches that change the protocol needs --protocol: `init` drafts one")
     if dry_run:
         tell_ledger(scoring_ledger(folder, out, **what))
         return
@@ -126,21 +140,39 @@ def score(
         executor = None
         if dask is not None:
             executor = stack.enter_context(_dask_executor(dask))
-        tell = stack.enter_context(image_progress())
-        run = score_folder(
-            folder,
-            out,
-            **what,
-            workers=workers,
-            executor=executor,
-            progress=tell,
-            cancelled=stack.enter_context(stop_on_signals()),
-        )
+        what |= {
+            "workers": workers,
+            "executor": executor,
+            "progress": stack.enter_context(image_progress()),
+            "cancelled": stack.enter_context(stop_on_signals()),
+        }
+        if watch:
+            if settle is not None:
+                what["settle_s"] = settle
+            say(f"Watching {folder}; Ctrl-C ends it.")
+            seen = watch_folder(folder, out, **what, scored=tell_round, waits=tell_wait)
+            if seen is None:
+                fail("stopped before anything was scored", 1)
+            run = seen
+        else:
+            run = score_folder(folder, out, **what)
     if protocol is None:
         say("No protocol given: one was drafted from the channel names; it is in the run folder.")
     tell_result(run)
     if status := exit_status(run):
         raise typer.Exit(status)
+
+
+def tell_round(run: Run, waiting: int) -> None:
+    """Say how far a watched folder is."""
+    n = int((run.images["status"] == "scored").sum())
+    more = f"; {waiting} files still being written" if waiting else ""
+    say(f"{n} of {len(run.images)} images scored{more}. Waiting for more.")
+
+
+def tell_wait(why: str) -> None:
+    """Say why a watched folder cannot be scored yet."""
+    say(f"Nothing to score yet: {why}")
 
 
 def tell_ledger(ledger: Ledger) -> None:

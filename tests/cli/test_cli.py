@@ -189,3 +189,24 @@ def test_patterns_and_a_ledger_on_the_shell(folder: Path, tmp_path: Path) -> Non
     assert "measure    batch1/islet.ome.tif: new" in text
     assert "leave out  old/islet.ome.tif: matches none of reading.include" in text
     assert "2 to measure (2 new), 3 left out; tables and report would be made." in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of a terminal")
+def test_a_watch_ends_with_ctrl_c_and_its_tables_are_whole(folder: Path, tmp_path: Path) -> None:
+    import signal
+
+    command = [sys.executable, "-m", "islet_imaging", "score", str(folder), "--out",
+               str(tmp_path / "run"), "--watch", "--settle", "0.2", "--workers", "1"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Waiting for more" in line:
+                process.send_signal(signal.SIGINT)
+        status = process.wait()
+    assert lines[0].startswith(f"Watching {folder}")
+    assert "4 of 4 images scored. Waiting for more." in lines[1]
+    assert lines[-1].startswith("Report: ")
+    assert status in (0, 3)
+    assert len(pd.read_csv(tmp_path / "run" / "images.csv")) == 4

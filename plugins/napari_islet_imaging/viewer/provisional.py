@@ -74,6 +74,8 @@ def provisional_calls(
     *,
     protocol: dict[str, Any] | None = None,
     samples: str | None = None,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
 ) -> Provisional:
     """Call the cells of an image of a folder that is being scored.
 
@@ -89,6 +91,8 @@ def provisional_calls(
         The run's; by default the one that is drafted from the channel names.
     samples : str, optional
         The run's sample sheet.
+    include, exclude : list of str, optional
+        The run's patterns, where they are not the protocol's.
 
     Returns
     -------
@@ -109,8 +113,12 @@ def provisional_calls(
     from islet_imaging.run.folder import read_labels
     from islet_imaging.run.measurements import load_work, read_record
     from islet_imaging.run.rows import ImageRow
+    from islet_imaging.scoring.plan import with_patterns
 
-    used = protocol_of_folder(folder) if protocol is None else Protocol.from_dict(protocol)
+    if protocol is None:
+        used = protocol_of_folder(folder, include or (), exclude or ())
+    else:
+        used = with_patterns(Protocol.from_dict(protocol), include, exclude)
     sheet = read_samples(samples, folder, used) if samples else samples_without_sheet(folder, used)
     named = {s.image: s for s in sheet.samples}
     if image not in named:

@@ -30,11 +30,30 @@ def score_folder(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool])
         job["out"],
         protocol=None if protocol is None else Protocol.from_dict(protocol),
         samples=job.get("samples"),
+        include=job.get("include"),
+        exclude=job.get("exclude"),
         workers=job.get("workers"),
         progress=tell,
         cancelled=cancelled,
     )
     return {"run": str(run.path)}
+
+
+def ledger(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    """Say what scoring a folder would do with each image."""
+    from islet_imaging.protocol import Protocol
+    from islet_imaging.scoring.ledger import scoring_ledger
+
+    protocol = job.get("protocol")
+    found = scoring_ledger(
+        job["folder"],
+        job["out"],
+        protocol=None if protocol is None else Protocol.from_dict(protocol),
+        samples=job.get("samples"),
+        include=job.get("include"),
+        exclude=job.get("exclude"),
+    )
+    return {"entries": [str(e) for e in found.entries], "sum": str(found)}
 
 
 def summarise(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
@@ -78,6 +97,7 @@ def teach(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dic
 
 _KINDS: dict[str, Callable[[dict[str, Any], Tell, Callable[[], bool]], dict[str, Any]]] = {
     "score_folder": score_folder,
+    "ledger": ledger,
     "summarise": summarise,
     "export": export,
     "teach": teach,

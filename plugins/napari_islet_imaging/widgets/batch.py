@@ -75,12 +75,22 @@ class BatchWidget(Panel):
         self.samples_edit.setPlaceholderText("none: one unnamed batch")
         self.protocol_edit = self._path_row(form, "Protocol", folder=False)
         self.protocol_edit.setPlaceholderText("none: drafted from the channel names")
+        self.include_edit = QLineEdit()
+        self.include_edit.setPlaceholderText("all; or patterns such as batch1*, *_10x*")
+        form.addRow("Only files", self.include_edit)
+        self.exclude_edit = QLineEdit()
+        self.exclude_edit.setPlaceholderText("none; or patterns such as *overview*")
+        form.addRow("Leave out", self.exclude_edit)
         self.workers_box = NumberBox()
         self.workers_box.setRange(0, 64)
         self.workers_box.setSpecialValueText("as many as cores")
         form.addRow("Workers", self.workers_box)
         self.column.addLayout(form)
         row = QHBoxLayout()
+        self.ledger_button = QPushButton("What would be done?")
+        self.ledger_button.setToolTip("Every image with what scoring would do and why; no more")
+        self.ledger_button.clicked.connect(self.tell_ledger)
+        row.addWidget(self.ledger_button)
         self.score_button = QPushButton("Score the folder")
         self.score_button.clicked.connect(self.score)
         self.cancel_button = QPushButton("Cancel")
@@ -154,35 +164,40 @@ class BatchWidget(Panel):
 
     # ------------------------------------------------------------ scoring
 
-    def score(self, *_: object) -> None:
-        """Start the run; returns at once."""
+    def _asked(self) -> dict[str, Any] | None:
+        """What the form says, for a job; None, with the reason shown, where it cannot be used."""
         from islet_imaging.protocol import Protocol
 
         if self.job is not None and self.job.running:
-            return
+            return None
+        protocol = self.protocol_edit.text()
         try:
-            protocol = self.protocol_edit.text()
-            parameters = {
+            asked = {
                 "folder": self.folder_edit.text(),
                 "out": self.out_edit.text(),
                 "samples": self.samples_edit.text() or None,
                 "protocol": Protocol.load(protocol).to_dict() if protocol else None,
+                "include": patterns_of(self.include_edit.text()),
+                "exclude": patterns_of(self.exclude_edit.text()),
                 "workers": self.workers_box.value() or None,
             }
-            if not parameters["folder"] or not parameters["out"]:
+            if not asked["folder"] or not asked["out"]:
                 raise IsletImagingError("Choose a folder of images, and one for the results.")
         except IsletImagingError as error:
             self.status.setText(str(error))
-            return
+            return None
+        return asked
+
+    def _begin(self, kind: str, parameters: dict[str, Any], done: Any) -> None:
+        """Start a job of the form; returns at once."""
         self.list.clear()
         self._measured.clear()
         self._forget_provisional()
         self.session = None
-        self._parameters = parameters
         self.review_button.setEnabled(False)
-        self.job = Job("score_folder", parameters, self)
+        self.job = Job(kind, parameters, self)
         self.job.progress.connect(self._progress)
-        self.job.succeeded.connect(self._done)
+        self.job.succeeded.connect(done)
         self.job.failed.connect(self.status.setText)
         self.job.cancelled.connect(
             lambda: self.status.setText("Stopped. What is finished is kept: score again to go on.")
@@ -191,8 +206,29 @@ class BatchWidget(Panel):
         self.progress.setRange(0, 0)
         self.progress.setVisible(True)
         self.score_button.setEnabled(False)
+        self.ledger_button.setEnabled(False)
         self.cancel_button.setEnabled(True)
+
+    def score(self, *_: object) -> None:
+        """Start the run; returns at once."""
+        if (parameters := self._asked()) is None:
+            return
+        self._begin("score_folder", parameters, self._done)
+        self._parameters = parameters
         self.status.setText("Scoring…")
+
+    def tell_ledger(self, *_: object) -> None:
+        """List what scoring would do with every image, and why; returns at once."""
+        if (parameters := self._asked()) is None:
+            return
+        self._begin("ledger", parameters, self._show_ledger)
+        self._parameters = {}  # nothing is measured that could be looked at
+        self.status.setText("Looking…")
+
+    def _show_ledger(self, result: dict[str, Any]) -> None:
+        for line in result["entries"]:
+            self.list.addItem(QListWidgetItem(line))
+        self.status.setText(f"{result['sum']}. Nothing was written.")
 
     def cancel(self, *_: object) -> None:
         """Stop the run; what is finished is kept."""
@@ -218,6 +254,7 @@ class BatchWidget(Panel):
     def _ended(self) -> None:
         self.progress.setVisible(False)
         self.score_button.setEnabled(True)
+        self.ledger_button.setEnabled(True)
         self.cancel_button.setEnabled(False)
 
     def _done(self, result: dict[str, Any]) -> None:
@@ -364,6 +401,17 @@ class BatchWidget(Panel):
             dock_review(self.viewer, self.session)
 
 
+def patterns_of(text: str) -> list[str] | None:
+    """Patterns as they are typed, with commas between; None where nothing is.
+
+    Examples
+    --------
+    >>> patterns_of(" batch1*, *_10x* "), patterns_of(" ")
+    (['batch1*', '*_10x*'], None)
+    """
+    return [p.strip() for p in text.split(",") if p.strip()] or None
+
+
 def read_provisional(
     parameters: dict[str, Any], image: str, measured: tuple[str, ...]
 ) -> tuple[Provisional, list[Any]]:
@@ -385,6 +433,8 @@ def read_provisional(
         measured,
         protocol=parameters["protocol"],
         samples=parameters["samples"],
+        include=parameters["include"],
+        exclude=parameters["exclude"],
     )
     draw(found, next(iter(found.thresholds)))
     return found, [create(one) for one in provisional_layers(found)]

@@ -75,6 +75,28 @@ def test_a_folder_can_be_typed(viewer, qtbot, tmp_path):
     assert widget.out_edit.text() == "mine"
 
 
+def test_what_would_be_done_is_listed_and_nothing_is_written(viewer, run, qtbot, tmp_path):
+    from napari_islet_imaging.widgets.batch import BatchWidget
+
+    widget = BatchWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="batch")
+    widget.ledger_button.click()
+    assert "Choose a folder" in widget.status.text()
+    first = sorted(p.name for p in run.source.iterdir())[0]
+    widget.folder_edit.setText(str(run.source))
+    widget.out_edit.setText(str(tmp_path / "out"))
+    widget.exclude_edit.setText(f"{first}, *nothing*")
+    widget.ledger_button.click()
+    assert not widget.score_button.isEnabled()
+    qtbot.waitUntil(lambda: "Nothing was written" in widget.status.text(), timeout=120000)
+    assert widget.status.text().startswith("1 to measure (1 new), 1 left out; ")
+    listed = [widget.list.item(k).text() for k in range(widget.list.count())]
+    assert listed[0].startswith("measure ")
+    assert listed[1] == f"leave out  {first}: matches {first!r} of reading.exclude"
+    assert widget.score_button.isEnabled()
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_an_image_is_looked_at_while_its_folder_still_runs(viewer, half_a_run, qtbot):
     from napari_islet_imaging.widgets.batch import BatchWidget
