@@ -41,6 +41,16 @@ def score(
     exclude: Annotated[
         list[str] | None, typer.Option(help="Leave out what matches; as --include.")
     ] = None,
+    nuclei: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own nuclei: a folder of masks, or a pattern such as "
+            "'masks/{image}_cp_masks.png'. The sheet's column nuclei goes before it."
+        ),
+    ] = None,
+    cells: Annotated[
+        Path | None, typer.Option(help="Your own whole cells, as --nuclei; instead of rings.")
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say of every image what would be done and why; no more."),
@@ -94,6 +104,7 @@ def score(
     from contextlib import ExitStack
 
     from islet_imaging.experiment.drafting import protocol_of_folder
+    from islet_imaging.experiment.given_files import left_out
     from islet_imaging.protocol import Protocol
     from islet_imaging.scoring.folder import score_folder
     from islet_imaging.scoring.ledger import scoring_ledger
@@ -115,7 +126,9 @@ def score(
         used = (
             Protocol.load(protocol)
             if protocol is not None
-            else protocol_of_folder(folder, include or (), exclude or ())
+            else protocol_of_folder(
+                folder, include or (), [*(exclude or ()), *left_out(folder, nuclei, cells)]
+            )
         )
     if pixel_size_um is not None and isinstance(used, Protocol):
         used = used.replace(reading=dataclasses.replace(used.reading, pixel_size_um=pixel_size_um))
@@ -129,6 +142,8 @@ def score(
         "samples": samples,
         "include": include,
         "exclude": exclude,
+        "nuclei": nuclei,
+        "cells": cells,
         "device": device,
     }
     if watch and isinstance(used, Protocol) and protocol is None:

@@ -49,6 +49,8 @@ class Sample:
     role: str = "sample"
     row: int = 0
     extra: Mapping[str, str] = field(default_factory=dict)
+    #: files of nuclei, cells and regions that go with it (`given_files.with_given`)
+    given: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def staining(self) -> str:
@@ -222,7 +224,8 @@ def read_samples(
             )
         else:
             more = {k: row.get(k, "") for k in extra}
-            good.append(Sample(found.name, found.paths, **fields, row=number, extra=more))
+            who = (fields["condition"], fields["batch"], fields["role"])
+            good.append(Sample(found.name, found.paths, *who, row=number, extra=more))
     for named, numbers in seen.items():
         if len(numbers) > 1:
             rows_text = ", ".join(map(str, numbers))

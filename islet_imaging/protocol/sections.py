@@ -62,6 +62,11 @@ def _within(where: str, value: float | None, low: float, high: float) -> None:
     check(value is None or low <= value <= high, f"{where} is {value}: {low:g} to {high:g}")
 
 
+def _place(where: str, value: str | None) -> None:
+    """A stated place of files must be one."""
+    check(value is None or bool(value.strip()), f"{where} is empty: a folder, or a pattern")
+
+
 @dataclass(frozen=True)
 class Channel:
     """One channel: the name it has in tables, what it is for, and how files call it.
@@ -160,6 +165,9 @@ class Nuclei:
     """Segmentation of nuclei."""
 
     method: Literal["network", "classical"] = "network"
+    #: folder or pattern of label files to take instead of finding nuclei, in the scored folder
+    #: unless it is absolute; a column ``nuclei`` of the sample sheet goes before it
+    labels: str | None = None
     #: name or folder of the network
     model: str = "islet-nuclei"
     #: diameter, um; None takes 7.5 unless the image shows that its nuclei are others
@@ -173,6 +181,7 @@ class Nuclei:
     exclude_pyknotic: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
+        _place("nuclei.labels", self.labels)
         d = self.diameter_um
         check(d is None or 2 <= d <= 60, f"nuclei.diameter_um is {d}: 2 to 60")
         low, high = self.areas_um2(USUAL_NUCLEUS_UM if d is None else d)
@@ -189,11 +198,14 @@ class Nuclei:
 class Cells:
     """The ring of cytoplasm around a nucleus."""
 
+    #: folder or pattern of label files of whole cells, as for nuclei; then there is no ring
+    labels: str | None = None
     #: None: 3 um for nuclei of 7.5 um, in proportion else
     ring_um: float | None = None
     gap_um: float = 0.0
 
     def __post_init__(self) -> None:
+        _place("cells.labels", self.labels)
         ring = float("inf") if self.ring_um is None else self.ring_um
         check(
             0 <= self.gap_um < ring and (self.ring_um is None or ring <= 20) and self.gap_um < 20,

@@ -156,12 +156,28 @@ def _segmentation(data: ReportData) -> str:
         else "thresholding and watershed"
     )
     lengths = _lengths(data)
-    text = (
+    rows = [r for r in data.provenance.get("images", []) if r.get("status") == "scored"]
+    own = {what: sum(what in r.get("given", {}) for r in rows) for what in ("nuclei", "cells")}
+    found = (
         f"Nuclei were segmented in the {p.dna} channel by {how}; objects under "
-        f"{lengths['min_area_um2']} or over {lengths['max_area_um2']} um2 were dropped. "
-        f"The cytoplasm of a cell was taken as the ring of up to {lengths['ring_um']} um around "
+        f"{lengths['min_area_um2']} or over {lengths['max_area_um2']} um2 were dropped."
+    )
+    given = "Nuclei were segmented with another program and taken from its label images"
+    if own["nuclei"] and own["nuclei"] == len(rows):
+        text = f"{given}; none was dropped for its size."
+    elif own["nuclei"]:
+        text = f"{given} for {own['nuclei']} of {len(rows)} images. In the others: {found}"
+    else:
+        text = found
+    text += (
+        f" The cytoplasm of a cell was taken as the ring of up to {lengths['ring_um']} um around "
         "its nucleus, ending halfway to the neighbouring nucleus."
     )
+    if own["cells"]:
+        text += (
+            f" In {plural(own['cells'], 'image')} whole cells were outlined with another program, "
+            "and the cytoplasm is the cell without its nucleus."
+        )
     if p.islets.method == "islets":
         text += (
             f" Nuclei less than {lengths['max_gap_um']} um apart formed an islet if there were at "

@@ -41,6 +41,8 @@ class ImageRow:
         Its files, absolute.
     inputs : tuple of str
         SHA-256 of each.
+    given : mapping
+        Files of nuclei, cells and regions that were given with it, ``{what: {file, sha256}}``.
     key : str
         Hash of everything that its measurements depend on; empty where there are none.
     pixels : tuple of str
@@ -61,6 +63,7 @@ class ImageRow:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     files: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    given: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     key: str = ""
     pixels: tuple[str, ...] = ()
     pixel_size_um: float | None = None
@@ -91,8 +94,9 @@ class ImageRow:
         for name in ("image", "condition", "batch", "role", "status", "message", "key"):
             if not isinstance(given.get(name, ""), str):
                 raise TypeError(f"{name} is {given[name]!r:.80}")
-        if not isinstance(given.get("extra", {}), Mapping):
-            raise TypeError("extra is no mapping")
+        for name in ("extra", "given"):
+            if not isinstance(given.get(name, {}), Mapping):
+                raise TypeError(f"{name} is no mapping")
         for name in ("files", "inputs", "pixels"):
             if not all(isinstance(v, str) for v in given[name]):
                 raise TypeError(f"{name} holds something else than text")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: raised when the work of one image would come out differently than before
 WORK_VERSION = 2
 
+#: of what may be given with an image, what changes its measurements
+MEASURED = ("nuclei", "cells")
+
 #: parts of a protocol that come after measuring: they make no image be measured again
 _LATER = ("positivity", "statistics", "fitted", "fitted_from", "acquisition")
 
@@ -37,6 +40,11 @@ def _files_behind(sample: Sample) -> tuple[Path, ...]:
     """
     files = (f.absolute() for p in sample.paths for f in files_of(p))
     return tuple(dict.fromkeys(files))
+
+
+def given_of(sample: Sample) -> dict[str, Path]:
+    """Files of nuclei, cells and regions that go with a sample, absolute, by what they are."""
+    return {what: path.absolute() for what, path in sample.given.items()}
 
 
 class Inputs:
@@ -67,10 +75,12 @@ class Inputs:
         self.stamps: dict[str, dict[str, Any]] = {}
         known, good = Stamps(out), []
         self._files: dict[str, tuple[Path, ...]] = {}
+        self._given: dict[str, dict[str, Path]] = {}
         for sample in sheet.samples:
             wanted = only is None or sample.image in only
             self._files[sample.image] = _files_behind(sample) if wanted else ()
-            for path in self._files[sample.image]:
+            self._given[sample.image] = given_of(sample) if wanted else {}
+            for path in (*self._files[sample.image], *self._given[sample.image].values()):
                 try:
                     self.stamps[str(path)] = known.of(path)
                     good.append(path)
@@ -89,9 +99,19 @@ class Inputs:
         found = [self.stamps[str(p)] for p in self.files(sample)]
         return [str(f.get("sha256", f.get("error"))) for f in found]
 
+    def given(self, sample: Sample) -> dict[str, str]:
+        """SHA-256 of the files of nuclei, cells and regions that go with a sample, by what."""
+        found = {what: self.stamps[str(p)] for what, p in self._given[sample.image].items()}
+        return {what: str(f.get("sha256", f.get("error"))) for what, f in found.items()}
+
+    def measured(self, sample: Sample) -> tuple[Path, ...]:
+        """Every file that a sample's measurements come from, absolute."""
+        given = self._given[sample.image]
+        return (*self.files(sample), *(given[what] for what in MEASURED if what in given))
+
     def of(self, sample: Sample) -> dict[str, dict[str, Any]]:
-        """Stamps of one sample's files that can be read, by path."""
-        paths = [str(p) for p in self.files(sample)]
+        """Stamps of the files that a sample's measurements come from, of those that can be read."""
+        paths = [str(p) for p in self.measured(sample)]
         return {p: self.stamps[p] for p in paths if "sha256" in self.stamps[p]}
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -116,7 +136,7 @@ def run_key(
 ) -> str:
     """Hash of everything that a run's tables depend on, corrections aside."""
     rows = [
-        [s.image, s.condition, s.batch, s.role, dict(s.extra), inputs.hashes(s)]
+        [s.image, s.condition, s.batch, s.role, dict(s.extra), inputs.hashes(s), inputs.given(s)]
         for s in sheet.samples
     ]
     problems = [dataclasses.asdict(p) for p in sheet.problems]
@@ -147,7 +167,8 @@ def image_parts(sample: Sample, inputs: Inputs, shared: Mapping[str, str]) -> di
         `shared_parts` of the run.
     """
     row = [sample.image, dict(sample.extra), sample.role]
-    return {"input": digest(inputs.hashes(sample)), "sheet": digest(row), **shared}
+    given = {f"given {k}": v for k, v in inputs.given(sample).items() if k in MEASURED}
+    return {"input": digest(inputs.hashes(sample)), "sheet": digest(row), **given, **shared}
 
 
 def measuring_part(protocol: Protocol) -> dict[str, Any]:
@@ -156,6 +177,9 @@ def measuring_part(protocol: Protocol) -> dict[str, Any]:
     for later in _LATER:
         plain.pop(later)
     plain["quality"].pop("blocked")
+    # where labels lie changes nothing, what they hold is in the image's key
+    for section in MEASURED:
+        plain[section].pop("labels")
     for which in ("include", "exclude"):  # they say which images there are, not what they hold
         plain["reading"].pop(which)
     plain["network_markers"] = protocol.network_markers

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from islet_imaging.errors import IsletImagingError
+from islet_imaging.experiment.given_files import told_of_mixture
 from islet_imaging.protocol import Protocol
 from islet_imaging.run.files import RunWriteError
 from islet_imaging.run.folder import Run
@@ -44,6 +45,8 @@ def score_folder(
     samples: str | Path | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    nuclei: str | Path | None = None,
+    cells: str | Path | None = None,
     waiting: Collection[Path] = (),
     workers: int | None = None,
     executor: Executor | None = None,
@@ -63,10 +66,14 @@ def score_folder(
     protocol : Protocol or path, optional
         Without one the protocol that ``init`` would draft from the channel names.
     samples : path, optional
-        The sample sheet; without one every image is a sample of one unnamed batch.
+        The sample sheet; without one every image is a sample of one unnamed batch.  Its columns
+        ``nuclei`` and ``cells`` name files of labels that go with an image.
     include, exclude : sequence of str, optional
         Patterns with ``*`` and ``?`` on path, file or folder name: what is scored and what is left
         out, instead of the protocol's ``reading.include`` and ``reading.exclude``.
+    nuclei, cells : path, optional
+        Folder of label files, or a pattern such as ``masks/{image}_cp_masks.png``, to take instead
+        of finding nuclei and of rings around them (`docs/own_nuclei.md`).
     waiting : collection of Path, optional
         Files that are still being written and count as not there; see `watch_folder`.
     workers : int, optional
@@ -117,6 +124,8 @@ def score_folder(
         samples=samples,
         include=include,
         exclude=exclude,
+        nuclei=nuclei,
+        cells=cells,
         waiting=waiting,
     )
     folder, out, sheet = request.folder, request.out, request.sheet
@@ -126,6 +135,8 @@ def score_folder(
         log.info("scoring %s: %d images", folder, len(sheet.samples))
         if request.drafted:
             log.info("no protocol given: drafted from the channel names, see protocol.yaml")
+        if mixture := told_of_mixture(sheet.samples):
+            log.warning("%s", mixture)
         for item in sheet.skipped:
             log.warning("left out: %s", item)
         if sheet.guessed:

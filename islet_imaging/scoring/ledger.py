@@ -38,6 +38,8 @@ Action = Literal["measure", "keep", "refuse", "leave out", "drop"]
 _OWN = {
     "input": "input changed",
     "sheet": "its row of the sample sheet changed",
+    "given nuclei": "given nuclei changed",
+    "given cells": "given cells changed",
     "flat field": "flat field changed",
     "device": "device changed",
 }
@@ -110,13 +112,15 @@ def scoring_ledger(
     samples: str | Path | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    nuclei: str | Path | None = None,
+    cells: str | Path | None = None,
     device: str = "auto",
 ) -> Ledger:
     """Say what `score_folder` would do with each image of a folder, and write nothing.
 
     Parameters
     ----------
-    folder, out, protocol, samples, include, exclude, device
+    folder, out, protocol, samples, include, exclude, nuclei, cells, device
         As for `score_folder`; the run folder need not exist.
 
     Returns
@@ -144,7 +148,14 @@ def scoring_ledger(
     0 to measure, 1 up to date, 1 left out; tables and report stay as they are
     """
     request = requested(
-        folder, out, protocol=protocol, samples=samples, include=include, exclude=exclude
+        folder,
+        out,
+        protocol=protocol,
+        samples=samples,
+        include=include,
+        exclude=exclude,
+        nuclei=nuclei,
+        cells=cells,
     )
     out, sheet = request.out, request.sheet
     records = {s.image: r for s in sheet.samples if (r := read_record(out, s.image)) is not None}
@@ -193,7 +204,7 @@ def _entry(
         if row is not None and row.status == "failed":
             return Entry(task.image, "measure", f"failed the last time: {row.message}")
         return Entry(task.image, "measure", "new")
-    for path in plan.inputs.files(sample):
+    for path in plan.inputs.measured(sample):
         if (fault := plan.inputs.stamps[str(path)].get("error")) is not None:
             return Entry(task.image, "refuse", f"cannot be read: {fault}")
     if record.key != task.key:

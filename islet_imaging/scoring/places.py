@@ -20,7 +20,7 @@ from islet_imaging.protocol import Protocol
 from islet_imaging.run.files import RunWriteError
 from islet_imaging.run.proof import is_same
 from islet_imaging.run.rows import ImageRow
-from islet_imaging.scoring.fingerprints import Inputs
+from islet_imaging.scoring.fingerprints import Inputs, given_of
 from islet_imaging.scoring.task import Outcome, Task
 
 if TYPE_CHECKING:
@@ -118,14 +118,15 @@ def check_inputs(
     changed = []
     for sample in sheet.samples:
         stamps = inputs.of(sample)
-        if all(is_same(p, stamps[str(p)]) for p in inputs.files(sample) if str(p) in stamps):
+        if all(is_same(p, stamps[str(p)]) for p in inputs.measured(sample) if str(p) in stamps):
             continue
         changed.append(sample.image)
         if outcomes[sample.image].status == "scored":
             outcomes[sample.image] = Outcome(
                 sample.image,
                 "failed",
-                f"{sample.image}: its file was changed while the run went; score again",
+                f"{sample.image}: its file, or one of its labels, was changed while the run went; "
+                "score again",
             )
     how = protocol.correction
     if changed and (how.flat_field == "auto" or how.bleed_through == "controls"):
@@ -161,6 +162,10 @@ def image_rows(
                 # a run is opened from anywhere
                 files=tuple(str(p.absolute()) for p in s.paths),
                 inputs=tuple(inputs.hashes(s)),
+                given={
+                    what: {"file": str(path), "sha256": inputs.given(s)[what]}
+                    for what, path in given_of(s).items()
+                },
                 key=tasks[s.image].key if scored else "",
                 pixels=tuple(o.record.get("pixels", ())) if scored else (),
                 pixel_size_um=o.record.get("pixel_size_um") if scored else None,

@@ -24,7 +24,7 @@ from islet_imaging.run.measurements import proven_outcome
 from islet_imaging.run.proof import digest, hash_file
 from islet_imaging.run.rows import rows_of
 from islet_imaging.scoring.executors import worker_count
-from islet_imaging.scoring.fingerprints import Inputs, image_parts, run_key, shared_parts
+from islet_imaging.scoring.fingerprints import Inputs, given_of, image_parts, run_key, shared_parts
 from islet_imaging.scoring.places import check_places, without_run
 from islet_imaging.scoring.task import Task
 
@@ -54,6 +54,8 @@ def requested(
     samples: str | Path | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    nuclei: str | Path | None = None,
+    cells: str | Path | None = None,
     waiting: Collection[Path] = (),
 ) -> Request:
     """Read sheet and protocol, drafting what is not given; parameters as in `score_folder`.
@@ -69,23 +71,27 @@ def requested(
         If there is nothing to score, or the sheet or protocol cannot be used.
     """
     from islet_imaging.experiment.drafting import protocol_of_folder
+    from islet_imaging.experiment.given_files import left_out, with_given, with_places
     from islet_imaging.experiment.sample_sheet import read_samples, samples_without_sheet
 
     folder, out = Path(folder), Path(out)
     check_places(folder, out)
+    given = {"nuclei": nuclei, "cells": cells}
     base = None
     drafted = protocol is None
     if protocol is None:
-        protocol = protocol_of_folder(folder, include or (), exclude or (), waiting)
+        drawn = left_out(folder, *given.values())
+        protocol = protocol_of_folder(folder, include or (), [*(exclude or ()), *drawn], waiting)
     elif not isinstance(protocol, Protocol):
         base = Path(protocol).parent
         protocol = Protocol.load(protocol)
     protocol = with_patterns(_with_absolute_paths(protocol, base), include, exclude)
+    protocol = with_places(protocol, folder, given)
     if samples is None:
         sheet = samples_without_sheet(folder, protocol, waiting)
     else:
         sheet = read_samples(samples, folder, protocol, waiting)
-    sheet = without_run(sheet, out)
+    sheet = with_given(without_run(sheet, out), folder, protocol)
     if not sheet.samples and not sheet.problems:
         reading = protocol.reading
         asked = {
@@ -192,6 +198,7 @@ def tasks_of(plan: Plan, kept_in: Path) -> tuple[Protocol, list[Task]]:
                 device=plan.device,
                 flat_fields=calibration,
                 stamps=plan.inputs.of(s),
+                given={what: str(path) for what, path in given_of(s).items()},
                 networks=plan.networks,
                 parts=parts,
             )

@@ -52,6 +52,8 @@ class Task:
     flat_fields: str | None
     #: stamps of the files that the pixels come from, as the key knows them, by path
     stamps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: files of nuclei and cells that are given, by what they are
+    given: Mapping[str, str] = field(default_factory=dict)
     #: networks by name, with what the key knows them by
     networks: Mapping[str, str] = field(default_factory=dict)
     #: what the key is the hash of, part by part
@@ -100,7 +102,8 @@ def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Out
         before = all_facts(paths)
         if not same_files(paths, task.stamps):
             raise IsletImagingError(
-                f"{task.image}: its file was changed after the run began; score again"
+                f"{task.image}: its file, or one of its labels, was changed after the run began; "
+                "score again"
             )
         if package_hashes(task.networks) != dict(task.networks):
             raise IsletImagingError(
@@ -114,6 +117,8 @@ def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Out
         measured = measure_image(
             image,
             protocol,
+            nuclei=task.given.get("nuclei"),
+            cells=task.given.get("cells"),
             flat_fields=_read_calibration(task.flat_fields),
             facts=task.facts,
             threads=task.threads,

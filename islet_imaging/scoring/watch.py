@@ -128,6 +128,8 @@ def watch_folder(
     samples: str | Path | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    nuclei: str | Path | None = None,
+    cells: str | Path | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     device: str = "auto",
@@ -140,7 +142,9 @@ def watch_folder(
 
     Parameters
     ----------
-    folder, out, protocol, samples, include, exclude, workers, executor, device, progress
+    folder, out, protocol, samples, include, exclude, nuclei, cells
+        As for `score_folder`.
+    workers, executor, device, progress
         As for `score_folder`.  Without a protocol one is drafted in every round, from the files
         that are there by then.  A sample sheet is read anew in every round; rows whose file is not
         there yet are failed until it is.
@@ -199,6 +203,8 @@ def watch_folder(
                     samples=samples,
                     include=include,
                     exclude=exclude,
+                    nuclei=nuclei,
+                    cells=cells,
                     waiting=waiting,
                     workers=workers,
                     executor=executor,

@@ -97,11 +97,10 @@ def find_for_images(where: Path, images: Sequence[ImageFiles], what: str) -> Fou
     if not folder.is_dir():
         raise IsletImagingError(f"{folder}: there is no such folder of {what}")
     listed: dict[str, list[Path]] = {}
-    own = {p.absolute() for i in images for p in (*i.paths, *i.members)}
     hits: dict[str, list[Path]] = {}
     users: dict[Path, list[str]] = {}
     for image in images:
-        hits[image.name] = _of_image(folder, template, image, what, listed, own)
+        hits[image.name] = _of_image(folder, template, image, what, listed)
         for path in hits[image.name]:
             users.setdefault(path, []).append(image.name)
     files: dict[str, Path] = {}
@@ -133,10 +132,10 @@ def _of_image(
     image: ImageFiles,
     what: str,
     listed: dict[str, list[Path]],
-    own: set[Path],
 ) -> list[Path]:
     """Files that could belong to an image."""
     parent, bases = _bases(image)
+    own = {p.absolute() for p in (*image.paths, *image.members)}
     found: list[Path] = []
     for place in dict.fromkeys((folder / parent, folder)):
         key = str(place)
