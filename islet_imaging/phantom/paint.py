@@ -11,7 +11,10 @@ bent; below about 0.1 um per pixel the loop over cells becomes slow.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +40,20 @@ class Grid:
     def plane_um(self) -> float:
         """Distance between planes."""
         return float(self.depth_um[1] - self.depth_um[0])
+
+    @cached_property
+    def axes_um(self) -> tuple[NDArray[np.float64], ...]:
+        """Where planes, rows and columns lie; 0 is the focus and the picture's corner."""
+        y, x = (np.arange(float(n)) - m for n, m in zip(self.shape, self.margin, strict=True))
+        return self.depth_um, y * self.pixel_um, x * self.pixel_um
+
+    @cached_property
+    def _depths(self) -> list[float]:
+        return [float(z) for z in self.depth_um]
+
+    def planes_between(self, low: float, high: float) -> tuple[int, int]:
+        """First plane deeper than ``low``, and the one after the last before ``high``."""
+        return bisect_right(self._depths, low), bisect_left(self._depths, high)
 
     def crop(self, plane: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
         """Cut the margin off."""
@@ -108,13 +125,12 @@ def paint(
             outward = cells.outward[i].astype(np.float32)
             along = outward[0] * z + outward[1] * y + outward[2] * x
             closer &= along < np.float32(max(cells.depth_um[i], 3.0) + 1.0)
-        best[box][closer] = distance[closer]
-        body[box][closer] = i + 1
+        np.copyto(best[box], distance, where=closer)
+        np.copyto(body[box], np.int32(i + 1), where=closer)
         if p.polarity > 0:
             z, y, x = local
             along = (direction[i, 0] * z + direction[i, 1] * y + direction[i, 2] * x) / reach[i]
-            slope = (1.0 + 1.6 * p.polarity * along).astype(np.float16)
-            tilt[box][closer] = slope[closer]
+            np.copyto(tilt[box], 1.0 + 1.6 * p.polarity * along, where=closer, casting="same_kind")
     np.maximum(tilt, np.float16(0.1), out=tilt)
     _cut_lumens(body, grid, lumens)
 
@@ -129,7 +145,7 @@ def paint(
             soft = _nucleus_shape(rng, p, local, blob, edge)
             target = nucleus[box]
             wins = soft > target
-            body[box][wins & (soft > 0.5)] = i + 1
+            np.copyto(body[box], np.int32(i + 1), where=wins & (soft > 0.5))
             np.maximum(target, soft, out=target)
             share = weight[box[0]].astype(np.float32)
             own_light.append((box[1:], np.tensordot(share, soft, 1)))
@@ -156,8 +172,8 @@ def _outline(
         inside = value > 0.3 * peak
         area += int(inside.sum())
         wins = inside & (value > light[box])
-        nuclei[box][wins] = label
-        light[box][wins] = value[wins]
+        np.copyto(nuclei[box], np.int32(label), where=wins)
+        np.copyto(light[box], value, where=wins)
     return area
 
 
@@ -202,26 +218,24 @@ def _box(
     tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
 ]:
     """Voxels that an ellipsoid can touch, and their coordinates about its centre."""
-    extent = np.sqrt((rotation * rotation) @ (axes * axes))
+    extent = np.sqrt((rotation * rotation) @ (axes * axes)).tolist()
+    middle = centre.tolist()
     px = grid.pixel_um
-    none = np.zeros((0, 0, 0), np.float32)
-    planes = np.flatnonzero(np.abs(grid.depth_um - centre[0]) < extent[0] + 0.5 * grid.plane_um)
-    low, high = [], []
+    deep = extent[0] + 0.5 * grid.plane_um
+    box = [slice(*grid.planes_between(middle[0] - deep, middle[0] + deep))]
     for axis in (1, 2):
-        middle = centre[axis] / px + grid.margin[axis - 1]
-        low.append(max(0, int(np.floor(middle - extent[axis] / px))))
-        high.append(min(grid.shape[axis - 1], int(np.ceil(middle + extent[axis] / px)) + 1))
-    if len(planes) == 0 or low[0] >= high[0] or low[1] >= high[1]:
+        at = middle[axis] / px + grid.margin[axis - 1]
+        low = max(0, math.floor(at - extent[axis] / px))
+        high = min(grid.shape[axis - 1], math.ceil(at + extent[axis] / px) + 1)
+        box.append(slice(low, high))
+    if any(s.start >= s.stop for s in box):
+        none = np.zeros((0, 0, 0), np.float32)
         return None, (none, none, none)
-    box = (
-        slice(int(planes[0]), int(planes[-1]) + 1),
-        slice(low[0], high[0]),
-        slice(low[1], high[1]),
+    z, y, x = (
+        (along[s] - c).astype(np.float32)
+        for along, s, c in zip(grid.axes_um, box, middle, strict=True)
     )
-    z = (grid.depth_um[box[0]] - centre[0]).astype(np.float32)[:, None, None]
-    y = ((np.arange(low[0], high[0]) - grid.margin[0]) * px - centre[1]).astype(np.float32)
-    x = ((np.arange(low[1], high[1]) - grid.margin[1]) * px - centre[2]).astype(np.float32)
-    return box, (z, y[None, :, None], x[None, None, :])
+    return (box[0], box[1], box[2]), (z[:, None, None], y[None, :, None], x[None, None, :])
 
 
 def _ellipsoid(

@@ -110,9 +110,9 @@ def hard_core_points(
             break
         candidates = rng.uniform(low, high, size=(max(8, int(1.3 * missing)), 3))
         if len(accepted):
-            distance, _ = cKDTree(accepted).query(candidates, distance_upper_bound=min_distance_um)
+            distance, _ = _tree(accepted).query(candidates, distance_upper_bound=min_distance_um)
             candidates = candidates[~np.isfinite(distance)]
-        pairs = cKDTree(candidates).query_pairs(min_distance_um, output_type="ndarray")
+        pairs = _tree(candidates).query_pairs(min_distance_um, output_type="ndarray")
         keep = np.ones(len(candidates), dtype=bool)
         keep[pairs.max(axis=1)] = False
         candidates = candidates[keep][: max(missing, 1)]
@@ -120,6 +120,11 @@ def hard_core_points(
         accepted = np.concatenate([accepted, candidates])
     accepted = _spread(accepted, min_distance_um * 1.25)
     return accepted[inside(accepted)] if len(accepted) else accepted
+
+
+def _tree(points: Points) -> cKDTree:
+    """A tree that is quick to make: each is asked once."""
+    return cKDTree(points, compact_nodes=False, balanced_tree=False)
 
 
 def _spread(points: Points, reach_um: float) -> Points:
