@@ -75,7 +75,11 @@ NOT_COUNTED = {
     "pyknotic": "dying",
     "by_hand": "by hand",
     "painted_out": "painted out",
+    "no_cell": "in none of the given cells",
+    "left_out": "in a region to leave out",
 }
+#: region of a cell in an image whose islets were drawn, and in none of them
+OUTSIDE = "outside"
 #: flags of single cells
 CELL_FLAGS = {
     "border": "cut by the image's border",
@@ -85,6 +89,8 @@ CELL_FLAGS = {
     "out_of_focus": "out of focus",
     "by_hand": "taken out by hand",
     "painted_out": "painted out",
+    "no_cell": "in none of the given cells",
+    "left_out": "in a region to leave out",
 }
 #: flags of images and folders
 IMAGE_FLAGS = {
@@ -105,16 +111,22 @@ IMAGE_FLAGS = {
     "many_pyknotic": "many dying nuclei",
     "mixed_acquisition": "images taken with different settings",
     "near_duplicate": "the same field twice",
+    "given_cells": "whole cells from another program",
+    "given_nuclei": "nuclei from another program",
     "no_nuclei": "no nucleus found",
+    "no_regions": "no islet is drawn",
+    "nuclei_without_cell": "many nuclei in none of the given cells",
     "no_threshold": "no threshold can be told",
     "not_finite": "pixels without a value",
     "nuclei_unlike_others": "nuclei unlike those of the other images",
     "nucleus_size_differs": "nuclei of another size than stated",
+    "odd_nuclei": "given nuclei of sizes that no nucleus has",
     "out_of_domain": "unlike what the network was taught on",
     "out_of_focus": "out of focus",
     "overlapping_fields": "fields that overlap",
     "painted_out": "background clipped or painted out",
     "partly_out_of_focus": "partly out of focus",
+    "regions": "regions that were drawn",
     "saturated": "brighter than the camera could record",
     "swapped_channels": "channels seem swapped",
     "thick_section": "thick section",

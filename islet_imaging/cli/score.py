@@ -51,6 +51,13 @@ def score(
     cells: Annotated[
         Path | None, typer.Option(help="Your own whole cells, as --nuclei; instead of rings.")
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            help="What is islet and what is left out: GeoJSON, ImageJ ROIs or label images, found "
+            "as --nuclei."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say of every image what would be done and why; no more."),
@@ -127,7 +134,7 @@ def score(
             Protocol.load(protocol)
             if protocol is not None
             else protocol_of_folder(
-                folder, include or (), [*(exclude or ()), *left_out(folder, nuclei, cells)]
+                folder, include or (), [*(exclude or ()), *left_out(folder, nuclei, cells, regions)]
             )
         )
     if pixel_size_um is not None and isinstance(used, Protocol):
@@ -144,6 +151,7 @@ def score(
         "exclude": exclude,
         "nuclei": nuclei,
         "cells": cells,
+        "regions": regions,
         "device": device,
     }
     if watch and isinstance(used, Protocol) and protocol is None:

@@ -20,9 +20,11 @@ from islet_imaging.reading.annotations.naming import PLACE, find_for_images
 from islet_imaging.reading.listing import ImageFiles, Skipped
 
 #: what may be given: columns of the sheet, and where the protocol has their places
-KINDS = ("nuclei", "cells")
+KINDS = ("nuclei", "cells", "regions")
 #: section and key of the protocol that hold the place of each
-_SECTIONS = {"nuclei": ("nuclei", "labels"), "cells": ("cells", "labels")}
+_SECTIONS = {
+    "nuclei": ("nuclei", "labels"), "cells": ("cells", "labels"), "regions": ("islets", "regions"),
+}  # fmt: skip
 #: roles of images that need no nuclei of their own
 _NO_NUCLEI = "single_stain:"
 #: names of masks that lie among the images

@@ -223,8 +223,12 @@ class Cells:
 class Islets:
     """Aggregates of nuclei."""
 
-    #: "islets" groups nuclei; "field" takes the whole image as one islet (planar cultures)
-    method: Literal["islets", "field"] = "islets"
+    #: "islets" groups nuclei; "field" takes the whole image as one islet (planar cultures);
+    #: "drawn" takes what people drew, and an image without such a region is left out
+    method: Literal["islets", "field", "drawn"] = "islets"
+    #: folder or pattern of files of regions, what is islet and what is left out, as for nuclei;
+    #: regions of the journal come from the window
+    regions: str | None = None
     #: nuclei less apart form an islet; None: 12 um for nuclei of 7.5 um, in proportion else
     max_gap_um: float | None = None
     min_cells: int = 10
@@ -232,6 +236,7 @@ class Islets:
     preparation: Literal["section", "whole", "monolayer"] = "section"
 
     def __post_init__(self) -> None:
+        _place("islets.regions", self.regions)
         gap = self.max_gap_um
         check(gap is None or gap > 0, "islets.max_gap_um must be positive")
         check(self.min_cells >= 1, "islets.min_cells must be at least 1")

@@ -9,6 +9,7 @@ healthy population to compare with, and nothing but the border is flagged.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +88,33 @@ def flag_cells(cells: pd.DataFrame, protocol: Protocol) -> tuple[pd.Series, pd.S
         pd.Series(text, index=cells.index, dtype=object, name="flags"),
         pd.Series(excluded, index=cells.index, name="excluded"),
     )
+
+
+def excluded_by(flags: Iterable[object], protocol: Protocol) -> np.ndarray:
+    """Which cells count in no fraction, by their flags and the protocol.
+
+    Parameters
+    ----------
+    flags : iterable of str
+        Codes joined by ``;``.
+    protocol : Protocol
+        Whether nuclei at the border and condensed ones count.
+
+    Returns
+    -------
+    ndarray of bool
+
+    Examples
+    --------
+    >>> from islet_imaging.protocol import Channel, Protocol
+    >>> protocol = Protocol(channels=(Channel("DAPI", "dna"), Channel("INS")))
+    >>> excluded_by(["saturated", "border;saturated", "left_out"], protocol).tolist()
+    [False, True, True]
+    """
+    out = {"burned_in", "no_cell", "left_out"}
+    out |= {"border"} if protocol.nuclei.exclude_border else set()
+    out |= {"pyknotic"} if excludes_pyknotic(protocol) else set()
+    return np.array([not out.isdisjoint(str(f).split(";")) for f in flags], dtype=bool)
 
 
 def excludes_pyknotic(protocol: Protocol) -> bool:

@@ -183,6 +183,12 @@ def _segmentation(data: ReportData) -> str:
             f" Nuclei less than {lengths['max_gap_um']} um apart formed an islet if there were at "
             f"least {p.islets.min_cells} of them."
         )
+    drawn = sum(bool(r.get("regions")) for r in rows)
+    if drawn:
+        text += (
+            f" In {plural(drawn, 'image')} it was drawn by hand what is islet and what is left "
+            "out; nuclei outside of drawn islets count apart."
+        )
     done = []
     c = p.correction
     if c.offset != "off":

@@ -30,9 +30,9 @@ from islet_imaging.review.subject import Subjects
 #: of a line; 2 added ``format``, ``pixels`` and ``nucleus``
 FORMAT = 2
 
-Action = Literal["call", "exclude", "shape", "undo"]
+Action = Literal["call", "exclude", "shape", "regions", "undo"]
 CALLS = ("positive", "negative", "unsure")
-_ACTIONS = ("call", "exclude", "shape", "undo")
+_ACTIONS = ("call", "exclude", "shape", "regions", "undo")
 
 
 class JournalError(IsletImagingError):
@@ -51,9 +51,10 @@ class Edit:
     ----------
     who, image : str
         The person; the image's name as in the tables.
-    action : {"call", "exclude", "shape", "undo"}
+    action : {"call", "exclude", "shape", "regions", "undo"}
         A call of one marker; taking a cell out of all fractions or back in; a change of outlines
-        (paint, merge, split, delete, add); taking back an earlier edit.
+        (paint, merge, split, delete, add); regions of the image (`islet_imaging.review.regions`);
+        taking back an earlier edit.
     cell : int
         The label, 0 for an undo.
     y_px, x_px : float
@@ -63,7 +64,7 @@ class Edit:
     before, after : object
         For a call ``"positive" | "negative" | "unsure"``; for an exclusion a bool; for a shape
         lists of ``{"cell", "mask", "row"}`` (see `islet_imaging.arrays.text_masks`;
-        ``row`` is the cell's row of the table).
+        ``row`` is the cell's row of the table); for regions ``{"regions", "source"}``.
     undoes : str
         The id of the edit that an undo takes back.
     id, time : str
@@ -157,6 +158,8 @@ class Edit:
                 raise ValueError(f"{name} is not finite")
         if given.get("action") == "exclude" and not isinstance(given.get("after"), bool):
             raise TypeError("an exclusion is true or false")
+        if given.get("action") == "regions":
+            _check_regions(given.get("after"))
         if given.get("action") == "shape":
             for name in ("before", "after"):
                 _check_shapes(given.get(name))
@@ -192,6 +195,30 @@ def _check_shapes(shapes: Any) -> None:
         if not isinstance(mask.get("runs"), list):
             raise TypeError("a mask has runs")
         decode_mask(mask)
+
+
+def _check_regions(after: Any) -> None:
+    """Raise unless these are regions with outlines (`islet_imaging.review.regions`)."""
+    if not isinstance(after, Mapping) or not isinstance(after.get("regions"), list):
+        raise TypeError("regions are a list")
+    if not isinstance(after.get("source", ""), str):
+        raise TypeError("the source of regions is a hash")
+    for region in after["regions"]:
+        if not isinstance(region, Mapping) or not isinstance(region.get("name"), str):
+            raise TypeError("a region has a name")
+        if region.get("kind") not in ("islet", "left_out"):
+            raise ValueError("a region is an islet or left out")
+        rings = region.get("rings")
+        if not isinstance(rings, list) or not rings:
+            raise TypeError("a region has rings")
+        for ring in rings:
+            if not isinstance(ring, list) or len(ring) < 3:
+                raise TypeError("a ring has three corners")
+            for corner in ring:
+                if not isinstance(corner, list) or len(corner) != 2 or not all(
+                    isinstance(v, int | float) and math.isfinite(v) for v in corner
+                ):  # fmt: skip
+                    raise ValueError("a corner is two numbers")
 
 
 class Journal:
@@ -232,9 +259,11 @@ class Journal:
             If it cannot be written: then the edit must not be shown as made.
         """
         if edit.action != "undo" and not edit.pixels:
-            nucleus = edit.nucleus or self._subjects.nucleus(
-                edit.image, edit.cell, edit.y_px, edit.x_px
-            )
+            nucleus = edit.nucleus
+            if edit.action != "regions":
+                nucleus = nucleus or self._subjects.nucleus(
+                    edit.image, edit.cell, edit.y_px, edit.x_px
+                )
             pixels = self._subjects.pixels(edit.image)
             edit = dataclasses.replace(edit, pixels=pixels, nucleus=nucleus)
         new = not self.path.exists()

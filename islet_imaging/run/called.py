@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from islet_imaging.positivity import Threshold
     from islet_imaging.review.journal import Edit
 
-FIRST_COLUMNS = ("image", "islet", "cell", "y_px", "x_px", "y_um", "x_um", "nucleus_area_um2")
+FIRST_COLUMNS = (
+    "image",
+    "islet",
+    "region",
+    "cell",
+    "y_px",
+    "x_px",
+    "y_um",
+    "x_um",
+    "nucleus_area_um2",
+)
 LAST_COLUMNS = ("phenotype", "excluded", "flags")
 
 
@@ -161,7 +171,7 @@ def fit_stainings(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> Fi
 
 def threshold_origin(rows: Sequence[ImageRow], marker: str, protocol: Protocol) -> str:
     """Hash of what a threshold is fitted on: measurements, roles, and how the marker is called."""
-    images = sorted([r.image, r.key, r.role] for r in rows)
+    images = sorted([r.image, r.key, r.role, *([r.regions] if r.regions else [])] for r in rows)
     how = [dataclasses.asdict(x) for x in (protocol.channel(marker), protocol.calling(marker))]
     return digest([images, how])
 
@@ -186,6 +196,7 @@ def call_run(
 
     from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.review.journal import Journal
+    from islet_imaging.review.regions import exchanged_told, without_regions
     from islet_imaging.review.replay import apply_corrections
 
     found = fit_stainings(run, rows, protocol)
@@ -203,13 +214,19 @@ def call_run(
         # images without a cell say nothing of the columns' types
         raw = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
         raw = raw[in_order(raw.columns)]
+        if "region" in raw:  # drawn in some of the images
+            raw["region"] = raw["region"].fillna("").astype(object)
     else:
-        raw = pd.DataFrame({c: [] for c in (*FIRST_COLUMNS, *LAST_COLUMNS)})
+        raw = pd.DataFrame({c: [] for c in (*FIRST_COLUMNS, *LAST_COLUMNS) if c != "region"})
     journal = Journal(run / "corrections.jsonl")
-    edits = journal.edits() if corrections else []
+    held = journal.edits() if corrections else []
+    now = {r.image: r.pixels for r in rows if r.pixels}
+    edits, strange = without_regions(held), exchanged_told(held, now)
     if not edits and not journal.damaged:
-        return CalledRun(raw, raw, [], found.thresholds, protocol, not_used=found.not_used)
-    done = apply_corrections(raw, edits, pixels={r.image: r.pixels for r in rows if r.pixels})
+        return CalledRun(
+            raw, raw, [], found.thresholds, protocol, told=strange, not_used=found.not_used
+        )
+    done = apply_corrections(raw, edits, pixels=now)
     columns = [c for c in done.cells.columns if c != "corrected_by"]
     return CalledRun(
         raw,
@@ -218,7 +235,7 @@ def call_run(
         found.thresholds,
         protocol,
         tuple(edits),
-        (*damage_told(journal.damaged), *done.told()),
+        (*damage_told(journal.damaged), *strange, *done.told()),
         {"edits": len(edits), "damaged_lines": len(journal.damaged), **done.counts()},
         found.not_used,
     )

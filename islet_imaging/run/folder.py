@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.image import IsletImage
     from islet_imaging.network.scale import FoundScale
+    from islet_imaging.reading.annotations import Outline
 
 #: columns that hold words even where every one looks like a number
 TEXT_COLUMNS = (
@@ -355,6 +356,16 @@ class Run:
     def corrections(self) -> Path:
         """The journal of human edits; it may not exist yet."""
         return self.path / "corrections.jsonl"
+
+    def regions(self) -> dict[str, list[Outline]]:
+        """What was drawn in each image, islets and what is left out, by the journal as it is now.
+
+        Tables hold them from the next scoring or `resummarise` on.
+        """
+        from islet_imaging.review.journal import Journal
+        from islet_imaging.review.regions import regions_of
+
+        return regions_of(Journal(self.corrections).edits(), self.pixels)
 
     @property
     def source(self) -> Path:

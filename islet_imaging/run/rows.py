@@ -45,6 +45,8 @@ class ImageRow:
         Files of nuclei, cells and regions that were given with it, ``{what: {file, sha256}}``.
     key : str
         Hash of everything that its measurements depend on; empty where there are none.
+    regions : str
+        Hash of the regions that were drawn in it and lie over its measurements; "" for none.
     pixels : tuple of str
         Short hashes of its channels' pixels, which corrections speak of.
     pixel_size_um : float or None
@@ -65,6 +67,7 @@ class ImageRow:
     inputs: tuple[str, ...] = ()
     given: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     key: str = ""
+    regions: str = ""
     pixels: tuple[str, ...] = ()
     pixel_size_um: float | None = None
     shape_px: tuple[int, ...] = ()
@@ -91,7 +94,7 @@ class ImageRow:
         given["flags"] = tuple(Flag.from_dict(f) for f in data.get("flags", ()))
         for name in ("files", "inputs", "pixels", "shape_px"):
             given[name] = tuple(data.get(name, ()))
-        for name in ("image", "condition", "batch", "role", "status", "message", "key"):
+        for name in ("image", "condition", "batch", "role", "status", "message", "key", "regions"):
             if not isinstance(given.get(name, ""), str):
                 raise TypeError(f"{name} is {given[name]!r:.80}")
         for name in ("extra", "given"):

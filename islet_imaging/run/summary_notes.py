@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from islet_imaging.statistics.counting import ESTIMATED, NO_CELLS
+from islet_imaging.statistics.counting import ESTIMATED, NO_CELLS, countable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def note_fragile_thresholds(
     from islet_imaging.positivity import threshold_sensitivity
 
     of = {r.image: r for r in rows}
-    cells = called.raw[~called.raw["excluded"].astype(bool)]
+    cells = called.raw[countable(called.raw)]
     if cells.empty:
         return summary
     samples = cells[cells["image"].map(lambda i: of[i].role == "sample")]

@@ -58,6 +58,42 @@ def images_table(rows: Sequence[ImageRow], summary: Summary | None) -> pd.DataFr
     return table
 
 
+def with_outside(images: pd.DataFrame, cells: pd.DataFrame, markers: Sequence[str]) -> pd.DataFrame:
+    """``images.csv`` with what lies outside of drawn islets, where regions were drawn.
+
+    Parameters
+    ----------
+    images : DataFrame
+        From `images_table`.
+    cells : DataFrame
+        Called cells; without a column ``region`` nothing is added.
+    markers : sequence of str
+        Of the protocol.
+
+    Returns
+    -------
+    DataFrame
+        With ``n_outside``, cells outside of the drawn islets, which count apart, and
+        ``<marker>_outside_fraction``, the share of positive ones among them.
+    """
+    from islet_imaging.statistics.counting import fractions, weigh
+    from islet_imaging.terms import OUTSIDE
+
+    if "region" not in cells:
+        return images
+    outside = cells[(cells["region"] == OUTSIDE) & ~cells["excluded"].astype(bool)]
+    outside = outside.drop(columns="region")
+    counts = outside.groupby("image").size()
+    at = list(images.columns).index("flags")
+    images = images.copy()
+    images.insert(at, "n_outside", images["image"].map(counts).fillna(0).astype("int64"))
+    for k, marker in enumerate(markers, start=1):
+        sums = weigh(outside, marker, "all").groupby(outside["image"]).sum()
+        share = fractions(sums)["fraction"]
+        images.insert(at + k, f"{marker}_outside_fraction", images["image"].map(share))
+    return images
+
+
 def islets_rows(run: Path, rows: Sequence[ImageRow], summary: Summary | None) -> pd.DataFrame:
     """``islets.csv``: geometry and fractions, one row per islet."""
     import pandas as pd
@@ -68,6 +104,8 @@ def islets_rows(run: Path, rows: Sequence[ImageRow], summary: Summary | None) ->
         names = ("image", "islet", "y_um", "x_um", "area_um2", "diameter_um", "circularity")
         return pd.DataFrame({c: [] for c in (*names, "n_cells", "flags")})
     table = pd.concat(parts, ignore_index=True).drop(columns=["n_cells"], errors="ignore")
+    if "region" in table:  # drawn in some of the images
+        table["region"] = table["region"].fillna("").astype(object)
     table = table.merge(summary.islets, on=["image", "islet"], how="left")
     # an islet of which people took every cell out has no fraction and no cells
     table["n_cells"] = table["n_cells"].fillna(0).astype("int64")

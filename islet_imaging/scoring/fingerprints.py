@@ -180,6 +180,7 @@ def measuring_part(protocol: Protocol) -> dict[str, Any]:
     # where labels lie changes nothing, what they hold is in the image's key
     for section in MEASURED:
         plain[section].pop("labels")
+    plain["islets"].pop("regions")  # they are laid over what is measured
     for which in ("include", "exclude"):  # they say which images there are, not what they hold
         plain["reading"].pop(which)
     plain["network_markers"] = protocol.network_markers

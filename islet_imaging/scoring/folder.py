@@ -25,9 +25,10 @@ from islet_imaging.run.lock import RunLock
 from islet_imaging.run.proof import stamp_of
 from islet_imaging.run.stage import finish_exchange
 from islet_imaging.scoring.executors import run_tasks
-from islet_imaging.scoring.fingerprints import Inputs
+from islet_imaging.scoring.fingerprints import Inputs, given_of
 from islet_imaging.scoring.places import check_inputs, image_rows, make_run_folder, sweep
 from islet_imaging.scoring.plan import make_plan, requested, same_run, tasks_of
+from islet_imaging.scoring.region_files import keep_region_files
 from islet_imaging.scoring.results import provenance_of, write_run
 from islet_imaging.scoring.task import Outcome, Task, finished
 
@@ -47,6 +48,7 @@ def score_folder(
     exclude: Sequence[str] | None = None,
     nuclei: str | Path | None = None,
     cells: str | Path | None = None,
+    regions: str | Path | None = None,
     waiting: Collection[Path] = (),
     workers: int | None = None,
     executor: Executor | None = None,
@@ -67,13 +69,16 @@ def score_folder(
         Without one the protocol that ``init`` would draft from the channel names.
     samples : path, optional
         The sample sheet; without one every image is a sample of one unnamed batch.  Its columns
-        ``nuclei`` and ``cells`` name files of labels that go with an image.
+        ``nuclei``, ``cells`` and ``regions`` name files that go with an image.
     include, exclude : sequence of str, optional
         Patterns with ``*`` and ``?`` on path, file or folder name: what is scored and what is left
         out, instead of the protocol's ``reading.include`` and ``reading.exclude``.
     nuclei, cells : path, optional
         Folder of label files, or a pattern such as ``masks/{image}_cp_masks.png``, to take instead
         of finding nuclei and of rings around them (`docs/own_nuclei.md`).
+    regions : path, optional
+        Folder or pattern of files of regions: what is islet and what is left out.  They are kept in
+        the run's journal, where regions drawn in the window stand too.
     waiting : collection of Path, optional
         Files that are still being written and count as not there; see `watch_folder`.
     workers : int, optional
@@ -126,6 +131,7 @@ def score_folder(
         exclude=exclude,
         nuclei=nuclei,
         cells=cells,
+        regions=regions,
         waiting=waiting,
     )
     folder, out, sheet = request.folder, request.out, request.sheet
@@ -149,6 +155,9 @@ def score_folder(
         protocol, tasks = tasks_of(plan, out / ".work")
         outcomes = _measure(tasks, plan.workers, executor, progress, cancelled)
         check_inputs(plan.inputs, protocol, sheet, outcomes)
+        files = {s.image: f for s in sheet.samples if (f := given_of(s).get("regions"))}
+        hashes = {s.image: plan.inputs.given(s).get("regions", "") for s in sheet.samples}
+        keep_region_files(out, files, hashes, outcomes)
         for outcome in outcomes.values():
             if outcome.status == "failed":
                 log.warning("failed: %s", outcome.message)

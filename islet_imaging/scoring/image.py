@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.network.scale import FoundScale
     from islet_imaging.positivity import Threshold
+    from islet_imaging.reading.annotations import Outline
     from islet_imaging.scoring.regions import ImageRegions
     from islet_imaging.scoring.segmenting import Given
 
@@ -353,6 +354,7 @@ def score_image(
     *,
     nuclei: NDArray[Any] | str | Path | None = None,
     cells: NDArray[Any] | str | Path | None = None,
+    regions: NDArray[Any] | Sequence[Outline] | str | Path | None = None,
     controls: Sequence[IsletImage] = (),
     control_nuclei: Sequence[NDArray[Any] | str | Path] = (),
     thresholds: Mapping[str, Threshold] | None = None,
@@ -372,6 +374,9 @@ def score_image(
     nuclei, cells : ndarray of int, shape (Y, X), or path, optional
         Nuclei to take instead of finding them, and whole cells instead of rings; as in
         `measure_image`.
+    regions : path, sequence of Outline, or ndarray of int, shape (Y, X), optional
+        What is islet and what is left out: QuPath's GeoJSON, ImageJ's ROIs, or a label image of
+        islets (`islet_imaging.reading.annotations.read_regions`).
     controls : sequence of IsletImage
         Negative controls of the same staining run.
     control_nuclei : sequence of ndarray or path
@@ -390,7 +395,7 @@ def score_image(
     PixelSizeError, ChannelError
         If the image lacks what the protocol needs.
     IsletImagingError
-        If ``nuclei`` or ``cells`` are no label image of this image.
+        If ``nuclei`` or ``cells`` are no label image of this image, or ``regions`` none of it.
 
     Examples
     --------
@@ -411,6 +416,8 @@ def score_image(
     True
     """
     from islet_imaging.positivity import call_image, fit_stains
+    from islet_imaging.reading.annotations.regions import checked_regions
+    from islet_imaging.scoring.drawn import with_regions
 
     if not isinstance(image, IsletImage):
         raise TypeError("score_image takes an IsletImage; wrap arrays with IsletImage.from_array")
@@ -441,7 +448,10 @@ def score_image(
     control_tables = [
         measured(k, *one).cells for k, one in enumerate(zip(controls, labels, strict=True))
     ]
+    drawn = None if regions is None else checked_regions(regions, image.shape)
     own = measured(len(controls), image, nuclei, cells)
+    if drawn is not None:
+        own = with_regions(own, drawn, protocol)
     if thresholds is None:
         thresholds = fit_stains([own.cells], control_tables, protocol)
     scored = ScoredImage(

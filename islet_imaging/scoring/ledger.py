@@ -114,14 +114,17 @@ def scoring_ledger(
     exclude: Sequence[str] | None = None,
     nuclei: str | Path | None = None,
     cells: str | Path | None = None,
+    regions: str | Path | None = None,
     device: str = "auto",
 ) -> Ledger:
     """Say what `score_folder` would do with each image of a folder, and write nothing.
 
     Parameters
     ----------
-    folder, out, protocol, samples, include, exclude, nuclei, cells, device
+    folder, out, protocol, samples, include, exclude, nuclei, cells, regions
         As for `score_folder`; the run folder need not exist.
+    device : str
+        As for `score_folder`.
 
     Returns
     -------
@@ -156,6 +159,7 @@ def scoring_ledger(
         exclude=exclude,
         nuclei=nuclei,
         cells=cells,
+        regions=regions,
     )
     out, sheet = request.out, request.sheet
     records = {s.image: r for s in sheet.samples if (r := read_record(out, s.image)) is not None}

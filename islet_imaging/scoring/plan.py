@@ -56,6 +56,7 @@ def requested(
     exclude: Sequence[str] | None = None,
     nuclei: str | Path | None = None,
     cells: str | Path | None = None,
+    regions: str | Path | None = None,
     waiting: Collection[Path] = (),
 ) -> Request:
     """Read sheet and protocol, drafting what is not given; parameters as in `score_folder`.
@@ -76,7 +77,7 @@ def requested(
 
     folder, out = Path(folder), Path(out)
     check_places(folder, out)
-    given = {"nuclei": nuclei, "cells": cells}
+    given = {"nuclei": nuclei, "cells": cells, "regions": regions}
     base = None
     drafted = protocol is None
     if protocol is None:

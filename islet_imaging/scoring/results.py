@@ -18,6 +18,7 @@ from typing import Any
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol, Statistics
+from islet_imaging.review.journal import Journal
 from islet_imaging.run.called import call_run
 from islet_imaging.run.files import write_parquet, write_table, write_text
 from islet_imaging.run.folder import PROVENANCE_FORMAT, Run, corrections_state
@@ -32,6 +33,7 @@ from islet_imaging.run.tables import (
     images_table,
     islets_rows,
     summaries,
+    with_outside,
 )
 
 log = logging.getLogger(__name__)
@@ -107,12 +109,15 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
         with_left_out,
     )
     from islet_imaging.run.validation_sheet import corrected_table
+    from islet_imaging.scoring.drawn import lay_over_run
 
     facts = dict(facts)
     # before the journal is read: an edit made from here on is seen to be missing
     facts["corrections"] = corrections_state(run)
     stage = stage_folder(run)
-    rows, folder_flags = check_rows(run, rows_of(facts), protocol)
+    rows = lay_over_run(run, rows_of(facts), protocol, Journal(run / "corrections.jsonl").edits())
+    facts["images"] = [r.to_dict() for r in rows]
+    rows, folder_flags = check_rows(run, rows, protocol)
     called = call_run(run, rows, protocol)
     rows, of_thresholds = with_threshold_flags(rows, called.thresholds)
     folder_flags = [*of_thresholds, *folder_flags]
@@ -136,7 +141,11 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
     tables = {
         "conditions": note_of_run(note_failed_controls(conditions, rows), told),
         "batches": empty_table(BATCHES) if summary is None else summary.batches,
-        "images": with_sheet(images_table(rows, summary), rows, place=False),
+        "images": with_sheet(
+            with_outside(images_table(rows, summary), called.corrected, protocol.markers),
+            rows,
+            place=False,
+        ),
         "islets": with_sheet(islets_rows(run, rows, summary), rows),
     }
     study = study_tables(summary, called.protocol, corrected)

@@ -187,39 +187,21 @@ def find_nuclei_and_islets(
     tell : callable
         Told of steps.
     """
+    from islet_imaging.scoring.islets import IsletForming
     from islet_imaging.scoring.regions import boxes_of
-    from islet_imaging.segmentation.islet_grid import IsletGrid
-    from islet_imaging.segmentation.islets import RIM_UM
 
-    shape, size, how = regions.shape, regions.pixel_size_um, protocol.islets
-    grid = IsletGrid(
-        shape,
-        pixel_size_um=size,
-        max_gap_um=how.gap_of(scale.nucleus_um),
-        min_cells=how.min_cells,
-        rim_um=RIM_UM,
-    )
-    top = count = 0
+    forming = IsletForming(regions.shape, regions.pixel_size_um, protocol.islets, scale.nucleus_um)
+    top = 0
     for labels in _nuclei(regions, protocol, scale, method, work, given, tell):
         regions.nuclei.append(labels)
-        if how.method == "islets":
-            grid.add(top, labels)
+        forming.add(top, labels)
         top += len(labels)
-        count = max(count, int(labels.max(initial=0)))
     tell(0.55, "finding islets")
-    if given.nuclei is not None:  # their numbers may have gaps
-        count = _count(given.nuclei)
     given.settle(regions.nuclei.map())
-    if how.method == "field":
-        for _, labels in regions.nuclei.bands():
-            regions.islets.append(np.full(labels.shape, int(count > 0), np.int32))
-        whole = (slice(0, shape[0]), slice(0, shape[1]))
-        return ({1: whole} if count else {}), np.array([0, count])
-    grid.close()
-    for top, labels in regions.nuclei.bands():
-        regions.islets.append(grid.draw(top, labels))
-        tell(0.55 + 0.05 * top / shape[0], "finding islets")
-    return boxes_of(regions.islets.bands()), grid.n_cells
+    for top, islets in forming.draw(regions.nuclei.bands()):
+        regions.islets.append(islets)
+        tell(0.55 + 0.05 * top / regions.shape[0], "finding islets")
+    return boxes_of(regions.islets.bands()), forming.n_cells
 
 
 def _nuclei(

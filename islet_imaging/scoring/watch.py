@@ -130,6 +130,7 @@ def watch_folder(
     exclude: Sequence[str] | None = None,
     nuclei: str | Path | None = None,
     cells: str | Path | None = None,
+    regions: str | Path | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     device: str = "auto",
@@ -142,7 +143,7 @@ def watch_folder(
 
     Parameters
     ----------
-    folder, out, protocol, samples, include, exclude, nuclei, cells
+    folder, out, protocol, samples, include, exclude, nuclei, cells, regions
         As for `score_folder`.
     workers, executor, device, progress
         As for `score_folder`.  Without a protocol one is drafted in every round, from the files
@@ -205,6 +206,7 @@ def watch_folder(
                     exclude=exclude,
                     nuclei=nuclei,
                     cells=cells,
+                    regions=regions,
                     waiting=waiting,
                     workers=workers,
                     executor=executor,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from islet_imaging.statistics.counting import closed, read_calls
+from islet_imaging.statistics.counting import closed, countable, read_calls
 from islet_imaging.statistics.design import UNKNOWN_BATCH
 from islet_imaging.statistics.intervals import batch_interval
 from islet_imaging.statistics.within_batch import (
@@ -123,7 +123,7 @@ def composition(
     """
     import pandas as pd
 
-    live = ~cells["excluded"].to_numpy(dtype=bool)
+    live = countable(cells)
     if denominator == "islets":
         live &= cells["islet"].to_numpy() > 0
     cells = cells[live]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from islet_imaging.errors import IsletImagingError
+from islet_imaging.terms import OUTSIDE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,13 +92,30 @@ def read_calls(cells: pd.DataFrame, marker: str) -> Calls:
     return Calls(weight, positive | unsure, negative | unsure)
 
 
+def countable(cells: pd.DataFrame) -> NDArray[np.bool_]:
+    """Cells that may count: not excluded, and not outside where islets were drawn.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({"excluded": [False, True, False], "region": ["A", "A", "outside"]})
+    >>> countable(cells).tolist()
+    [True, False, False]
+    """
+    live: NDArray[np.bool_] = ~cells["excluded"].to_numpy(dtype=bool)
+    if "region" in cells.columns:  # cells outside of drawn islets count apart
+        live = live & (cells["region"] != OUTSIDE).to_numpy(dtype=bool)
+    return live
+
+
 def weigh(cells: pd.DataFrame, marker: str, denominator: str) -> pd.DataFrame:
     """What each cell adds to the counts of ``marker``.
 
     Parameters
     ----------
     cells : DataFrame
-        Cells table with ``excluded``, ``islet`` and the marker's call and probability.
+        Cells table with ``excluded``, ``islet`` and the marker's call and probability; cells whose
+        ``region`` is "outside" count in no denominator.
     marker : str
         Name of the marker.
     denominator : str
@@ -114,7 +132,7 @@ def weigh(cells: pd.DataFrame, marker: str, denominator: str) -> pd.DataFrame:
     import pandas as pd
 
     own = read_calls(cells, marker)
-    base = ~cells["excluded"].to_numpy(dtype=bool)
+    base = countable(cells)
     if denominator == "islets":
         base = base & (cells["islet"].to_numpy() > 0)
     if denominator in ("all", "islets"):

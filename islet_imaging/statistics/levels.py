@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from islet_imaging.statistics.counting import countable
 from islet_imaging.statistics.design import UNKNOWN_BATCH, text
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     rows = []
     sample = images[images["role"] == "sample"]
     cells = cells[cells["role"] == "sample"]
-    excluded = cells["excluded"].to_numpy(dtype=bool)
+    excluded, live = cells["excluded"].to_numpy(dtype=bool), countable(cells)
     further = {column: name for column, name in FURTHER.items() if column in images.columns}
     for condition in dict.fromkeys(sample["condition"]):
         own = sample[sample["condition"] == condition]
         here = (cells["condition"] == condition).to_numpy()
-        counted = cells[here & ~excluded]
+        counted = cells[here & live]
         per_islet = counted[counted["islet_key"] != ""].groupby("islet_key").size()
         row: dict[str, object] = {
             "condition": condition,

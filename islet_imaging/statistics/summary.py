@@ -22,6 +22,7 @@ from islet_imaging.statistics.counting import (
     NO_CELLS,
     NOT_ESTIMABLE,
     SUMS,
+    countable,
     enough,
     fractions,
     weigh,
@@ -39,7 +40,7 @@ from islet_imaging.statistics.within_batch import (
     OVER_BATCHES,
     within,
 )
-from islet_imaging.terms import NOT_COUNTED
+from islet_imaging.terms import NOT_COUNTED, OUTSIDE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +166,11 @@ def summarise(
     batches = _batches(counts, markers, images)
     counts = _of_known(counts, batches)
     excluded = cells[is_sample & cells["excluded"].to_numpy(dtype=bool)]
-    conditions = _conditions(counts, batches, markers, images, excluded, level)
+    live = is_sample & ~cells["excluded"].to_numpy(dtype=bool)
+    if "region" in cells:
+        live &= cells["region"].eq(OUTSIDE).to_numpy()
+    outside = cells[live] if "region" in cells else cells[:0]
+    conditions = _conditions(counts, batches, markers, images, excluded, level, outside)
     return Summary(
         conditions=conditions,
         batches=batches[list(_BATCH_COLUMNS)],
@@ -270,9 +275,11 @@ def _conditions(
     images: pd.DataFrame,
     excluded: pd.DataFrame,
     level: float,
+    outside: pd.DataFrame,
 ) -> pd.DataFrame:
     import pandas as pd
 
+    apart = outside.groupby("condition").size().to_dict()
     rows = []
     for condition in _order(images):
         left_out = excluded[excluded["condition"] == condition]
@@ -284,10 +291,18 @@ def _conditions(
                     "condition": condition,
                     "marker": marker,
                     "n_excluded": len(left_out),
-                    **_condition(here, units, _left_out(left_out), level),
+                    **_condition(
+                        here, units, _not_counted(left_out, apart.get(condition, 0)), level
+                    ),
                 }
             )
     return pd.DataFrame(rows, columns=list(_CONDITION_COLUMNS))
+
+
+def _not_counted(excluded: pd.DataFrame, outside: int) -> str:
+    """What is left out and what counts apart, in words; "" for nothing."""
+    apart = f"{outside} nuclei outside of the drawn islets count apart" if outside else ""
+    return "; ".join(n for n in (_left_out(excluded), apart) if n)
 
 
 def _left_out(excluded: pd.DataFrame) -> str:
@@ -398,7 +413,7 @@ def _equal_weight(units: pd.DataFrame, *, pooled: bool) -> float:
 def _images(
     cells: pd.DataFrame, images: pd.DataFrame, weighed: dict[str, pd.DataFrame]
 ) -> pd.DataFrame:
-    counted = cells[~cells["excluded"].to_numpy(dtype=bool)]
+    counted = cells[countable(cells)]
     out = images[["image", "condition", "batch", "role"]].set_index("image")
     out["n_cells"] = counted.groupby("image").size()
     out["n_islets"] = counted[counted["islet"] > 0].groupby("image")["islet"].nunique()

@@ -7,12 +7,15 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from islet_imaging import Run, resummarise
 from islet_imaging.phantom import write_experiment
+from islet_imaging.reading.annotations import Outline
 from islet_imaging.review.journal import Edit, Journal
+from islet_imaging.review.regions import region_edit
 from islet_imaging.run.validation_sheet import draw_validation_sheet
 
 PAGE = Path(__file__).parents[2] / "docs" / "columns.md"
@@ -57,6 +60,11 @@ def folder(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit = Edit("ana", cell["image"], "call", int(cell["cell"]), cell["y_px"], cell["x_px"], "INS",
                 call, "negative" if call == "positive" else "positive")  # fmt: skip
     Journal(run.corrections).append(edit)
+    ring = np.array([[0.0, 0.0], [0.0, 150.0], [191.0, 150.0], [191.0, 0.0]])
+    Journal(run.corrections).append(
+        region_edit("ana", cell["image"], [Outline((ring,), "A", "islet")])
+    )
+    resummarise(run)
     sheet = draw_validation_sheet(run, "INS", n=40)
     table = pd.read_csv(sheet, dtype=str, keep_default_na=False)
     table["label"] = ["positive", "negative"] * (len(table) // 2) + ["negative"] * (len(table) % 2)

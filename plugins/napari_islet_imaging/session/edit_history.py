@@ -53,14 +53,15 @@ class EditHistory:
         self.unmatched: list[Edit] = []
         self.tables: dict[str, pd.DataFrame] = {}
         by_image: dict[str, list[Edit]] = {}
-        for edit in effective(self.edits):
+        for edit in self.effective():
             by_image.setdefault(edit.image, []).append(edit)
         for name, table in self.raw.items():
             self.tables[name] = self._replayed(name, by_image.get(name, []), table)
 
     def effective(self, *, who: str | None = None, image: str | None = None) -> list[Edit]:
-        """Edits that hold, of one person or of one image."""
-        return [e for e in effective(self.edits, who=who) if image in (None, e.image)]
+        """Edits of cells that hold, of one person or of one image."""
+        found = effective(self.edits, who=who)
+        return [e for e in found if image in (None, e.image) and e.action != "regions"]
 
     def as_scored(self) -> dict[str, pd.DataFrame]:
         """Nuclei that there are now, each as the tool calls it: no person's call is in it."""

@@ -278,6 +278,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     from islet_imaging.positivity import image_threshold
     from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.quality import flag_cells
+    from islet_imaging.scoring.drawn import placed
     from islet_imaging.segmentation.cells import grow_cells
 
     protocol, size = session.protocol, open_image.pixel_size_um
@@ -314,6 +315,7 @@ def measure_region(session: ReviewSession, open_image: OpenImage, region: Region
     table = saturated_fractions(table, grown, raw.__getitem__, scales)
     table.insert(0, "image", open_image.name)
     table["flags"], table["excluded"] = flag_cells(table, protocol)
+    table = placed(table, session.run.regions().get(open_image.name, []), shape, protocol)
     whole = session.raw[open_image.name]
     cuts = {
         marker: image_threshold(whole, cut, spillover=protocol.calling(marker).spillover)
