@@ -7,9 +7,10 @@ It fails to check shapes; docstrings state them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,36 @@ ReadPlane = Callable[[slice, slice], NDArray[Any]]
 ReadChannel = Callable[[str, Region], NDArray[Any]]
 
 
+class View(Protocol):
+    """An image as a worker sees it who computes a part of it."""
+
+    #: where parts leave what others need, a folder that all workers see
+    scratch: Path
+    #: where networks run
+    device: str
+
+    def dna(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Corrected pixels of the DNA channel."""
+
+    def corrected(self, name: str, rows: slice, columns: slice) -> NDArray[Any]:
+        """Corrected pixels of any channel."""
+
+    def labels(self, rows: slice, columns: slice) -> Labels:
+        """Nuclei, once they are there."""
+
+
+class Spread(Protocol):
+    """Computes parts of a large image wherever there is room."""
+
+    #: where parts leave what others need
+    scratch: Path
+
+    def __call__(
+        self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]]
+    ) -> Iterator[Any]:
+        """Begin ``function(view, *item)`` for all items; the results, in the items' order."""
+
+
 @dataclass(frozen=True)
 class Work:
     """How a piece of work is done and who watches; changes no number.
@@ -45,6 +76,8 @@ class Work:
         Called with (done, total).
     cancelled : callable, optional
         Asked now and then; when true, :class:`~islet_imaging.errors.Cancelled` is raised.
+    spread : callable, optional
+        Computes parts of a large image elsewhere; see `Spread`.
 
     Examples
     --------
@@ -56,6 +89,7 @@ class Work:
     tile_px: int | None = None
     progress: Callable[[int, int], None] | None = None
     cancelled: Callable[[], bool] | None = None
+    spread: Spread | None = None
 
     def stop_if_asked(self, what: str) -> None:
         """Raise `Cancelled` if whoever watches wants no more of it."""

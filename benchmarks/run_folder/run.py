@@ -39,7 +39,7 @@ def planning(n: int) -> float:
     start = time.process_time()
     out = root / "run"
     inputs = Inputs(sheet, root, out)
-    plan = make_plan(Request(root, out, protocol, sheet, drafted=False), None, "cpu", inputs=inputs)
+    plan = make_plan(Request(root, out, protocol, sheet, drafted=False), "cpu", inputs=inputs)
     _, tasks = tasks_of(plan, out / ".work")
     took = time.process_time() - start
     assert len(tasks) == n

@@ -29,9 +29,11 @@ class LabelFile:
     Parameters
     ----------
     path : Path
-        The file; made anew.
+        The file; made anew, or one that is there.
     shape : tuple of int
         Height and width, px.
+    there : bool
+        Whether the file is somebody else's, to be read.
 
     Examples
     --------
@@ -44,8 +46,10 @@ class LabelFile:
     [[0, 0], [7, 7]]
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int], *, there: bool = False) -> None:
         self.path, self.shape = path, shape
+        if there:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
 

@@ -178,7 +178,7 @@ def score(
                 fail("stopped before anything was scored", 1)
             run = seen
         else:
-            run = score_folder(folder, out, **what)
+            run = score_folder(folder, out, **what, say=say)
     if protocol is None:
         say("No protocol given: one was drafted from the channel names; it is in the run folder.")
     tell_result(run)

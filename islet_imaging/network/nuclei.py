@@ -17,12 +17,23 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import Float32, Labels, ReadPlane, Region, Work, usable_cores
+from islet_imaging._types import (
+    Float32,
+    Labels,
+    ReadPlane,
+    Region,
+    Spread,
+    View,
+    Work,
+    usable_cores,
+)
 from islet_imaging.arrays.resample import input_range, resample_region, resampled_length
 from islet_imaging.network.normalise import WORKING_DIAMETER_PX, grey_limits, normalise
 from islet_imaging.network.postprocess import (
@@ -145,6 +156,7 @@ def segment_nuclei_lazy(
     shape: tuple[int, int],
     engine: Engine | None = None,
     *,
+    model: str = "islet-nuclei",
     diameter_px: float | None = None,
     postprocess: PostprocessConfig | None = None,
     work: Work | None = None,
@@ -159,6 +171,8 @@ def segment_nuclei_lazy(
         Of the whole image.
     engine, diameter_px, postprocess, work
         See `segment_nuclei_network`.
+    model : str
+        The engine's network by name, for workers elsewhere.
 
     Yields
     ------
@@ -171,23 +185,21 @@ def segment_nuclei_lazy(
     if min(shape) < 1:
         raise ValueError(f"image of shape {shape} has no pixels")
     if engine is None:
-        engine = shared_engine("islet-nuclei")
+        engine = shared_engine(model)
     work = work or Work()
     config = postprocess or PostprocessConfig(**engine.settings.get("postprocess", {}))
     limits = grey_limits(read, shape)
     if diameter_px is None:
         diameter_px = estimate_diameter(read, shape, engine, limits=limits)
         log.info("nucleus diameter estimated from the image: %.1f px", diameter_px)
-    job = _Job(
-        read=_in_tiles(read, work.tile_px),
-        shape=shape,
-        zoom=WORKING_DIAMETER_PX / checked_diameter_px(diameter_px),
-        limits=limits,
-        engine=engine,
-        config=config,
-        work=work,
-    )
-    yield from job.strips()
+    zoom = WORKING_DIAMETER_PX / checked_diameter_px(diameter_px)
+    plan = BlockPlan(shape, zoom, limits, config, model)
+    if work.spread is not None:
+        yield from _Job(plan, _Spread(work.spread, plan), work).strips()
+        return
+    with ThreadPoolExecutor(max(1, work.threads or usable_cores())) as pool:
+        here = _Here(_in_tiles(read, work.tile_px), engine, plan, work, pool)
+        yield from _Job(plan, here, work).strips()
 
 
 def _in_tiles(read: ReadPlane, tile: int | None) -> ReadPlane:
@@ -211,166 +223,30 @@ def _in_tiles(read: ReadPlane, tile: int | None) -> ReadPlane:
     return read_in_tiles
 
 
-class _Job:
-    """One image on its way through the network."""
+@dataclass(frozen=True)
+class BlockPlan:
+    """What the blocks of one image need beside its pixels; plain values that travel to workers."""
 
-    def __init__(
-        self,
-        *,
-        read: ReadPlane,
-        shape: tuple[int, int],
-        zoom: float,
-        limits: tuple[float, float],
-        engine: Engine,
-        config: PostprocessConfig,
-        work: Work,
-    ) -> None:
-        self.read, self.shape, self.zoom, self.limits = read, shape, zoom, limits
-        self.engine, self.config, self.work = engine, config, work
-        self.workers = max(1, work.threads or usable_cores())
-        self.working = (resampled_length(shape[0], zoom), resampled_length(shape[1], zoom))
-        self.grid = make_grid(self.working)
-        self.done = 0
-        self.total = 2 * len(self.grid.rows) * len(self.grid.columns)
+    shape: tuple[int, int]
+    zoom: float
+    limits: tuple[float, float]
+    config: PostprocessConfig
+    #: name of the network, for workers that make their own engine
+    model: str = ""
 
-    def strips(self) -> Iterator[tuple[tuple[slice, slice], Labels]]:
-        """Compute fields row of blocks by row of blocks, find nuclei one row behind."""
-        rows = self.grid.rows
-        fields: dict[int, Float32] = {}
-        numbered = 0
-        # labels of the rows that a strip's nuclei may still reach into
-        canvas = np.zeros((0, self.shape[1]), np.int32)
-        top = 0
-        with ThreadPoolExecutor(self.workers) as pool:
-            for i in range(len(rows)):
-                fields.pop(i - 2, None)
-                for j in range(i, min(i + 2, len(rows))):
-                    if j not in fields:
-                        fields[j] = self._fields_of_row(j, pool)
-                strip_range, pieces, n = self._nuclei_of_row(i, fields, pool)
-                bottom = max(strip_range[1], top + canvas.shape[0])
-                grown = np.zeros((bottom - top, self.shape[1]), np.int32)
-                grown[: canvas.shape[0]] = canvas
-                canvas = grown
-                for (r0, c0), piece in pieces:
-                    # a strip draws up to its margin; rows that went out before are settled
-                    skip = max(0, top - r0)
-                    part = piece[skip:]
-                    target = canvas[
-                        r0 + skip - top : r0 + skip - top + part.shape[0], c0 : c0 + part.shape[1]
-                    ]
-                    use = (part > 0) & (target == 0)
-                    target[use] = part[use] + numbered
-                numbered += n
-                settled = self._settled_row(i)
-                yield (slice(top, settled), slice(0, self.shape[1])), canvas[: settled - top]
-                # a copy: a view would hold the rows that went out, which are most of a slide's
-                canvas = canvas[settled - top :].copy()
-                top = settled
+    @cached_property
+    def working(self) -> tuple[int, int]:
+        """Shape at the working scale, px."""
+        return resampled_length(self.shape[0], self.zoom), resampled_length(
+            self.shape[1], self.zoom
+        )
 
-    def _settled_row(self, i: int) -> int:
-        """First image row that nuclei of the next row of blocks may still change."""
-        if i + 1 == len(self.grid.rows):
-            return self.shape[0]
-        row = int((self.grid.rows[i][1] - 2 * MARGIN_PX) / self.zoom)
-        return min(max(row, 0), self.shape[0])
+    @cached_property
+    def grid(self) -> Grid:
+        """The blocks."""
+        return make_grid(self.working)
 
-    def _fields_of_row(self, i: int, pool: ThreadPoolExecutor) -> Float32:
-        y0, y1 = self.grid.rows[i]
-        a, b = max(0, y0 - HALO_PX), min(self.grid.shape[0], y1 + HALO_PX)
-        out = np.zeros((N_FIELDS, (y1 - y0) // 2, self.grid.shape[1] // 2), np.float32)
-
-        def prepare(columns: tuple[int, int]) -> Float32:
-            left, right = (
-                max(0, columns[0] - HALO_PX),
-                min(self.grid.shape[1], columns[1] + HALO_PX),
-            )
-            return self._working_region((a, b), (left, right))
-
-        def compute(columns: tuple[int, int], image: Float32) -> None:
-            x0, x1 = columns
-            fields = self.engine.run(image[None, None])[0]
-            left = max(0, x0 - HALO_PX)
-            out[:, :, x0 // 2 : x1 // 2] = fields[
-                :, (y0 - a) // 2 : (y1 - a) // 2, (x0 - left) // 2 : (x1 - left) // 2
-            ]
-
-        # read in this thread (readers need not be thread-safe), compute in the pool
-        futures = []
-        for columns in self.grid.columns:
-            self._check()
-            futures.append(pool.submit(compute, columns, prepare(columns)))
-            if len(futures) > 2 * self.workers:
-                futures.pop(0).result()
-                self._count()
-        for future in futures:
-            future.result()
-            self._count()
-        return out
-
-    def _working_region(self, rows: tuple[int, int], columns: tuple[int, int]) -> Float32:
-        """Normalised part of the working image; beyond its end the last pixels are repeated."""
-        y1, x1 = min(rows[1], self.working[0]), min(columns[1], self.working[1])
-        r = input_range(rows[0], y1, self.zoom, self.shape[0])
-        c = input_range(columns[0], x1, self.zoom, self.shape[1])
-        part = np.asarray(self.read(slice(*r), slice(*c)))
-        small = resample_region(part, (rows[0], y1), (columns[0], x1), self.zoom, (r[0], c[0]))
-        image = normalise(small, self.limits)
-        pad = ((0, rows[1] - y1), (0, columns[1] - x1))
-        return np.pad(image, pad, mode="edge") if any(p[1] for p in pad) else image
-
-    def _nuclei_of_row(
-        self, i: int, fields: dict[int, Float32], pool: ThreadPoolExecutor
-    ) -> tuple[tuple[int, int], Iterator[tuple[tuple[int, int], Labels]], int]:
-        """Find the nuclei whose centres lie in a row of blocks and draw them, piece by piece."""
-        core = (self.grid.rows[i][0] // 2, self.grid.rows[i][1] // 2)
-        above = self.grid.rows[max(0, i - 1)][0] // 2
-        below = self.grid.rows[min(len(self.grid.rows) - 1, i + 1)][1] // 2
-        y0, y1 = max(above, core[0] - MARGIN_PX), min(below, core[1] + MARGIN_PX)
-        parts = []
-        for j in (i - 1, i, i + 1):
-            if j in fields:
-                a, b = (v // 2 for v in self.grid.rows[j])
-                parts.append(fields[j][:, max(0, y0 - a) : max(0, min(b, y1) - a)])
-        strip = np.concatenate(parts, axis=1)
-
-        def find(columns: tuple[int, int]) -> tuple[Instances, int, tuple[int, int]]:
-            self._check()
-            left, right = columns[0] // 2, columns[1] // 2
-            x0 = max(0, left - MARGIN_PX)
-            x1 = min(self.grid.shape[1] // 2, right + MARGIN_PX)
-            block = strip[:, :, x0:x1]
-            found = find_instances(block, self.config)
-            y, x = found.centres[:, 0] + y0, found.centres[:, 1] + x0
-            own = (y >= core[0]) & (y < core[1]) & (x >= left) & (x < right)
-            new = np.zeros(len(own) + 1, np.int32)
-            new[1:][own] = np.arange(1, own.sum() + 1)
-            return Instances(new[found.labels], np.stack([y, x], 1)[own]), x0, (x0, x1)
-
-        found = list(pool.map(find, self.grid.columns))
-        centres = np.concatenate([f[0].centres for f in found])
-        rank = np.empty(len(centres), np.int64)
-        rank[np.lexsort((centres[:, 1], centres[:, 0]))] = np.arange(1, len(centres) + 1)
-        firsts = np.cumsum([0] + [len(f[0].centres) for f in found])
-
-        def draw(k: int) -> tuple[tuple[int, int], Labels]:
-            instances, x0, span = found[k]
-            rows = self._image_span(y0, y1, 0)
-            columns = self._image_span(span[0], span[1], 1)
-            block = strip[:, :, span[0] : span[1]]
-            number = np.zeros(len(instances.centres) + 1, np.int32)
-            number[1:] = rank[firsts[k] : firsts[k + 1]]
-            piece = draw_labels(block, instances, rows, columns, self.zoom, self.config, (y0, x0))
-            return (rows[0], columns[0]), number[piece]
-
-        def pieces() -> Iterator[tuple[tuple[int, int], Labels]]:
-            for piece in pool.map(draw, range(len(found))):
-                self._count()
-                yield piece
-
-        return self._image_span(y0, y1, 0), pieces(), len(centres)
-
-    def _image_span(self, start: int, stop: int, axis: int) -> tuple[int, int]:
+    def image_span(self, start: int, stop: int, axis: int) -> tuple[int, int]:
         """Image pixels whose centres lie in half-resolution pixels [start, stop)."""
         length = self.shape[axis]
         last = stop * 2 >= self.grid.shape[axis]
@@ -379,9 +255,247 @@ class _Job:
             length if last else min(length, int(np.ceil(2 * stop / self.zoom - 0.5))),
         )
 
-    def _check(self) -> None:
-        self.work.stop_if_asked("segmentation of nuclei")
+    def strip(self, i: int) -> tuple[int, int]:
+        """Half-resolution rows that the nuclei of a row of blocks may lie in."""
+        rows = self.grid.rows
+        core = rows[i][0] // 2, rows[i][1] // 2
+        above, below = rows[max(0, i - 1)][0] // 2, rows[min(len(rows) - 1, i + 1)][1] // 2
+        return max(above, core[0] - MARGIN_PX), min(below, core[1] + MARGIN_PX)
+
+    def reach(self, k: int) -> tuple[int, int]:
+        """Half-resolution columns that the nuclei of a column of blocks may lie in."""
+        left, right = (v // 2 for v in self.grid.columns[k])
+        return max(0, left - MARGIN_PX), min(self.grid.shape[1] // 2, right + MARGIN_PX)
+
+
+#: centres that lie in a block (half-resolution px), where its piece begins, px, and the piece:
+#: numbered from 1 in the order of the centres
+Found = tuple[NDArray[np.intp], tuple[int, int], NDArray[Any]]
+
+
+def working_block(read: ReadPlane, plan: BlockPlan, i: int, k: int) -> Float32:
+    """Normalised pixels of a block with its halo; beyond the image its last pixels are repeated."""
+    spans = [
+        (max(0, a - HALO_PX), min(n, b + HALO_PX))
+        for (a, b), n in zip(
+            (plan.grid.rows[i], plan.grid.columns[k]), plan.grid.shape, strict=True
+        )
+    ]
+    (y0, y1), (x0, x1) = ((a, min(b, n)) for (a, b), n in zip(spans, plan.working, strict=True))
+    r = input_range(y0, y1, plan.zoom, plan.shape[0])
+    c = input_range(x0, x1, plan.zoom, plan.shape[1])
+    part = np.asarray(read(slice(*r), slice(*c)))
+    small = resample_region(part, (y0, y1), (x0, x1), plan.zoom, (r[0], c[0]))
+    image = normalise(small, plan.limits)
+    pad = ((0, spans[0][1] - y1), (0, spans[1][1] - x1))
+    return np.pad(image, pad, mode="edge") if any(p[1] for p in pad) else image
+
+
+def block_fields(engine: Engine, plan: BlockPlan, i: int, k: int, image: Float32) -> Float32:
+    """Fields of a block at half resolution, without its halo."""
+    (y0, y1), (x0, x1) = plan.grid.rows[i], plan.grid.columns[k]
+    top, left = y0 - max(0, y0 - HALO_PX), x0 - max(0, x0 - HALO_PX)
+    fields: Float32 = engine.run(image[None, None])[0]
+    return fields[:, top // 2 : (top + y1 - y0) // 2, left // 2 : (left + x1 - x0) // 2]
+
+
+def block_nuclei(fields: Float32, plan: BlockPlan, i: int, k: int) -> Found:
+    """Find the nuclei whose centres lie in a block and draw them.
+
+    Parameters
+    ----------
+    fields : (C, H, W) float32
+        Rows `BlockPlan.strip` and columns `BlockPlan.reach`.
+    """
+    (y0, y1), (x0, x1) = plan.strip(i), plan.reach(k)
+    core = [v // 2 for v in plan.grid.rows[i]]
+    left, right = (v // 2 for v in plan.grid.columns[k])
+    found = find_instances(fields, plan.config)
+    y, x = found.centres[:, 0] + y0, found.centres[:, 1] + x0
+    own = (y >= core[0]) & (y < core[1]) & (x >= left) & (x < right)
+    new = np.zeros(len(own) + 1, np.int32)
+    new[1:][own] = np.arange(1, own.sum() + 1)
+    instances = Instances(new[found.labels], np.stack([y, x], 1)[own])
+    rows, columns = plan.image_span(y0, y1, 0), plan.image_span(x0, x1, 1)
+    piece = draw_labels(fields, instances, rows, columns, plan.zoom, plan.config, (y0, x0))
+    # a row of pieces waits for its last; a block holds a few thousand nuclei
+    small = piece.astype(np.uint16) if len(instances.centres) < 2**16 else piece
+    return instances.centres, (rows[0], columns[0]), small
+
+
+def _fields_file(scratch: Path, i: int, k: int) -> Path:
+    return scratch / f"fields-{i}-{k}.npy"
+
+
+def leave_fields(view: View, plan: BlockPlan, i: int, k: int) -> None:
+    """Compute the fields of a block where the image is a view, and leave them in a file."""
+    from islet_imaging.network.engine import shared_engine
+
+    image = working_block(view.dna, plan, i, k)
+    fields = block_fields(shared_engine(plan.model, view.device), plan, i, k, image)
+    np.save(_fields_file(view.scratch, i, k), fields)
+
+
+def nuclei_of_left(view: View, plan: BlockPlan, i: int, k: int) -> Found:
+    """Find the nuclei of a block from the fields that `leave_fields` left of it and around it."""
+    (y0, y1), (x0, x1) = plan.strip(i), plan.reach(k)
+    fields = np.empty((N_FIELDS, y1 - y0, x1 - x0), np.float32)
+    for j, (a, b) in enumerate(plan.grid.rows):
+        for n, (c, d) in enumerate(plan.grid.columns):
+            top, bottom = max(y0, a // 2), min(y1, b // 2)
+            left, right = max(x0, c // 2), min(x1, d // 2)
+            if top < bottom and left < right:
+                part = np.load(_fields_file(view.scratch, j, n), mmap_mode="r")
+                fields[:, top - y0 : bottom - y0, left - x0 : right - x0] = part[
+                    :, top - a // 2 : bottom - a // 2, left - c // 2 : right - c // 2
+                ]
+    return block_nuclei(fields, plan, i, k)
+
+
+class _Here:
+    """Blocks computed by threads of this process."""
+
+    def __init__(
+        self, read: ReadPlane, engine: Engine, plan: BlockPlan, work: Work, pool: ThreadPoolExecutor
+    ) -> None:
+        self._read, self._engine, self._plan, self._pool = read, engine, plan, pool
+        self._work, self._workers = work, max(1, work.threads or usable_cores())
+        self._fields: dict[int, Float32] = {}
+
+    def begin(self, i: int) -> Iterator[None]:
+        """Compute the fields of a row of blocks; steps to count."""
+        plan = self._plan
+        (a, b), width = plan.grid.rows[i], plan.grid.shape[1]
+        out = self._fields[i] = np.zeros((N_FIELDS, (b - a) // 2, width // 2), np.float32)
+
+        def compute(k: int, image: Float32) -> None:
+            x0, x1 = plan.grid.columns[k]
+            out[:, :, x0 // 2 : x1 // 2] = block_fields(self._engine, plan, i, k, image)
+
+        # read in this thread (readers need not be thread-safe), compute in the pool
+        futures = []
+        for k in range(len(plan.grid.columns)):
+            self._work.stop_if_asked("segmentation of nuclei")
+            image = working_block(self._read, plan, i, k)
+            futures.append(self._pool.submit(compute, k, image))
+            if len(futures) > 2 * self._workers:
+                yield futures.pop(0).result()
+        for future in futures:
+            yield future.result()
+
+    def nuclei(self, i: int) -> Iterator[Found]:
+        """Nuclei of a row of blocks, whose neighbours have their fields."""
+        plan = self._plan
+        y0, y1 = plan.strip(i)
+        parts = []
+        for j in (i - 1, i, i + 1):
+            if j in self._fields:
+                a, b = (v // 2 for v in plan.grid.rows[j])
+                parts.append(self._fields[j][:, max(0, y0 - a) : max(0, min(b, y1) - a)])
+        strip = np.concatenate(parts, axis=1)
+
+        def find(k: int) -> Found:
+            self._work.stop_if_asked("segmentation of nuclei")
+            return block_nuclei(strip[:, :, slice(*plan.reach(k))], plan, i, k)
+
+        return self._pool.map(find, range(len(plan.grid.columns)))
+
+    def forget(self, i: int) -> None:
+        """The fields of a row of blocks are not needed any more."""
+        self._fields.pop(i, None)
+
+
+class _Spread:
+    """Blocks computed wherever there is room."""
+
+    def __init__(self, spread: Spread, plan: BlockPlan) -> None:
+        self._spread, self._plan = spread, plan
+
+    def _items(self, i: int) -> list[tuple[BlockPlan, int, int]]:
+        return [(self._plan, i, k) for k in range(len(self._plan.grid.columns))]
+
+    def begin(self, i: int) -> Iterator[None]:
+        """Begin the fields of a row of blocks; steps to count, to be waited for."""
+        return self._spread(leave_fields, self._items(i))
+
+    def nuclei(self, i: int) -> Iterator[Found]:
+        """Nuclei of a row of blocks, whose neighbours have their fields."""
+        return self._spread(nuclei_of_left, self._items(i))
+
+    def forget(self, i: int) -> None:
+        """The fields of a row of blocks are not needed any more."""
+        for k in range(len(self._plan.grid.columns)):
+            _fields_file(self._spread.scratch, i, k).unlink(missing_ok=True)
+
+
+class _Job:
+    """One image on its way through the network."""
+
+    def __init__(self, plan: BlockPlan, blocks: _Here | _Spread, work: Work) -> None:
+        self.plan, self.blocks, self.work = plan, blocks, work
+        self.done = 0
+        self.total = 2 * len(plan.grid.rows) * len(plan.grid.columns)
+
+    def strips(self) -> Iterator[tuple[tuple[slice, slice], Labels]]:
+        """Compute fields row of blocks by row of blocks, find nuclei one row behind."""
+        plan, rows = self.plan, self.plan.grid.rows
+        begun: dict[int, Iterator[None]] = {}
+        numbered = 0
+        # labels of the rows that a strip's nuclei may still reach into
+        canvas = np.zeros((0, plan.shape[1]), np.int32)
+        top = 0
+        for i in range(len(rows)):
+            if i > 1:
+                self.blocks.forget(i - 2)
+            # the row after the next is begun already, so that nobody waits at the end of a row
+            for j in range(i, min(i + 3, len(rows))):
+                if j not in begun:
+                    begun[j] = self.blocks.begin(j)
+            for j in range(i, min(i + 2, len(rows))):
+                for _ in begun[j]:
+                    self._count()
+            pieces = []
+            for found in self.blocks.nuclei(i):
+                pieces.append(found)
+                self._count()
+            centres = np.concatenate([c for c, _, _ in pieces])
+            rank = np.zeros(len(centres) + 1, np.int32)
+            order = np.lexsort((centres[:, 1], centres[:, 0]))
+            rank[1:][order] = np.arange(numbered + 1, numbered + 1 + len(centres))
+            bottom = max(plan.image_span(*plan.strip(i), 0)[1], top + canvas.shape[0])
+            grown = np.zeros((bottom - top, plan.shape[1]), np.int32)
+            grown[: canvas.shape[0]] = canvas
+            canvas = grown
+            first = 0
+            for own, (r0, c0), piece in pieces:
+                # a strip draws up to its margin; rows that went out before are settled
+                skip = max(0, top - r0)
+                part = piece[skip:]
+                target = canvas[
+                    r0 + skip - top : r0 + skip - top + part.shape[0], c0 : c0 + part.shape[1]
+                ]
+                use = (part > 0) & (target == 0)
+                target[use] = rank[part[use].astype(np.int64) + first]
+                first += len(own)
+            numbered += len(centres)
+            del pieces
+            settled = self._settled_row(i)
+            yield (slice(top, settled), slice(0, plan.shape[1])), canvas[: settled - top]
+            # a copy: a view would hold the rows that went out, which are most of a slide's
+            canvas = canvas[settled - top :].copy()
+            top = settled
+        for i in range(max(0, len(rows) - 2), len(rows)):
+            self.blocks.forget(i)
+
+    def _settled_row(self, i: int) -> int:
+        """First image row that nuclei of the next row of blocks may still change."""
+        rows = self.plan.grid.rows
+        if i + 1 == len(rows):
+            return self.plan.shape[0]
+        row = int((rows[i][1] - 2 * MARGIN_PX) / self.plan.zoom)
+        return min(max(row, 0), self.plan.shape[0])
 
     def _count(self) -> None:
+        self.work.stop_if_asked("segmentation of nuclei")
         self.done += 1
         self.work.tell(self.done, self.total)

@@ -14,16 +14,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import Float32, Float64, ReadPlane, Region, Work, usable_cores
+from islet_imaging._types import Float32, Float64, ReadPlane, Region, View, Work, usable_cores
 from islet_imaging.arrays.resample import input_range, resample_region, resampled_length
 from islet_imaging.errors import ModelError, PixelSizeError
 from islet_imaging.network.normalise import MAX_SAMPLES, grey_limits
-from islet_imaging.network.nuclei import HALO_PX, make_grid
+from islet_imaging.network.nuclei import HALO_PX, Grid, make_grid
 from islet_imaging.network.stain import (
     N_FIELDS,
     WORKING_PIXEL_UM,
@@ -162,6 +164,7 @@ def network_logits_lazy(
     *,
     pixel_size_um: float,
     engine: Engine | None = None,
+    model: str = "islet-positivity",
     region: Region | None = None,
     work: Work | None = None,
 ) -> dict[str, CellLogits]:
@@ -179,6 +182,8 @@ def network_logits_lazy(
         Largest label that is asked about.
     pixel_size_um, engine, work
         See `network_logits`.
+    model : str
+        The engine's network by name, for workers elsewhere.
     region : pair of slice, optional
         Only the blocks that these rows and columns touch are asked about: nuclei that lie inside
         get the answers they get in the whole image, others what was seen of them.
@@ -192,7 +197,7 @@ def network_logits_lazy(
     if not pixel_size_um > 0:
         raise PixelSizeError(f"pixel_size_um must be positive, not {pixel_size_um}")
     if engine is None:
-        engine = shared_engine("islet-positivity")
+        engine = shared_engine(model)
     work = work or Work()
     workers = max(1, work.threads or usable_cores())
     shape_of = engine.settings.get("architecture")
@@ -201,91 +206,150 @@ def network_logits_lazy(
         N_FIELDS,
     ):
         raise ModelError(f"{engine.name}: this is no positivity network; check `positivity: model`")
-    network = engine
-    zoom = pixel_size_um / WORKING_PIXEL_UM
-    working = (resampled_length(shape[0], zoom), resampled_length(shape[1], zoom))
-    grid = make_grid(working, BLOCK_PX)
-    dna_limits = grey_limits(dna, shape)
-    limits = _marker_limits(markers, nuclei, shape)
+    plan = LogitsPlan(
+        shape,
+        pixel_size_um / WORKING_PIXEL_UM,
+        grey_limits(dna, shape),
+        _marker_limits(markers, nuclei, shape),
+        model,
+    )
     sums = {name: np.zeros((n_labels + 1, N_FIELDS)) for name in markers}
     counts = np.zeros(n_labels + 1)
+    blocks = [
+        (i, k)
+        for i, rows in enumerate(plan.grid.rows)
+        for k, columns in enumerate(plan.grid.columns)
+        if _touches(region, rows, columns, plan.zoom)
+    ]
 
-    def prepare(
-        rows: tuple[int, int], columns: tuple[int, int]
-    ) -> tuple[dict[str, Float32], NDArray[Any]]:
-        spans = [
-            (max(0, a - HALO_PX), min(n, b + HALO_PX))
-            for (a, b), n in zip((rows, columns), grid.shape, strict=True)
-        ]
-        inside = [(a, min(b, n)) for (a, b), n in zip(spans, working, strict=True)]
-        pad = [(0, b - d) for (_, b), (_, d) in zip(spans, inside, strict=True)]
-        r, c = (input_range(*s, zoom, n) for s, n in zip(inside, shape, strict=True))
-        where = slice(*r), slice(*c)
+    def take(found: Sums) -> None:
+        names, count, totals = found
+        # blocks that a region only touches hold labels that nobody asked for
+        asked = names <= n_labels
+        counts[names[asked]] += count[asked]
+        for name, total in totals.items():
+            sums[name][names[asked]] += total[asked]
 
-        def plane(read: ReadPlane, low: float, high: float) -> Float32:
-            part = np.asarray(read(*where))
-            small = resample_region(part, inside[0], inside[1], zoom, (r[0], c[0]))
-            return np.pad((small - np.float32(low)) / np.float32(high - low), pad, mode="edge")
-
-        grey = plane(dna, *dna_limits)
-        images = {
-            name: network_input(grey, plane(read, *limits[name]))[None]
-            for name, read in markers.items()
-        }
-        # the label at the middle of each half-resolution pixel of the block's own part
-        middle = [
-            np.minimum(((np.arange(a, min(b, w), 2) + 1) / zoom).astype(int), n - 1)
-            for (a, b), w, n in zip((rows, columns), working, shape, strict=True)
-        ]
-        own = (
-            slice(int(middle[0][0]), int(middle[0][-1]) + 1),
-            slice(int(middle[1][0]), int(middle[1][-1]) + 1),
-        )
-        part = np.asarray(nuclei(*own))
-        return images, part[np.ix_(middle[0] - middle[0][0], middle[1] - middle[1][0])]
-
-    def compute(
-        rows: tuple[int, int],
-        columns: tuple[int, int],
-        images: dict[str, Float32],
-        labels: NDArray[Any],
-    ) -> tuple[NDArray[Any], Float64, dict[str, Float64]]:
-        y, x = (a - max(0, a - HALO_PX) for a in (rows[0], columns[0]))
-        at = np.flatnonzero(labels)
-        names, back = np.unique(labels.ravel()[at], return_inverse=True)
-        count = np.bincount(back, minlength=len(names)).astype(np.float64)
-        found = {}
-        for name, image in images.items():
-            fields = network.run(image)[0]
-            part = fields[:, y // 2 :, x // 2 :][:, : labels.shape[0], : labels.shape[1]]
-            values = part.reshape(N_FIELDS, -1)[:, at].astype(np.float64)
-            sums_here = [np.bincount(back, v, len(names)) for v in values]
-            found[name] = np.stack(sums_here, axis=1, dtype=np.float64)
-        return names, count, found
-
+    if work.spread is not None:
+        for found in work.spread(sums_of_block, [(plan, i, k) for i, k in blocks]):
+            work.stop_if_asked("the positivity network")
+            take(found)
+        return {name: _answers(sums[name], counts, plan.limits[name]) for name in markers}
     with ThreadPoolExecutor(workers) as pool:
-        waiting: list[Future[tuple[NDArray[Any], Float64, dict[str, Float64]]]] = []
-
-        def take() -> None:
-            names, count, found = waiting.pop(0).result()
-            # blocks that a region only touches hold labels that nobody asked for
-            asked = names <= n_labels
-            counts[names[asked]] += count[asked]
-            for name, total in found.items():
-                sums[name][names[asked]] += total[asked]
-
-        for rows in grid.rows:
-            for columns in grid.columns:
-                if not _touches(region, rows, columns, zoom):
-                    continue
-                work.stop_if_asked("the positivity network")
-                # read in this thread (readers need not be thread-safe), compute in the pool
-                waiting.append(pool.submit(compute, rows, columns, *prepare(rows, columns)))
-                if len(waiting) > 2 * workers:
-                    take()
+        waiting: list[Future[Sums]] = []
+        for i, k in blocks:
+            work.stop_if_asked("the positivity network")
+            # read in this thread (readers need not be thread-safe), compute in the pool
+            inputs = _block_inputs(dna, markers, nuclei, plan, i, k)
+            waiting.append(pool.submit(_block_sums, engine, plan, i, k, *inputs))
+            if len(waiting) > 2 * workers:
+                take(waiting.pop(0).result())
         while waiting:
-            take()
-    return {name: _answers(sums[name], counts, limits[name]) for name in markers}
+            take(waiting.pop(0).result())
+    return {name: _answers(sums[name], counts, plan.limits[name]) for name in markers}
+
+
+@dataclass(frozen=True)
+class LogitsPlan:
+    """What the blocks of one image need beside its pixels; plain values that travel to workers."""
+
+    shape: tuple[int, int]
+    zoom: float
+    dna_limits: tuple[float, float]
+    #: by marker
+    limits: dict[str, tuple[float, float]]
+    #: name of the network, for workers that make their own engine
+    model: str
+
+    @cached_property
+    def working(self) -> tuple[int, int]:
+        """Shape at the working scale, px."""
+        rows, columns = (resampled_length(n, self.zoom) for n in self.shape)
+        return rows, columns
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The blocks."""
+        return make_grid(self.working, BLOCK_PX)
+
+
+#: labels of a block, their pixels, and by marker the sum of each field over them
+Sums = tuple[NDArray[Any], Float64, dict[str, Float64]]
+
+
+def _block_inputs(
+    dna: ReadPlane,
+    markers: Mapping[str, ReadPlane],
+    nuclei: ReadPlane,
+    plan: LogitsPlan,
+    i: int,
+    k: int,
+) -> tuple[dict[str, Float32], NDArray[Any]]:
+    """What the network sees of a block, by marker, and the labels at its output's pixels."""
+    grid, working, zoom, shape = plan.grid, plan.working, plan.zoom, plan.shape
+    block = grid.rows[i], grid.columns[k]
+    spans = [
+        (max(0, a - HALO_PX), min(n, b + HALO_PX))
+        for (a, b), n in zip(block, grid.shape, strict=True)
+    ]
+    inside = [(a, min(b, n)) for (a, b), n in zip(spans, working, strict=True)]
+    pad = [(0, b - d) for (_, b), (_, d) in zip(spans, inside, strict=True)]
+    r, c = (input_range(*s, zoom, n) for s, n in zip(inside, shape, strict=True))
+    where = slice(*r), slice(*c)
+
+    def plane(read: ReadPlane, low: float, high: float) -> Float32:
+        part = np.asarray(read(*where))
+        small = resample_region(part, inside[0], inside[1], zoom, (r[0], c[0]))
+        return np.pad((small - np.float32(low)) / np.float32(high - low), pad, mode="edge")
+
+    grey = plane(dna, *plan.dna_limits)
+    images = {
+        name: network_input(grey, plane(read, *plan.limits[name]))[None]
+        for name, read in markers.items()
+    }
+    # the label at the middle of each half-resolution pixel of the block's own part
+    middle = [
+        np.minimum(((np.arange(a, min(b, w), 2) + 1) / zoom).astype(int), n - 1)
+        for (a, b), w, n in zip(block, working, shape, strict=True)
+    ]
+    own = (
+        slice(int(middle[0][0]), int(middle[0][-1]) + 1),
+        slice(int(middle[1][0]), int(middle[1][-1]) + 1),
+    )
+    part = np.asarray(nuclei(*own))
+    return images, part[np.ix_(middle[0] - middle[0][0], middle[1] - middle[1][0])]
+
+
+def _block_sums(
+    engine: Engine,
+    plan: LogitsPlan,
+    i: int,
+    k: int,
+    images: dict[str, Float32],
+    labels: NDArray[Any],
+) -> Sums:
+    """Run the network on a block and sum its fields over each label."""
+    y, x = (a - max(0, a - HALO_PX) for a in (plan.grid.rows[i][0], plan.grid.columns[k][0]))
+    at = np.flatnonzero(labels)
+    names, back = np.unique(labels.ravel()[at], return_inverse=True)
+    count = np.bincount(back, minlength=len(names)).astype(np.float64)
+    found = {}
+    for name, image in images.items():
+        fields = engine.run(image)[0]
+        part = fields[:, y // 2 :, x // 2 :][:, : labels.shape[0], : labels.shape[1]]
+        values = part.reshape(N_FIELDS, -1)[:, at].astype(np.float64)
+        sums_here = [np.bincount(back, v, len(names)) for v in values]
+        found[name] = np.stack(sums_here, axis=1, dtype=np.float64)
+    return names, count, found
+
+
+def sums_of_block(view: View, plan: LogitsPlan, i: int, k: int) -> Sums:
+    """The sums of one block where the image is a view."""
+    from islet_imaging.network.engine import shared_engine
+
+    markers = {name: partial(view.corrected, name) for name in plan.limits}
+    inputs = _block_inputs(view.dna, markers, view.labels, plan, i, k)
+    return _block_sums(shared_engine(plan.model, view.device), plan, i, k, *inputs)
 
 
 def _touches(

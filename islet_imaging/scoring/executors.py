@@ -9,6 +9,8 @@ It fails, for the images a worker held, on an executor that was handed in and br
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -26,27 +28,50 @@ from typing import Any
 from islet_imaging._types import usable_cores
 from islet_imaging.errors import Cancelled
 from islet_imaging.run.files import RunWriteError
-from islet_imaging.scoring.task import Outcome, Task, measure_task
+from islet_imaging.scoring.memory import fitting, free_bytes, largest_need
+from islet_imaging.scoring.spread import OwnPool, Parts
+from islet_imaging.scoring.task import Outcome, Task, is_large, measure_task
+
+log = logging.getLogger(__name__)
 
 #: seconds between two looks whether the run is to be stopped
 _LOOK_S = 0.2
 
 
-def worker_count(workers: int | None, images: int) -> int:
-    """How many processes to start: what was asked for, or what is worth its while."""
+def worker_count(workers: int | None, images: int, large: int = 0) -> int:
+    """How many processes to start: what was asked for, or what is worth its while.
+
+    Parameters
+    ----------
+    workers : int or None
+        What was asked for.
+    images : int
+        How many images there are.
+    large : int
+        Those among them whose regions several workers share.
+
+    Examples
+    --------
+    >>> worker_count(8, 3), worker_count(8, 3, large=1), worker_count(None, 3)
+    (3, 8, 1)
+    """
+    most = None if large else max(images, 1)
     if workers is not None:
-        return max(1, min(workers, max(images, 1)))
+        return max(1, workers if most is None else min(workers, most))
     # a pool costs seconds to start: not for a handful of images
-    return 1 if images < 4 else min(usable_cores(), images)
+    if images < 4 and not large:
+        return 1
+    return usable_cores() if most is None else min(usable_cores(), most)
 
 
 def run_tasks(
     tasks: list[Task],
     *,
-    workers: int,
+    workers: int | None,
     executor: Executor | None,
     tell: Callable[[str], None],
     cancelled: Callable[[], bool] | None,
+    say: Callable[[str], None] = log.info,
 ) -> dict[str, Outcome]:
     """Run the tasks wherever they are to run.
 
@@ -54,14 +79,17 @@ def run_tasks(
     ----------
     tasks : list of Task
         What is to be done.
-    workers : int
-        Own processes; 1 is this one.
+    workers : int or None
+        Own processes, 1 is this one, None as many as are worth their while; of an executor, how
+        many tasks it runs at the same time.
     executor : Executor or None
         Where to run instead.
     tell : callable
         Told each image's name when it is done.
     cancelled : callable or None
         Asked five times a second; True stops the run.
+    say : callable
+        Told in a sentence how much memory is needed, and how many workers there will be.
 
     Returns
     -------
@@ -88,6 +116,18 @@ def run_tasks(
 
     if not tasks:
         return outcomes
+    large = {t.image for t in tasks if is_large(t)}
+    if executor is None:
+        workers = worker_count(workers, len(tasks), len(large))
+        workers, sentence = fitting(workers, largest_need(tasks), free_bytes())
+        if sentence:
+            say(sentence)
+        threads = max(1, usable_cores() // workers)
+    else:
+        # whoever runs several tasks on a machine has a thread for each
+        workers, threads = workers or 1, 1
+    tasks = [dataclasses.replace(t, threads=threads) for t in tasks]
+    tasks, shared = _shared(tasks, large, workers)
     if executor is None and workers == 1:
         for task in tasks:
             stop_if_asked()
@@ -99,7 +139,34 @@ def run_tasks(
             # it killed its worker: once more, with nothing beside it
             for again in _in_processes([task], 1, done, stop_if_asked):
                 done(_killed(again, "twice"))
+    if shared:
+        pool = executor or OwnPool(workers, _watch)
+        try:
+            for task in shared:
+                stop_if_asked()
+                parts = Parts(pool, task, stop_if_asked)
+                try:
+                    done(measure_task(task, cancelled, parts))
+                finally:
+                    parts.cancel()
+        finally:
+            if isinstance(pool, OwnPool):
+                pool.kill()
     return outcomes
+
+
+def _shared(tasks: list[Task], named: set[str], workers: int) -> tuple[list[Task], list[Task]]:
+    """Tasks that one worker does whole, and large images that all workers share region by region.
+
+    Whole is as quick, and spares the leading process, where each worker has a large image anyway;
+    what is left over of them would leave workers idle.
+    """
+    if workers < 2:
+        return tasks, []
+    large = [t for t in tasks if t.image in named]
+    shared = large[len(large) - len(large) % workers :]
+    apart = {t.image for t in shared}
+    return [t for t in tasks if t.image not in apart], shared
 
 
 def _killed(task: Task, how_often: str) -> Outcome:

@@ -55,6 +55,7 @@ def score_folder(
     device: str = "auto",
     progress: FolderProgress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Score every image of a folder into a run folder.
 
@@ -82,10 +83,12 @@ def score_folder(
     waiting : collection of Path, optional
         Files that are still being written and count as not there; see `watch_folder`.
     workers : int, optional
-        Processes; by default as many as there are cores, one for fewer than 4 images.
+        Processes; by default as many as there are cores, one for fewer than 4 images, and fewer
+        where the memory does not suffice. A slide uses all of them, region by region, where there
+        are fewer slides left than workers. With ``executor``: how many tasks it runs at a time.
     executor : concurrent.futures.Executor, optional
         Where to run instead, e.g. ``dask.distributed.Client(...).get_executor()``; it must see the
-        same files.
+        same files. Without ``workers`` no slide is shared out.
     device : str
         "auto", "cpu", "cuda" or "mps", for the networks.
     progress : callable, optional
@@ -93,6 +96,8 @@ def score_folder(
         once for each image that was finished before.
     cancelled : callable, optional
         Asked between images; True stops the run, what is finished is kept.
+    say : callable, optional
+        Told in a sentence how much memory is needed and how many workers there are.
 
     Returns
     -------
@@ -147,13 +152,13 @@ def score_folder(
             log.warning("left out: %s", item)
         if sheet.guessed:
             log.warning("roles marked CHECK in the sheet: %s", ", ".join(sheet.guessed))
-        plan = make_plan(request, workers, device, inputs=Inputs(sheet, folder, out))
+        plan = make_plan(request, device, inputs=Inputs(sheet, folder, out))
         if (done := same_run(out, plan.key)) is not None:
             log.info("nothing changed since this run was made: kept as it is")
             return done
         sweep(out)
         protocol, tasks = tasks_of(plan, out / ".work")
-        outcomes = _measure(tasks, plan.workers, executor, progress, cancelled)
+        outcomes = _measure(tasks, workers, executor, progress, cancelled, say)
         check_inputs(plan.inputs, protocol, sheet, outcomes)
         files = {s.image: f for s in sheet.samples if (f := given_of(s).get("regions"))}
         hashes = {s.image: plan.inputs.given(s).get("regions", "") for s in sheet.samples}
@@ -186,16 +191,22 @@ def score_folder(
 
 def _measure(
     tasks: list[Task],
-    workers: int,
+    workers: int | None,
     executor: Executor | None,
     progress: FolderProgress | None,
     cancelled: Callable[[], bool] | None,
+    say: Callable[[str], None] | None,
 ) -> dict[str, Outcome]:
     """Outcomes of all images; of those that were finished before, as they were."""
     outcomes = {t.image: found for t in tasks if (found := finished(t)) is not None}
     ready = len(outcomes)
     if ready:
         log.info("%d images are finished already and kept", ready)
+
+    def noted(sentence: str) -> None:
+        log.info("%s", sentence)
+        if say is not None:
+            say(sentence)
 
     def tell(image: str) -> None:
         nonlocal ready
@@ -208,7 +219,14 @@ def _measure(
             progress(ready, len(tasks), image)
     waiting = [t for t in tasks if t.image not in outcomes]
     outcomes.update(
-        run_tasks(waiting, workers=workers, executor=executor, tell=tell, cancelled=cancelled)
+        run_tasks(
+            waiting,
+            workers=workers,
+            executor=executor,
+            tell=tell,
+            cancelled=cancelled,
+            say=noted,
+        )
     )
     return outcomes
 

@@ -16,7 +16,7 @@ a nucleus and its neighbours reach further than `measure_halo_px`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import Region, Work
+from islet_imaging._types import Region, Spread, Work
 from islet_imaging.errors import Cancelled, IsletImagingError
 from islet_imaging.image import IsletImage
 from islet_imaging.protocol import Protocol
@@ -66,6 +66,7 @@ def measure_image(
     device: str = "auto",
     tile_px: int | None = None,
     scratch: Path | None = None,
+    spread: Spread | None = None,
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
 ) -> MeasuredImage:
@@ -96,6 +97,9 @@ def measure_image(
     scratch : Path, optional
         Where a large image's label files lie, which the caller takes away; by default a temporary
         folder that goes with the result.
+    spread : callable, optional
+        Computes the parts of a large image elsewhere (`islet_imaging.scoring.spread`); changes no
+        number.  It needs ``scratch``, where all who compute see it.
     progress, cancelled : callable, optional
         Told, and asked, between steps.
 
@@ -138,11 +142,13 @@ def measure_image(
 
     watcher = _Watcher(progress, cancelled)
     given = Given.of(image.shape, nuclei, cells)
-    work = Work(threads=threads, device=device, tile_px=tile_px, cancelled=cancelled)
+    work = Work(threads=threads, device=device, tile_px=tile_px, cancelled=cancelled, spread=spread)
     watcher.tell(0.0, "reading and correcting")
     regions = ImageRegions(
         image, protocol, flat_fields=flat_fields, tile_px=tile_px, scratch=scratch
     )
+    if regions.whole:
+        work = dataclasses.replace(work, spread=None)
     size = regions.pixel_size_um
     try:
         watcher.tell(0.05, "finding nuclei")
@@ -150,7 +156,7 @@ def measure_image(
         boxes, n_cells = find_nuclei_and_islets(
             regions, protocol, scale, method, work, given, watcher.tell
         )
-        table, pairs = _measure(regions, image, protocol, scale, given, watcher)
+        table, pairs = _measure(regions, protocol, scale, given, work, watcher)
         table = _with_network(table, regions, protocol, scale, work, watcher)
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
@@ -206,10 +212,10 @@ def measure_image(
 
 def _measure(
     regions: ImageRegions,
-    image: IsletImage,
     protocol: Protocol,
     scale: FoundScale,
     given: Given,
+    work: Work,
     watcher: _Watcher,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of cells, and that of touching cells."""
@@ -219,22 +225,35 @@ def _measure(
     rows, pairs = [], []
     tiles = regions.tiles()
     ring_um = protocol.cells.ring_of(scale.nucleus_um)
-    scales = full_scales(image, regions.stored, protocol.markers, tiles)
-    for k, core in enumerate(tiles):
-        watcher.tell(0.6 + 0.2 * k / len(tiles), "measuring")
-        found, touching = _measure_tile(regions, protocol, ring_um, given, scales, core)
-        rows.append(found)
+    found: Iterator[tuple[pd.DataFrame, pd.DataFrame]]
+    # whole cells that are given are an array of this process
+    if work.spread is None or given.cells is not None:
+        scales = full_scales(regions.image, regions.stored, protocol.markers, tiles)
+        found = (measure_tile(regions, ring_um, scales, core, given) for core in tiles)
+    else:
+        each = work.spread(scale_of_channel, [(name,) for name in protocol.markers])
+        scales = {name: one for name, one in zip(protocol.markers, each, strict=True) if one}
+        found = work.spread(measure_tile, [(ring_um, scales, core) for core in tiles])
+    for k, (own, touching) in enumerate(found):
+        watcher.tell(0.6 + 0.2 * (k + 1) / len(tiles), "measuring")
+        rows.append(own)
         pairs.append(touching)
     return finish_cells(_together(rows), pixel_size_um=regions.pixel_size_um), _merged(pairs)
 
 
-def _measure_tile(
+def scale_of_channel(regions: ImageRegions, name: str) -> float | None:
+    """The largest value that could be written in one channel, counts."""
+    from islet_imaging.measurement.saturation import full_scales
+
+    return full_scales(regions.image, regions.stored, [name], regions.tiles()).get(name)
+
+
+def measure_tile(
     regions: ImageRegions,
-    protocol: Protocol,
     ring_um: float,
-    given: Given,
     scales: dict[str, float],
     core: Region,
+    given: Given | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of the cells whose centres lie in a tile, and the borders that begin there."""
     import pandas as pd
@@ -242,10 +261,12 @@ def _measure_tile(
     from islet_imaging.measurement.measure import measure_cells, measure_halo_px, neighbour_pairs
     from islet_imaging.measurement.saturation import saturated_fractions
     from islet_imaging.scoring.regions import with_margin
+    from islet_imaging.scoring.segmenting import Given
     from islet_imaging.segmentation.cells import grow_cells
     from islet_imaging.segmentation.whole_cells import whole_cells
 
-    size = regions.pixel_size_um
+    given = given or Given()
+    size, protocol = regions.pixel_size_um, regions.protocol
     # a cell reaches as far as four nuclei of its image
     halo = measure_halo_px(size, reach_um=max(30.0, 10.0 * ring_um, size * given.reach_px))
     region = with_margin(core, halo, regions.shape)
@@ -313,6 +334,7 @@ def _with_network(
             int(table["cell"].max()) if len(table) else 0,
             pixel_size_um=scale.working_pixel_um,
             engine=shared_engine(model, work.device),
+            model=model,
             work=work,
         )
         table = table.assign(**network_columns(table["cell"].to_numpy(), answers))

@@ -169,7 +169,7 @@ def scoring_ledger(
     inputs = Inputs(
         sheet, request.folder, out, only=None if fitted else set(records), remember=False
     )
-    plan = make_plan(request, None, device, inputs=inputs)
+    plan = make_plan(request, device, inputs=inputs)
     kept = len(records) == len(sheet.samples) and same_run(out, plan.key) is not None
     with tempfile.TemporaryDirectory(prefix="islet-imaging-") as scratch:
         _, tasks = tasks_of(plan, Path(scratch))

@@ -15,7 +15,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from islet_imaging._types import usable_cores
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol
 from islet_imaging.run.files import atomic_path
@@ -23,7 +22,6 @@ from islet_imaging.run.folder import PROVENANCE_FORMAT, Run
 from islet_imaging.run.measurements import proven_outcome
 from islet_imaging.run.proof import digest, hash_file
 from islet_imaging.run.rows import rows_of
-from islet_imaging.scoring.executors import worker_count
 from islet_imaging.scoring.fingerprints import Inputs, given_of, image_parts, run_key, shared_parts
 from islet_imaging.scoring.places import check_places, without_run
 from islet_imaging.scoring.task import Task
@@ -140,11 +138,10 @@ class Plan:
     networks: dict[str, str]
     flat_field: str
     device: str
-    workers: int
     key: str
 
 
-def make_plan(request: Request, workers: int | None, device: str, *, inputs: Inputs) -> Plan:
+def make_plan(request: Request, device: str, *, inputs: Inputs) -> Plan:
     """Stamp everything that changes a number, before any of it is used."""
     from islet_imaging.network.engine import device_of
     from islet_imaging.network.weights import package_hashes
@@ -160,8 +157,7 @@ def make_plan(request: Request, workers: int | None, device: str, *, inputs: Inp
         ) from error
     where = device_of(device) if networks else "cpu"
     key = run_key(protocol, sheet, inputs, networks=networks, flat_field=flat_field, device=where)
-    count = worker_count(workers, len(sheet.samples))
-    return Plan(request.out, protocol, sheet, inputs, networks, flat_field, where, count, key)
+    return Plan(request.out, protocol, sheet, inputs, networks, flat_field, where, key)
 
 
 def tasks_of(plan: Plan, kept_in: Path) -> tuple[Protocol, list[Task]]:
@@ -195,7 +191,7 @@ def tasks_of(plan: Plan, kept_in: Path) -> tuple[Protocol, list[Task]]:
                 run=str(out.absolute()),
                 protocol=plain,
                 key=digest(parts),
-                threads=max(1, usable_cores() // plan.workers),
+                threads=1,
                 device=plan.device,
                 flat_fields=calibration,
                 stamps=plan.inputs.of(s),

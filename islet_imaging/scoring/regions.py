@@ -45,6 +45,10 @@ class ImageRegions:
     scratch : Path, optional
         Folder for label files, which the caller takes away; without it a temporary one that goes
         with the label images.
+    device : str
+        Where networks run on a part of it.
+    there : bool
+        Whether the label files are made by another process and only read here.
 
     Attributes
     ----------
@@ -54,6 +58,8 @@ class ImageRegions:
         Whether the image is one region, kept in memory.
     nuclei, islets : LabelArray or LabelFile
         Filled by whoever segments, from top to bottom.
+    scratch : Path
+        Where label files lie, of a large image.
     burned_in : BurnedIn or None
         Bars and letters that were drawn into the pixels and are left out.
     """
@@ -66,11 +72,15 @@ class ImageRegions:
         flat_fields: Mapping[str, NDArray[np.float32]] | None = None,
         tile_px: int | None = None,
         scratch: Path | None = None,
+        device: str = "auto",
+        there: bool = False,
     ) -> None:
+        self.image, self.protocol, self.device = image, protocol, device
         self.shape = image.shape
         self.pixel_size_um = image.require_pixel_size()
         self.names = [c.name for c in protocol.channels if c.role != "ignore"]
-        self.whole = tile_px is None and image.shape[0] * image.shape[1] <= WHOLE_PX
+        small = image.shape[0] * image.shape[1] <= WHOLE_PX
+        self.whole = tile_px is None and not there and small
         self._tile = tile_px or (max(1, *image.shape) if self.whole else TILE_PX)
         self._kept: dict[str, NDArray[Any]] = {}
         self._image = image
@@ -94,6 +104,7 @@ class ImageRegions:
         # a small image is corrected once
         self._corrected = self._correction.region(everywhere) if self.whole else {}
         self._scratch: Path | None = None
+        self.scratch = scratch or Path()
         self.nuclei: LabelArray | LabelFile
         self.islets: LabelArray | LabelFile
         if self.whole:
@@ -102,8 +113,9 @@ class ImageRegions:
             folder = scratch
             if folder is None:
                 folder = self._scratch = Path(tempfile.mkdtemp(prefix="islet-imaging-"))
-            self.nuclei = LabelFile(folder / "nuclei.raw", image.shape)
-            self.islets = LabelFile(folder / "islets.raw", image.shape)
+            self.nuclei = LabelFile(folder / "nuclei.raw", image.shape, there=there)
+            self.islets = LabelFile(folder / "islets.raw", image.shape, there=there)
+            self.scratch = folder
 
     @property
     def record(self) -> dict[str, Any]:
@@ -122,6 +134,14 @@ class ImageRegions:
         if name in self._corrected:
             return self._corrected[name][rows, columns]
         return self._correction.channel(name, (rows, columns))
+
+    def dna(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Corrected pixels of the DNA channel."""
+        return self.corrected(self.protocol.dna, rows, columns)
+
+    def labels(self, rows: slice, columns: slice) -> Labels:
+        """Nuclei, once they are there."""
+        return self.nuclei.read((rows, columns))
 
     def channels(self, region: Region) -> dict[str, NDArray[Any]]:
         """Corrected pixels of every channel in use."""

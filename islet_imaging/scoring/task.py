@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from islet_imaging._types import Spread
 from islet_imaging.errors import Cancelled, IsletImagingError
+from islet_imaging.image import WHOLE_PX
 from islet_imaging.protocol import Protocol
 from islet_imaging.run.files import (
     RunWriteError,
@@ -33,6 +36,10 @@ from islet_imaging.run.measurements import (
     same_files,
     write_record,
 )
+
+if TYPE_CHECKING:
+    from islet_imaging.image import IsletImage
+    from islet_imaging.scoring.regions import ImageRegions
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +78,9 @@ class Outcome:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Outcome:
+def measure_task(
+    task: Task, cancelled: Callable[[], bool] | None = None, spread: Spread | None = None
+) -> Outcome:
     """Measure one image and keep the result in the run folder; never raises for a bad image.
 
     Parameters
@@ -80,6 +89,8 @@ def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Out
         What to measure.
     cancelled : callable, optional
         Asked between steps; True stops the work.
+    spread : callable, optional
+        Computes parts of a large image elsewhere.
 
     Raises
     ------
@@ -89,7 +100,6 @@ def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Out
         If ``cancelled`` says so.
     """
     from islet_imaging.network.weights import package_hashes
-    from islet_imaging.reading import read_image
     from islet_imaging.scoring.image import measure_image
 
     folder = Path(task.run)
@@ -97,7 +107,7 @@ def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Out
     scratch: Path | None = None
     try:
         # label files of a slide; one name, so that what a killed run left is used up
-        scratch = inside(folder / ".work", f"{task.image}.slide")
+        scratch = scratch_of(task)
         protocol = Protocol.from_dict(task.protocol)
         before = all_facts(paths)
         if not same_files(paths, task.stamps):
@@ -109,24 +119,29 @@ def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Out
             raise IsletImagingError(
                 f"{task.image}: a network was exchanged after the run began; score again"
             )
-        image = read_image(
-            [Path(f) for f in task.files] if len(task.files) > 1 else Path(task.files[0]),
-            protocol=protocol,
-            name=task.image,
-        )
+        image = read_task(task, protocol)
+        hashes = None
+        if spread is not None:
+            scratch.mkdir(parents=True, exist_ok=True)
+            # of the whole file, by those who would wait while the driver looks for the scale
+            hashes = spread(hashes_of_channel, [(name,) for name in image.channel_names])
         measured = measure_image(
             image,
             protocol,
             nuclei=task.given.get("nuclei"),
             cells=task.given.get("cells"),
-            flat_fields=_read_calibration(task.flat_fields),
+            flat_fields=read_calibration(task.flat_fields),
             facts=task.facts,
             threads=task.threads,
             device=task.device,
             scratch=scratch,
+            spread=spread,
             cancelled=cancelled,
         )
-        pixels = pixel_hashes(image.channel, image.channel_names, image.shape)
+        if hashes is None:
+            pixels = pixel_hashes(image.channel, image.channel_names, image.shape)
+        else:
+            pixels = sorted(h for found in hashes for h in found)
         if all_facts(paths) != before:
             raise IsletImagingError(
                 f"{task.image}: its file was changed while it was measured; score again"
@@ -178,7 +193,70 @@ def measure_task(task: Task, cancelled: Callable[[], bool] | None = None) -> Out
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _read_calibration(path: str | None) -> dict[str, Any] | None:
+def scratch_of(task: Task) -> Path:
+    """Where a large image's label files lie while it is measured."""
+    return inside(Path(task.run) / ".work", f"{task.image}.slide")
+
+
+def read_task(task: Task, protocol: Protocol) -> IsletImage:
+    """The image of a task, lazily."""
+    from islet_imaging.reading import read_image
+
+    files = [Path(f) for f in task.files]
+    return read_image(files if len(files) > 1 else files[0], protocol=protocol, name=task.image)
+
+
+def is_large(task: Task) -> bool:
+    """Whether an image is worked on in parts; one that cannot be read is not."""
+    # a header is read only where the files could hold so much
+    if sum(int(stamp.get("bytes", 0)) for stamp in task.stamps.values()) < WHOLE_PX // 8:
+        return False
+    try:
+        shape = read_task(task, Protocol.from_dict(task.protocol)).shape
+    except Exception:  # what is wrong with it is said when it is measured
+        return False
+    return shape[0] * shape[1] > WHOLE_PX
+
+
+def hashes_of_channel(regions: ImageRegions, name: str) -> list[str]:
+    """`pixel_hashes` of one channel."""
+    return pixel_hashes(regions.image.channel, (name,), regions.shape)
+
+
+def part_of(task: Task, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
+    """Compute a part of a large image, in any process that sees the run folder.
+
+    Parameters
+    ----------
+    task : Task
+        The image; opened once in every thread.
+    function : callable
+        ``function(regions, *item)``, a function of a module.
+    item : tuple
+        Its further arguments.
+    """
+    if getattr(_open, "key", None) != (task.run, task.image, task.key):
+        from islet_imaging.scoring.regions import ImageRegions
+
+        protocol = Protocol.from_dict(task.protocol)
+        _open.regions = ImageRegions(
+            read_task(task, protocol),
+            protocol,
+            flat_fields=read_calibration(task.flat_fields),
+            scratch=scratch_of(task),
+            device=task.device,
+            there=True,
+        )
+        _open.key = (task.run, task.image, task.key)
+    return function(_open.regions, *item)
+
+
+#: the large image that a thread is computing parts of
+_open = threading.local()
+
+
+def read_calibration(path: str | None) -> dict[str, Any] | None:
+    """The illumination that was fitted over all images, by channel; None where there is none."""
     if path is None:
         return None
     import numpy as np

@@ -184,6 +184,7 @@ def segment_nuclei_tiled(
             read,
             shape,
             shared_engine(how.model or "islet-nuclei", work.device),
+            model=how.model or "islet-nuclei",
             diameter_px=found.diameter_px,
             work=work,
         )
