@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from islet_imaging._types import Float32, Float64, ReadPlane, Region, View, Work, usable_cores
 from islet_imaging.arrays.resample import input_range, resample_region, resampled_length
 from islet_imaging.errors import ModelError, PixelSizeError
+from islet_imaging.network.blocks import HALO_PX, Grid, make_grid
 from islet_imaging.network.normalise import MAX_SAMPLES, grey_limits
-from islet_imaging.network.nuclei import HALO_PX, Grid, make_grid
 from islet_imaging.network.stain import (
     N_FIELDS,
     WORKING_PIXEL_UM,

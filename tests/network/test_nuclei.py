@@ -10,12 +10,9 @@ from scipy import ndimage as ndi
 
 from islet_imaging._types import Work
 from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
+from islet_imaging.network.blocks import make_grid
 from islet_imaging.network.engine import shared_engine
-from islet_imaging.network.nuclei import (
-    make_grid,
-    segment_nuclei_lazy,
-    segment_nuclei_network,
-)
+from islet_imaging.network.nuclei import segment_nuclei_lazy, segment_nuclei_network
 from islet_imaging.network.scale import Scale, estimate_nucleus_diameter_px
 from islet_imaging.network.training.matching import match_labels
 
@@ -62,7 +59,7 @@ def test_finds_plain_nuclei(sample):
 )
 def test_labels_do_not_depend_on_how_the_work_is_cut(sample, work, monkeypatch):
     # small blocks, so that this image has seams
-    monkeypatch.setattr("islet_imaging.network.nuclei.make_grid", lambda s: make_grid(s, 128))
+    monkeypatch.setattr("islet_imaging.network.blocks.make_grid", lambda s: make_grid(s, 128))
     dna, _ = sample
     reference = segment_nuclei_network(dna, diameter_px=12)
     cut = segment_nuclei_network(dna, diameter_px=12, work=work)
@@ -72,7 +69,7 @@ def test_labels_do_not_depend_on_how_the_work_is_cut(sample, work, monkeypatch):
 def test_blocks_leave_no_seam(sample, monkeypatch):
     dna, _ = sample
     whole = segment_nuclei_network(dna, diameter_px=14)
-    monkeypatch.setattr("islet_imaging.network.nuclei.make_grid", lambda s: make_grid(s, 128))
+    monkeypatch.setattr("islet_imaging.network.blocks.make_grid", lambda s: make_grid(s, 128))
     cut = segment_nuclei_network(dna, diameter_px=14)
     m = match_labels(whole, cut)
     assert m.n_true == m.n_found
@@ -82,7 +79,7 @@ def test_blocks_leave_no_seam(sample, monkeypatch):
 
 
 def test_lazy_strips_make_the_same_image(sample, monkeypatch):
-    monkeypatch.setattr("islet_imaging.network.nuclei.make_grid", lambda s: make_grid(s, 96))
+    monkeypatch.setattr("islet_imaging.network.blocks.make_grid", lambda s: make_grid(s, 96))
     dna, _ = sample
     asked = []
 

@@ -53,7 +53,7 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mon
     image = IsletImage.from_array(planes, ("DAPI", "INS"), SIZE_UM, name="slide")
     monkeypatch.setattr("islet_imaging.network.positivity.BLOCK_PX", 128)
     # bound when it was defined
-    monkeypatch.setattr("islet_imaging.network.nuclei.make_grid.__defaults__", (256,))
+    monkeypatch.setattr("islet_imaging.network.blocks.make_grid.__defaults__", (256,))
     whole = measure_image(image, PROTOCOL, tile_px=100)
     monkeypatch.setattr(regions, "WHOLE_PX", 1000)
     monkeypatch.setattr(regions, "TILE_PX", 100)
