@@ -9,6 +9,7 @@ is named, and on time series.
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.guard import check_read, guarded
-from islet_imaging.reading.metadata import Facts, worded
+from islet_imaging.reading.metadata import Facts, shown_colour, worded
 from islet_imaging.reading.pages import bounds
 from islet_imaging.reading.source import COLOURS, FileChannel, Source, pick_scene, scene_names
 
@@ -200,6 +201,11 @@ def _facts(root: ET.Element, n: int) -> Facts:
                 more[key] = float(own.findtext(tag) or "x") * factor
             except ValueError:
                 continue
+        stated = re.fullmatch(
+            r"#(?:[0-9A-Fa-f]{2})?([0-9A-Fa-f]{6})", other.findtext("Color") or ""
+        )
+        if stated and (colour := shown_colour(int(stated[1], 16))):
+            more["colour"] = colour
         facts.channel_facts.append(more)
     scale = {}
     for item in root.iterfind("./Metadata/Scaling/Items/Distance"):

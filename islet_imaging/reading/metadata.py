@@ -198,6 +198,9 @@ def parse_ome(xml: str, image: int = 0) -> Facts | None:
             value = _number(channel.get(attribute))
             if value:
                 more[key] = value
+        number = _number(channel.get("Color"))  # signed, red to alpha
+        if number is not None and (colour := shown_colour((int(number) & 0xFFFFFFFF) >> 8)):
+            more["colour"] = colour
         samples = int(_number(channel.get("SamplesPerPixel")) or 1)
         for _ in range(samples if samples > 1 and not name else 1):
             facts.names.append(name or dye)
@@ -217,6 +220,19 @@ def parse_ome(xml: str, image: int = 0) -> Facts | None:
     if acquired is not None and acquired.text:
         facts.metadata["acquired"] = acquired.text.strip()
     return facts
+
+
+def shown_colour(rgb: int) -> str:
+    """A channel's stated colour as ``#rrggbb``; empty for black, white and greys, which state none.
+
+    Examples
+    --------
+    >>> shown_colour(0x00FF00), shown_colour(0xFFFFFF)
+    ('#00ff00', '')
+    """
+    red, green, blue = rgb >> 16 & 255, rgb >> 8 & 255, rgb & 255
+    # writers that know no colour give white
+    return "" if red == green == blue else f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _objective(root: ET.Element, image: ET.Element, facts: Facts) -> None:
@@ -307,6 +323,12 @@ def parse_imagej(
         named = imagej_names(labels, slices, images)
         if are_stains(named):
             facts.names, facts.slices_are_channels = named, True
+    tables = meta.get("LUTs") or []
+    if len(tables) == channels:
+        for table in tables:  # (3, 256), or its first component alone
+            top = [int(part[-1]) for part in table] if len(table) == 3 else [0, 0, 0]
+            colour = shown_colour(top[0] << 16 | top[1] << 8 | top[2])
+            facts.channel_facts.append({"colour": colour} if colour else {})
     info = str(meta.get("Info", ""))
     for key, pattern in (
         ("significant_bits", r"^\s*(?:BitsPerPixel|SignificantBits)\s*=\s*(\d+)\s*$"),

@@ -9,6 +9,7 @@ no multiscale image, and on time series.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.guard import check_read, guarded
-from islet_imaging.reading.metadata import Facts, to_um, worded
+from islet_imaging.reading.metadata import Facts, shown_colour, to_um, worded
 from islet_imaging.reading.pages import bounds
 from islet_imaging.reading.source import FileChannel, Source
 
@@ -165,9 +166,10 @@ def open_zarr(path: Path, *, max_gib: float) -> Source:
         shape = (int(sizes["y"]), int(sizes["x"]))
     n = int(sizes.get("c", 1))
     names = facts.names if len(facts.names) == n else [""] * n
+    more: list[dict[str, Any]] = facts.channel_facts if len(facts.channel_facts) == n else [{}] * n
     return Source(
         paths=(path,),
-        channels=tuple(FileChannel(name) for name in names),
+        channels=tuple(FileChannel(a, (), b) for a, b in zip(names, more, strict=True)),
         n_planes=int(sizes.get("z", 1)),
         shape=shape,
         dtype=dtype,
@@ -189,6 +191,10 @@ def _facts(
     facts = Facts()
     channels = (attributes.get("omero") or {}).get("channels") or []
     facts.names = [worded(str(c.get("label") or "")) for c in channels]
+    for channel in channels:
+        known = re.fullmatch(r"[0-9A-Fa-f]{6}", str(channel.get("color") or ""))
+        colour = shown_colour(int(known[0], 16)) if known else ""
+        facts.channel_facts.append({"colour": colour} if colour else {})
     scale = dict.fromkeys(axes, 1.0)
     there = False
     for holder in (dataset, first):

@@ -139,7 +139,7 @@ def zarr_image(path: Path, version: str, stack: np.ndarray, size: float = 0.5) -
     ome = {
         "multiscales": [{"version": version, "axes": axes, "datasets": [
             {"path": "0", "coordinateTransformations": scale}]}],
-        "omero": {"channels": [{"label": "DAPI"}, {"label": "INS"}]},
+        "omero": {"channels": [{"label": "DAPI", "color": "0000FF"}, {"label": "INS"}]},
     }  # fmt: skip
     group.attrs.update({"ome": {"version": version, **ome}} if version == "0.5" else ome)
 
@@ -152,6 +152,7 @@ def test_ome_zarr(tmp_path: Path, version: str) -> None:
     assert found.name == "a.ome.zarr"
     image = read_image(found.paths[0], projection="max")
     assert (image.channel_names, image.pixel_size_um) == (("DAPI", "INS"), 0.5)
+    assert image.metadata["colour"] == {"DAPI": "#0000ff"}
     np.testing.assert_array_equal(image.channel("INS"), stack[1].max(axis=0))
     part = image.channel("DAPI", (slice(3, 9), slice(10, 30)))
     np.testing.assert_array_equal(part, stack[0].max(axis=0)[3:9, 10:30])
@@ -221,3 +222,41 @@ def test_scenes_of_a_czi_are_images(tmp_path: Path) -> None:
     for image, stored in zip(images, STACK, strict=True):
         np.testing.assert_array_equal(read_image(image.paths[0]).channel("DAPI"), stored)
         assert files_of(image.paths[0]) == (file,)
+
+
+def test_colours_that_files_state(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        STACK,
+        ome=True,
+        photometric="minisblack",
+        # red and opaque as a signed number; white is what programs write that know none
+        metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "INS"], "Color": [-1, -16776961]}},
+    )
+    assert read_image(tmp_path / "a.ome.tif").metadata["colour"] == {"INS": "#ff0000"}
+    ramp, none = np.arange(256, dtype=np.uint8), np.zeros(256, np.uint8)
+    tifffile.imwrite(
+        tmp_path / "b.tif",
+        STACK,
+        imagej=True,
+        metadata={"axes": "CYX", "Labels": ["DAPI", "INS"], "mode": "composite",
+                  "LUTs": [np.stack([none, none, ramp]), np.stack([ramp, ramp, none])]},
+    )  # fmt: skip
+    colours = read_image(tmp_path / "b.tif").metadata["colour"]
+    assert colours == {"DAPI": "#0000ff", "INS": "#ffff00"}
+
+
+def test_colours_of_a_czi(tmp_path: Path) -> None:
+    library = pytest.importorskip("pylibCZIrw.czi", reason="needs the formats extra")
+    shown = {
+        c: library.ChannelDisplaySettingsDataClass(
+            True, library.TintingMode.Color, library.Rgb8Color(*colour), 0.0, 1.0
+        )
+        for c, colour in enumerate(((0, 0, 255), (255, 0, 255)))
+    }
+    with library.create_czi(str(tmp_path / "x.czi")) as writer:
+        for c, plane in enumerate(STACK):
+            writer.write(data=np.ascontiguousarray(plane[..., None]), plane={"C": c})
+        writer.write_metadata("x", channel_names={0: "DAPI", 1: "GCG"}, display_settings=shown)
+    colours = read_image(tmp_path / "x.czi").metadata["colour"]
+    assert colours == {"DAPI": "#0000ff", "GCG": "#ff00ff"}

@@ -7,6 +7,8 @@ dotted.  It fails if a state is ever told by colour alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 #: value in the outline image -> (name, colour, style); the order of drawing the legend
 CATEGORIES: dict[int, tuple[str, str, str]] = {
     2: ("positive", "#ffb000", "solid"),
@@ -34,10 +36,42 @@ _STAINS = (
 _SPARE = ("magenta", "cyan", "yellow", "red", "bop orange", "bop purple")
 
 
-def stain_colours(names: list[str] | tuple[str, ...]) -> list[str]:
-    """A napari colormap per channel, no two alike where there is a choice."""
+#: cells that a second marker is positive in: seen through
+FILL = 7
+FILL_COLOUR = "#e0602e88"
+
+#: stated colours that napari has a name for
+_NAMED = {
+    "#ff0000": "red",
+    "#00ff00": "green",
+    "#0000ff": "blue",
+    "#00ffff": "cyan",
+    "#ff00ff": "magenta",
+    "#ffff00": "yellow",
+}
+
+
+def stain_colours(names: Sequence[str], stated: Mapping[str, str] | None = None) -> list[str]:
+    """A napari colormap per channel: the file's, else what the field is used to.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Channels.
+    stated : mapping of str to str, optional
+        The colours that the file states, ``#rrggbb`` by channel.
+
+    Examples
+    --------
+    >>> stain_colours(["DAPI", "INS", "GCG"], {"INS": "#ff0000"})
+    ['blue', 'red', 'magenta']
+    """
+    stated = stated or {}
     found: list[str | None] = []
     for name in names:
+        if name in stated:
+            found.append(_NAMED.get(stated[name], stated[name]))
+            continue
         folded = name.casefold()
         hit = next((c for keys, c in _STAINS if any(folded.startswith(k) for k in keys)), None)
         found.append(None if hit in found else hit)

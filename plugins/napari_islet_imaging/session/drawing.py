@@ -17,6 +17,7 @@ from napari_islet_imaging.session.colours import BY_CALL, EXCLUDED, NEUTRAL, SEL
 from napari_islet_imaging.session.outlines import categories_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from napari_islet_imaging.session.opened import OpenImage
@@ -49,9 +50,34 @@ def call_categories(session: ReviewSession, image: str) -> NDArray[np.uint8]:
     )
 
 
+def filled_rows(session: ReviewSession, table: pd.DataFrame) -> NDArray[np.bool_] | None:
+    """Cells that are positive for the second marker, None where none is shown."""
+    if not session.second or session.hidden:
+        return None
+    positive = table[f"{session.second}_call"].to_numpy() == "positive"
+    return np.asarray(positive & ~table["excluded"].to_numpy(bool))
+
+
+def marked_rows(
+    session: ReviewSession, table: pd.DataFrame, categories: NDArray[np.uint8]
+) -> NDArray[np.bool_] | None:
+    """Cells that people decided; of those a blinded reviewer sees the own ones alone."""
+    if session.hidden:
+        return np.isin(categories, (NEUTRAL, SELECTED), invert=True)
+    if "corrected_by" not in table:
+        return None
+    return np.asarray(table["corrected_by"].fillna("").astype(str).to_numpy() != "")
+
+
 def draw_calls(session: ReviewSession, opened: OpenImage) -> OpenImage:
     """Draw all outlines of an image that need not be the open one; any thread may do it."""
-    opened.draw(session.tables[opened.name], call_categories(session, opened.name))
+    table, categories = session.tables[opened.name], call_categories(session, opened.name)
+    opened.draw(
+        table,
+        categories,
+        filled=filled_rows(session, table),
+        marked=marked_rows(session, table, categories),
+    )
     return opened
 
 
@@ -93,7 +119,18 @@ class CallOutlines:
         region = None if cells is None else session.region_of(cells)
         if cells is not None and region is None:
             return
-        self.changed.emit(session.open.draw(session.shown, self._categories(), region))
+        self.changed.emit(self._draw(session.shown, region))
+
+    def _draw(self, table: pd.DataFrame, region: Region | None) -> Region:
+        session, categories = self.session, self._categories()
+        assert session.open is not None
+        return session.open.draw(
+            table,
+            categories,
+            region,
+            filled=filled_rows(session, table),
+            marked=marked_rows(session, table, categories),
+        )
 
     def _image_opened(self, *_: object) -> None:
         opened = self.session.open
@@ -112,7 +149,7 @@ class CallOutlines:
         session = self.session
         if session.open is not None:
             session.open.forget_outlines()
-            self.changed.emit(session.open.draw(session.table, self._categories(), region))
+            self.changed.emit(self._draw(session.table, region))
 
     def _categories(self) -> NDArray[np.uint8]:
         session = self.session

@@ -138,9 +138,39 @@ class EditHistory:
         self.tables[edit.image] = replay.cells
         return kept
 
-    def take_back(self, edit: Edit, who: str) -> None:
-        """Keep that an edit is undone, and bring its cells to what holds then."""
-        self._keep(Edit(who, edit.image, "undo", undoes=edit.id))
+    def last_undo(self, who: str) -> tuple[Edit, Edit] | None:
+        """The last undo of a person that nothing followed, and the edit that it took back."""
+        by_id = {e.id: e for e in self.edits}
+        waiting: list[Edit] = []
+        for edit in self.edits:
+            if edit.who != who:
+                continue
+            undone = by_id.get(edit.undoes)
+            if edit.action != "undo":
+                waiting.clear()  # there is nothing to do again after a further edit
+            elif undone is not None and undone.action == "undo":
+                waiting = [e for e in waiting if e.id != undone.id]
+            else:
+                waiting.append(edit)
+        if not waiting:
+            return None
+        undo = waiting[-1]
+        undone = by_id.get(undo.undoes)
+        return None if undone is None else (undo, undone)
+
+    def take_back(self, edit: Edit, who: str, *, undo: Edit | None = None) -> None:
+        """Keep that an edit is undone, and bring its cells to what holds then.
+
+        Parameters
+        ----------
+        edit : Edit
+            What is undone.
+        who : str
+            By whom.
+        undo : Edit, optional
+            The undo of that edit, which is taken back instead: the edit is done again.
+        """
+        self._keep(Edit(who, edit.image, "undo", undoes=edit.id if undo is None else undo.id))
         held = self.effective(image=edit.image)
         table, raw = self.tables[edit.image], self.raw[edit.image]
         rows = np.flatnonzero(table["cell"].to_numpy() == edit.cell)

@@ -14,6 +14,8 @@ import numpy as np
 
 from napari_islet_imaging.session.colours import (
     CATEGORIES,
+    FILL,
+    FILL_COLOUR,
     NEUTRAL,
     NEUTRAL_COLOUR,
     SELECTED,
@@ -56,9 +58,8 @@ def channel_layers(image: IsletImage, *, shown_name: str | None = None) -> list[
     """One image layer per channel."""
     name = image.name if shown_name is None else shown_name
     made: list[LayerData] = []
-    for channel, colour in zip(
-        image.channel_names, stain_colours(image.channel_names), strict=True
-    ):
+    colours = stain_colours(image.channel_names, image.metadata.get("colour"))
+    for channel, colour in zip(image.channel_names, colours, strict=True):
         pixels = np.asarray(image.channel(channel))
         limits = contrast(pixels)
         made.append(
@@ -127,7 +128,7 @@ def outline_options(colours: dict[int, str]) -> dict[str, Any]:
 def call_colours() -> dict[int, str]:
     """Colour of each value in the image of the calls' outlines."""
     shown = {value: colour for value, (_, colour, _) in CATEGORIES.items()}
-    return {**shown, SELECTED: SELECTED_COLOUR, NEUTRAL: NEUTRAL_COLOUR}
+    return {**shown, SELECTED: SELECTED_COLOUR, NEUTRAL: NEUTRAL_COLOUR, FILL: FILL_COLOUR}
 
 
 def features(table: pd.DataFrame, *, blinded: bool = False) -> pd.DataFrame:

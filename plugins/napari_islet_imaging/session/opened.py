@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_islet_imaging.session.colours import FILL
 from napari_islet_imaging.session.moved import read_found
 from napari_islet_imaging.session.outlines import (
     OutlineMap,
     Region,
+    draw_dots,
     draw_outlines,
     grown_box,
     line_width_px,
@@ -125,7 +127,13 @@ class OpenImage:
         return self._scales
 
     def draw(
-        self, table: pd.DataFrame, categories: NDArray[np.uint8], region: Region | None = None
+        self,
+        table: pd.DataFrame,
+        categories: NDArray[np.uint8],
+        region: Region | None = None,
+        *,
+        filled: NDArray[np.bool_] | None = None,
+        marked: NDArray[np.bool_] | None = None,
     ) -> Region:
         """Draw the outlines, all or those of a region.
 
@@ -137,6 +145,8 @@ class OpenImage:
             One per row of the table.
         region : (slice, slice), optional
             Where to draw.
+        filled, marked : ndarray of bool, optional
+            Rows whose nuclei are filled, and that get a dot in the middle.
 
         Returns
         -------
@@ -146,16 +156,30 @@ class OpenImage:
         height, width = shape = self.labels.shape
         line = line_width_px(self.pixel_size_um)
         lookup, centre = self._lookup(table, categories)
+        cells = table["cell"].to_numpy()
+        fill = None
+        if filled is not None and filled.any():
+            fill = np.zeros(len(lookup), np.uint8)
+            fill[cells[filled]] = FILL
+        dots = np.zeros(0, int) if marked is None else cells[marked]
         if region is None:
             if self._map is None:
-                self.outlines[...] = 0
                 self._map = OutlineMap(self.labels, centre, width_px=line)
+            if fill is None:
+                self.outlines[...] = 0
+            else:
+                np.take(fill, np.minimum(self.labels, len(fill) - 1), out=self.outlines)
             self._map.paint(self.outlines, lookup)
+            draw_dots(self.outlines, centre[dots], lookup[dots], line)
             return slice(0, height), slice(0, width)
         # drawn with a margin, so that no outline ends at the edge of the region
         wide = grown_box([region], shape, line + 1)
         origin = (wide[0].start, wide[1].start)
         drawn = draw_outlines(self.labels[wide], lookup, centre, width_px=line, origin=origin)
+        if fill is not None:
+            inside = fill[np.minimum(self.labels[wide], len(fill) - 1)]
+            drawn = np.where(drawn > 0, drawn, inside)
+        draw_dots(drawn, centre[dots] - origin, lookup[dots], line)
         inner = tuple(
             slice(r.start - w.start, r.stop - w.start) for r, w in zip(region, wide, strict=True)
         )
@@ -173,12 +197,23 @@ class OpenImage:
         height, width = self.labels.shape
         return int(self.labels[y, x]) if 0 <= y < height and 0 <= x < width else 0
 
-    def take_back(self, edit: Edit) -> Region:
-        """Put the nuclei of a shape edit back as they were; returns where they are."""
+    def take_back(self, edit: Edit, *, again: bool = False) -> Region:
+        """Put the nuclei of a shape edit back as they were; returns where they are.
+
+        Parameters
+        ----------
+        edit : Edit
+            The edit.
+        again : bool
+            Put them as the edit left them instead.
+        """
         from islet_imaging.arrays.text_masks import decode_mask
 
         boxes: list[Region] = []
-        for shapes, erase in ((edit.after or (), True), (edit.before or (), False)):
+        old, new = (edit.before or (), edit.after or ())
+        if again:
+            old, new = new, old
+        for shapes, erase in ((new, True), (old, False)):
             for shape in shapes:
                 region, mask = decode_mask(shape["mask"])
                 part = self.labels[region]

@@ -106,6 +106,45 @@ def draw_outlines(
     return out
 
 
+def draw_dots(
+    out: NDArray[np.uint8],
+    centre: NDArray[np.floating],
+    value: NDArray[np.uint8],
+    line_px: int,
+) -> None:
+    """Dots into an outline image, where cells were decided by hand.
+
+    Parameters
+    ----------
+    out : ndarray of uint8, (Y, X)
+        Drawn into.
+    centre : ndarray of float, (N, 2)
+        Middles, px of this image; those outside draw what reaches into it.
+    value : ndarray of uint8, (N,)
+        Category of each.
+    line_px : int
+        Width of an outline; a dot is three of them across.
+
+    Examples
+    --------
+    >>> out = np.zeros((5, 5), np.uint8)
+    >>> draw_dots(out, np.array([[2.0, 2.0]]), np.array([3], np.uint8), 1)
+    >>> out[2].tolist()
+    [0, 3, 3, 3, 0]
+    """
+    if not len(centre):
+        return
+    reach = 1.5 * line_px
+    n = int(reach)
+    dy, dx = np.mgrid[-n : n + 1, -n : n + 1]
+    round_ = dy**2 + dx**2 <= reach**2
+    ys = np.rint(centre[:, :1]).astype(int) + dy[round_]
+    xs = np.rint(centre[:, 1:]).astype(int) + dx[round_]
+    there = (ys >= 0) & (ys < out.shape[0]) & (xs >= 0) & (xs < out.shape[1])
+    values = np.broadcast_to(value[:, None], ys.shape)
+    out[ys[there], xs[there]] = values[there]
+
+
 def _edge(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Pixels of a label that touch something else, by their four neighbours."""
     edge = np.zeros(labels.shape, bool)

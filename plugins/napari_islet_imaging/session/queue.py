@@ -182,6 +182,14 @@ class ReviewQueue:
             self.position = self._target(by, seen)
         return entry
 
+    def go_to(self, image: str, cell: int) -> bool:
+        """Go to a cell of the queue; False where it holds no such cell."""
+        for k, entry in enumerate(self.cells):
+            if (entry.image, entry.cell) == (image, cell):
+                self.position = k
+                return True
+        return False
+
     def _target(self, by: int, seen: tuple[str, int] | None) -> int:
         here = self.current
         if by == 1 and here is not None:

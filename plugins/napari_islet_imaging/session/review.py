@@ -8,8 +8,6 @@ It fails, loudly and without applying anything, when the journal cannot be writt
 
 from __future__ import annotations
 
-import getpass
-import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from psygnal import Signal
 from islet_imaging.review.journal import Edit
 from napari_islet_imaging.session.agreement import Agreement
 from napari_islet_imaging.session.edit_history import EditHistory
+from napari_islet_imaging.session.names import blind_names, login_name, seed_of
 from napari_islet_imaging.session.opened import OpenImage, load_image
 from napari_islet_imaging.session.outlines import Region
 from napari_islet_imaging.session.queue import (
@@ -40,14 +39,6 @@ if TYPE_CHECKING:
 
     from islet_imaging.positivity import Threshold
     from islet_imaging.run.folder import Run
-
-
-def login_name() -> str:
-    """The name under which edits are kept unless another is given."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "reviewer"
 
 
 class ReviewSession:
@@ -90,6 +81,8 @@ class ReviewSession:
         self.counts = Counts(self.history, self.protocol.statistics.denominator)
         #: the marker under review; empty where only nuclei were counted
         self.marker = next(iter(self.protocol.markers), "")
+        #: a second marker, whose positive cells are filled; empty for none
+        self.second = ""
         self.blinded = blinded
         #: whether the queue goes through the cells drawn for validation
         self.by_chance = False
@@ -141,19 +134,10 @@ class ReviewSession:
 
     def shown_name(self, image: str) -> str:
         """The image's name, or what a blinded reviewer may know of it."""
-        if not self.blinded:
-            return image
-        return f"image {self._blind_order.index(image) + 1}"
-
-    @property
-    def _blind_order(self) -> list[str]:
-        rng = np.random.default_rng(self._seed())
-        names = sorted(self.tables)
-        return [names[i] for i in rng.permutation(len(names))]
+        return blind_names(self.tables, self._seed())[image] if self.blinded else image
 
     def _seed(self) -> int:
-        # the same person finds the same order after a break; another person gets another
-        return zlib.crc32(f"{self.run.path.resolve()}\n{self.reviewer}".encode())
+        return seed_of(self.run.path, self.reviewer)
 
     def thresholds(self) -> dict[str, Threshold]:
         """Each marker's threshold in the open image's staining run; empty without one."""
@@ -254,7 +238,15 @@ class ReviewSession:
         """Review another marker."""
         self.end_trial()
         self.marker = marker
+        if self.second == marker:
+            self.second = ""
         self.rebuild_queue()
+        self.display_changed.emit()
+        self.settings_changed.emit()
+
+    def set_second(self, marker: str) -> None:
+        """Show the positive cells of a second marker as well; empty for none."""
+        self.second = "" if marker == self.marker else marker
         self.display_changed.emit()
         self.settings_changed.emit()
 
@@ -465,10 +457,17 @@ class ReviewSession:
     def undo(self) -> Edit | None:
         """Take back this person's last edit, wherever it was made; it stays in the journal."""
         last = self.last_edit()
-        if last is None:
-            return None
+        return None if last is None else self._turn(last)
+
+    def redo(self) -> Edit | None:
+        """Do again what this person took back last, unless something else was done since."""
+        found = self.history.last_undo(self.reviewer)
+        return None if found is None else self._turn(found[1], undo=found[0])
+
+    def _turn(self, last: Edit, undo: Edit | None = None) -> Edit:
+        """Take an edit back, or its undo."""
         self.end_trial()
-        self.history.take_back(last, self.reviewer)
+        self.history.take_back(last, self.reviewer, undo=undo)
         self._agreement = None
         if self.open is None or self.open.name != last.image:
             self.counts.forget(last.image)
@@ -477,7 +476,7 @@ class ReviewSession:
             self._index()
             changed = [last.cell]
             if last.action == "shape":
-                self.shapes_changed.emit(self.open.take_back(last))
+                self.shapes_changed.emit(self.open.take_back(last, again=undo is not None))
                 changed = [int(s["cell"]) for s in [*(last.before or ()), *(last.after or ())]]
             self._after_edit(changed)
         self.set_focus(last.cell)

@@ -36,7 +36,10 @@ class RunFacts:
         self.images: pd.DataFrame = run.images
         self.summary: pd.DataFrame | None = None
         self._flags = {
-            str(row["image"]): [str(f.get("message") or f.get("code")) for f in row["flags"]]
+            str(row["image"]): [
+                (str(f.get("code") or ""), str(f.get("message") or f.get("code")))
+                for f in row["flags"]
+            ]
             for row in run.provenance["images"]
         }
         self.reread()
@@ -55,8 +58,8 @@ class RunFacts:
             for i, c, b in zip(sample["image"], sample["condition"], sample["batch"], strict=True)
         }
 
-    def flags(self, image: str) -> list[str]:
-        """What was noticed in an image, in words."""
+    def flags(self, image: str) -> list[tuple[str, str]]:
+        """What was noticed in an image: code and message of each flag."""
         return self._flags.get(image, [])
 
     def current(self) -> bool:

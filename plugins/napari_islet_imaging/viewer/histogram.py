@@ -4,7 +4,9 @@ The idea: counts are taken once with numpy and painted with Qt's own painter; mo
 repaints a few hundred rectangles and touches no cell, so it is quick whatever the number of cells.
 The axis is asinh, nearly linear around the negative cells and logarithmic above, and bars are the
 square root of the counts, so that a small positive population is seen beside a large negative one.
-It fails to show what lies beyond the 0.1 and 99.95 percentile: that is gathered in the last bars.
+The axis reaches over nearly all cells and no further, so that one very bright cell does not push
+the others together; what lies beyond is gathered in the last bar, which says how many.
+It fails to show how far beyond they lie.
 """
 
 from __future__ import annotations
@@ -18,33 +20,11 @@ from qtpy.QtGui import QColor, QFont, QPainter, QPainterPath, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_islet_imaging.session.colours import CATEGORIES, SELECTED_COLOUR
+from napari_islet_imaging.viewer.axis import AsinhScale, nice_ticks, shown_range
 
 _BINS = 120
-_MARGINS = (8, 22, 8, 26)  # left, top, right, bottom, px
+_MARGINS = (40, 22, 10, 26)  # left, top, right, bottom, px
 _GRAB_PX = 9
-
-
-class AsinhScale:
-    """``asinh((x - zero) / soft)``, fitted to where most values lie."""
-
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, middle = np.percentile(finite, [1, 50])
-        else:
-            low, middle = 0.0, 1.0
-        self.zero = float(low)
-        self.soft = float(max(middle - low, 1e-3 * max(abs(middle), 1e-6)))
-
-    def forward(self, x: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Values to positions."""
-        position: NDArray[np.float64] = np.arcsinh((np.asarray(x, float) - self.zero) / self.soft)
-        return position
-
-    def back(self, t: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Positions to values."""
-        values: NDArray[np.float64] = self.zero + self.soft * np.sinh(np.asarray(t, float))
-        return values
 
 
 class Histogram(QWidget):
@@ -70,6 +50,7 @@ class Histogram(QWidget):
         self.scale = AsinhScale(np.zeros(0))
         self._edges = np.linspace(0.0, 1.0, _BINS + 1)
         self._counts = np.zeros(_BINS)
+        self._beyond = 0
         self._control: NDArray[np.float64] | None = None
         self.threshold: float | None = None
         self._band: tuple[float, float] | None = None
@@ -98,8 +79,10 @@ class Histogram(QWidget):
         both = values if control is None else np.concatenate([values, control])
         self.scale = AsinhScale(both)
         position = self.scale.forward(both)
-        low, high = np.percentile(position, [0.1, 99.95]) if position.size else (0.0, 1.0)
-        self._edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
+        low, high = shown_range(position)
+        #: cells that lie beyond the axis, gathered in its last bar
+        self._beyond = int((self.scale.forward(values) > high).sum())
+        self._edges = np.linspace(low, high, _BINS + 1)
         self._counts = self._count(values)
         self._control = None
         if control is not None and len(control):
@@ -280,13 +263,27 @@ class Histogram(QWidget):
             painter.drawLine(QPointF(x, plot.bottom()), QPointF(x, plot.bottom() + 4))
             painter.drawText(QPointF(x - half, plot.bottom() + 6 + metrics.ascent()), label)
             last = x + half
-        painter.drawText(QPointF(plot.left() + 2, 14), self.title)
+        if self._beyond:
+            note = f"{self._beyond:,} beyond ▸"
+            wide = metrics.horizontalAdvance(note)
+            painter.drawText(QPointF(plot.right() - wide, plot.top() + metrics.ascent()), note)
+        self._paint_counts(painter, plot)
+        room = int(self.width() - 10)
+        title = metrics.elidedText(self.title, Qt.TextElideMode.ElideRight, room)
+        painter.drawText(QPointF(6, 14), title)
 
-
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Round values (1, 2, 5 times a power of ten, and 0) within a range."""
-    if not (np.isfinite(low) and np.isfinite(high)) or high <= low:
-        return []
-    top = int(np.floor(np.log10(max(abs(low), abs(high), 1e-9))))
-    steps = [m * 10.0**e for e in range(top - 3, top + 1) for m in (1, 2, 5)]
-    return sorted(v for v in {0.0, *steps, *(-s for s in steps)} if low <= v <= high)
+    def _paint_counts(self, painter: QPainter, plot: QRectF) -> None:
+        """How many cells a bar holds, along the left."""
+        painter.drawLine(plot.bottomLeft(), plot.topLeft())
+        most = max(float(self._counts.max(initial=1.0)), 1.0)
+        metrics = painter.fontMetrics()
+        last = plot.bottom() + metrics.height()
+        for value in nice_ticks(0.0, most):
+            y = plot.bottom() - np.sqrt(value / most) * plot.height()
+            if value < 0 or value != int(value) or last - y < metrics.height():
+                continue
+            label = f"{int(value):,}"
+            painter.drawLine(QPointF(plot.left() - 4, y), QPointF(plot.left(), y))
+            x = plot.left() - 7 - metrics.horizontalAdvance(label)
+            painter.drawText(QPointF(x, y + metrics.ascent() / 2 - 1), label)
+            last = y

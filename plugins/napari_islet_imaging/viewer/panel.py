@@ -23,6 +23,23 @@ if TYPE_CHECKING:
     from napari_islet_imaging.session.review import ReviewSession
 
 
+#: where the keyboard is must be seen on dark and light themes alike; four buttons stand in a row
+_STYLE = (
+    "QPushButton { padding: 4px 3px; } QTextBrowser { background: transparent; }\n"
+    + "\n".join(
+        f"{kind}:focus {{ border: 2px solid #ffb000; }}"
+        for kind in (
+            "QPushButton",
+            "QComboBox",
+            "QLineEdit",
+            "QTableWidget",
+            "QListWidget",
+            "QLabel",
+        )
+    )
+)
+
+
 class Panel(QWidget):
     """A dock widget with a scrolling column, and connections that end with it."""
 
@@ -45,6 +62,7 @@ class Panel(QWidget):
         self.column.setSpacing(6)
         self._scroll.setWidget(inside)
         self.setMinimumWidth(360)
+        self.setStyleSheet(_STYLE)
         self._docked: QTimer | None = QTimer(self)  # its child: it does not outlive the widget
         self._docked.setSingleShot(True)
         self._docked.timeout.connect(self._share_tabs)
@@ -52,6 +70,10 @@ class Panel(QWidget):
     def showEvent(self, event: Any) -> None:
         """Join the other panels, once napari has put this one into its dock."""
         super().showEvent(event)
+        # as wide as the contents need in the fonts there are: nothing is cut at the right
+        inside = self._scroll.widget().minimumSizeHint().width()
+        bar = self._scroll.verticalScrollBar().sizeHint().width()
+        self.setMinimumWidth(max(self.minimumWidth(), inside + bar + 4))  # and the frame
         if self._docked is not None:
             self._docked.start(TURN_MS)
         elif isinstance(dock := self.parentWidget(), QDockWidget):

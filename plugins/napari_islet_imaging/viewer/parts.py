@@ -1,4 +1,4 @@
-"""Small parts that several panels share: the legend, text that breaks lines, a drop-down.
+"""Small parts that several panels share: legend, messages, notes, buttons, a drop-down.
 
 The idea: what looks the same everywhere is made in one place.
 It fails if a panel makes its own.
@@ -6,11 +6,23 @@ It fails if a panel makes its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPen
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QSpinBox, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QTextBrowser,
+    QVBoxLayout,
+    QWidget,
+)
 
 from islet_imaging.terms import plain
 from napari_islet_imaging.session.colours import CATEGORIES
@@ -63,6 +75,8 @@ class Legend(QWidget):
         for k, (name, colour, style) in enumerate(CATEGORIES.values()):
             layout.addWidget(Swatch(colour, style), k // 2, 2 * (k % 2))
             layout.addWidget(QLabel(name), k // 2, 2 * (k % 2) + 1)
+        layout.addWidget(QLabel("dot: decided by hand"), 2, 0, 1, 2)
+        layout.addWidget(QLabel("filled: second marker +"), 2, 2, 1, 2)
         layout.setColumnStretch(1, 1)
         layout.setColumnStretch(3, 1)
 
@@ -73,6 +87,32 @@ class _Chooser(QComboBox):
     def wheelEvent(self, event: Any) -> None:
         """Scroll what is around: a choice is made on purpose, not in passing."""
         event.ignore()
+
+
+def button(
+    text: str, does: Callable[[], object] | None = None, *, key: str = "", tip: str = ""
+) -> QPushButton:
+    """A button that the Tab key reaches and a click does not give the keys to.
+
+    Parameters
+    ----------
+    text : str
+        On it.
+    does : callable, optional
+        What it does; without it, whoever holds it says so.
+    key : str
+        Its key; it is told on the button and in the tooltip.
+    tip : str
+        What it does, in words.
+    """
+    short = key.replace("Shift+", "⇧").replace("Ctrl+", "^")
+    made = QPushButton(f"{text} [{short}]" if key else text)
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    made.setMinimumWidth(20)
+    made.setToolTip(f"{tip or text}{f' (key {key})' if key else ''}")
+    if does is not None:
+        made.clicked.connect(lambda *_: does())
+    return made
 
 
 class NumberBox(QSpinBox):
@@ -89,6 +129,97 @@ def chooser() -> QComboBox:
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)
     return box
+
+
+class Message(QTextBrowser):
+    """What was just done or went wrong, in a place of its own: nothing moves when it comes.
+
+    A longer text scrolls inside.
+    """
+
+    def __init__(self, lines: int = 3) -> None:
+        super().__init__()
+        self._text = ""
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setOpenLinks(False)
+        self.document().setDocumentMargin(1)
+        self.setFixedHeight(lines * self.fontMetrics().lineSpacing() + 4)
+        self.viewport().setAutoFillBackground(False)
+
+    def text(self) -> str:
+        """What is shown."""
+        return self._text
+
+    def setText(self, text: str) -> None:
+        """Show something else."""
+        text = plain(text)
+        if text != self._text:
+            self._text = text
+            self.setHtml(text)
+
+
+class Note(QLabel):
+    """A note folded to one line; a click, or Space, shows all of it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._whole = text
+        self.open = False
+        self.setTextFormat(Qt.TextFormat.RichText)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setToolTip(f"<p>{text}</p>")
+        self._show()
+
+    def _show(self) -> None:
+        self.setWordWrap(self.open)
+        self.setText(f"{'▾' if self.open else '▸'} {self._whole}")
+
+    def turn(self) -> None:
+        """Unfold, or fold again."""
+        self.open = not self.open
+        self._show()
+
+    def mouseReleaseEvent(self, event: Any) -> None:
+        """Unfold, or fold again."""
+        self.turn()
+
+    def keyPressEvent(self, event: Any) -> None:
+        """Unfold with Space or Enter."""
+        if event.key() in (Qt.Key.Key_Space, Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.turn()
+        else:
+            super().keyPressEvent(event)
+
+
+class Notes(QWidget):
+    """What is to be known beside a number, a line each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(2)
+        self.notes: list[Note] = []
+        self._texts: list[str] = []
+
+    def text(self) -> str:
+        """All of it."""
+        return "<br>".join(self._texts)
+
+    def set_notes(self, texts: list[str]) -> None:
+        """Show these; those that are there already stay as they are, folded or not."""
+        texts = [plain(text) for text in texts]
+        if texts == self._texts:
+            return
+        for note in self.notes:
+            self._column.removeWidget(note)
+            note.deleteLater()
+        self._texts, self.notes = texts, [Note(text) for text in texts]
+        for note in self.notes:
+            self._column.addWidget(note)
 
 
 class Text(QWidget):

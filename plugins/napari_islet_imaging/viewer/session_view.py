@@ -22,6 +22,7 @@ from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.session import layer_data
 from napari_islet_imaging.session.drawing import CallOutlines, draw_calls
 from napari_islet_imaging.viewer import layers
+from napari_islet_imaging.viewer.one_channel import OneChannel
 from napari_islet_imaging.viewer.picking import pick_with_clicks
 from napari_islet_imaging.viewer.turns import TURN_MS, in_thread
 
@@ -95,6 +96,7 @@ class SessionView:
         session.focus_changed.connect(self._on_focus)
         session.settings_changed.connect(self.rename)
         session.display_changed.connect(self.update_features)
+        self._alone = OneChannel()
         #: the image that is being opened, empty if none
         self.opening = ""
         self._prepared: list[Any] | None = None
@@ -220,6 +222,14 @@ class SessionView:
 
     def _own_layers(self) -> list[Any]:
         return layers.layers_of(self.viewer, self.session)
+
+    def turn_grey(self) -> None:
+        """Show only the channel of the marker under review, in grey; or all colours again."""
+        if self._alone.on:
+            self._alone.restore()
+        else:
+            marker = self.session.marker or self.session.protocol.dna
+            self._alone.show(self._own_layers(), marker)
 
     def image_hidden(self) -> bool:
         """Whether all stains of the open image are hidden, as beside an image of another run."""

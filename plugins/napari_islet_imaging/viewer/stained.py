@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,6 +218,18 @@ def split_colours(viewer: napari.Viewer, layer: Any) -> list[Any]:
     ]
     layer.visible = False
     return made
+
+
+def keep_colours(scored: StainedImage, layers: Iterable[Any]) -> None:
+    """Give layers of a run the colours that the same channels had in the scored image."""
+    known = {
+        name.casefold(): layer.colormap
+        for name, layer in zip(scored.channels, scored.layers, strict=True)
+    }
+    for layer in layers:
+        colours = known.get(file_channel(layer).casefold()) if "channel" in tag_of(layer) else None
+        if colours is not None and colours != layer.colormap:
+            layer.colormap = colours
 
 
 def _file_of(layer: Any) -> str | None:

@@ -12,6 +12,8 @@ import numpy as np
 
 from islet_imaging import terms
 from islet_imaging.statistics.counting import NOT_ESTIMABLE
+from napari_islet_imaging.session.pairs import CLASSES
+from napari_islet_imaging.session.shares import both_positive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from islet_imaging.review.journal import Edit
+    from napari_islet_imaging.session.pairs import MarkerPairs
     from napari_islet_imaging.session.review import ReviewSession
     from napari_islet_imaging.session.tally import Tally
     from napari_islet_imaging.viewer.provisional import Provisional
@@ -51,7 +54,7 @@ def of_marker(session: ReviewSession, marker: str) -> str:
         )
     here = session.counts.of(table, marker)
     return (
-        f"<b>{marker}+ {share(here)}</b> of {here.n:,} cells "
+        f"<big><b>{marker}+ {share(here)}</b></big> of {here.n:,} cells "
         f"({here.n_positive:,} positive, {here.n_negative:,} negative, {here.n_unsure:,} unsure)"
         f"{beside(session, table)}"
     )
@@ -98,6 +101,18 @@ def threshold(session: ReviewSession) -> str:
     return text
 
 
+def pairs(session: ReviewSession, found: MarkerPairs) -> str:
+    """How many cells have both markers, one, or none; each class in its colour of the plot."""
+    first, second = session.marker, session.second
+    counted = found.counts(first, second)
+    each = [
+        f'<span style="color:{colour}">●</span> {name} {n:,}'
+        for (name, n), colour in zip(counted.items(), CLASSES.values(), strict=True)
+    ]
+    lines = [*trial(session), of_marker(session, first), ", ".join(each)]
+    return "<br>".join(lines)
+
+
 def saved(session: ReviewSession, path: Path) -> str:
     """That a tried threshold was saved, and what scoring with it gives."""
     tried = session.trial
@@ -110,20 +125,29 @@ def saved(session: ReviewSession, path: Path) -> str:
 
 
 def headline(session: ReviewSession) -> str:
-    """The answer as it stands, for the open image and for the run."""
+    """The answer as it stands for the open image; what is to be known beside it are `notes`."""
     if session.hidden:  # a running number would tell what the tool thinks
         return "Blinded: numbers and calls are hidden, of the tool and of other people."
     lines = trial(session)
     if session.open is not None:
         lines.append(of_marker(session, session.marker))
+    if session.open is not None and session.second:
+        both = both_positive(session.table, session.marker, session.second)
+        perhaps = f", {both.n_perhaps:,} more may be" if both.n_perhaps else ""
+        lines.append(f"{session.marker}+ and {session.second}+: {both.n:,} cells{perhaps}")
     if session.open is not None and session.marker:
         here = session.counts.now(session.open.name, session.marker)
         raw = session.counts.scored(session.open.name, session.marker)
         if (raw.n, raw.n_positive, raw.n_unsure) != (here.n, here.n_positive, here.n_unsure):
             lines.append(f"before corrections {share(raw)}")
-    if session.blinded:  # the run's lines name conditions
-        return "<br>".join(lines)
-    return "<br>".join([*lines, *intervals(session), *image_flags(session)])
+    return "<br>".join(lines)
+
+
+def notes(session: ReviewSession) -> list[str]:
+    """What is to be known beside the number: intervals as last written, flags of the image."""
+    if session.hidden or session.blinded:  # the run's lines name conditions
+        return []
+    return [*intervals(session), *image_flags(session)]
 
 
 def result(session: ReviewSession) -> str:
@@ -165,7 +189,7 @@ def image_flags(session: ReviewSession) -> list[str]:
     if session.open is None:
         return []
     found = session.facts.flags(session.open.name)
-    return [f"⚑ {terms.plain(text)}" for text in found]
+    return [f"⚑ <b>{terms.image_flag(code)}</b>: {text}" for code, text in found]
 
 
 def cell(session: ReviewSession) -> str:
@@ -209,6 +233,13 @@ def cell(session: ReviewSession) -> str:
     if entry is not None and not session.by_chance and here == (entry.image, entry.cell):
         text += f"<br>may change the answer by {entry.gain:.3f} points"
     return text
+
+
+def of_redo(edit: Edit | None) -> str:
+    """What was done again."""
+    if edit is None:
+        return "There is nothing of yours to do again."
+    return f"Did again what was taken back of cell {edit.cell}."
 
 
 def agreement(session: ReviewSession) -> str:

@@ -20,16 +20,19 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QPushButton,
+    QStackedWidget,
     QTableWidget,
     QTableWidgetItem,
 )
 
 from islet_imaging import terms
+from napari_islet_imaging.session.pairs import CLASSES, MarkerPairs, marker_pairs
 from napari_islet_imaging.session.trial import unsure_band, with_cut
 from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.histogram import Histogram
 from napari_islet_imaging.viewer.panel import SessionPanel
 from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
+from napari_islet_imaging.viewer.scatter import Scatter
 from napari_islet_imaging.viewer.session_view import view_of
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class CellsWidget(SessionPanel):
     def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
         super().__init__(napari_viewer)
         self._cut: float | None = None
+        self._pairs: MarkerPairs | None = None
         self._n_shown = 0
         self._build()
         self._timer = QTimer(self)
@@ -68,14 +72,23 @@ class CellsWidget(SessionPanel):
         self.feature_box = chooser()
         self.feature_box.activated.connect(lambda *_: self.show_feature())
         form.addRow("Marker", self.marker_box)
+        self.second_box = chooser()
+        self.second_box.setToolTip("Plots the cells by two markers, and fills those of the second")
+        self.second_box.activated.connect(self._choose_second)
         form.addRow("Measurement", self.feature_box)
+        form.addRow("Against", self.second_box)
         self.column.addLayout(form)
         self.histogram = Histogram()
         self.histogram.threshold_moved.connect(self.move_threshold)
         self.histogram.threshold_released.connect(self._released)
         self.histogram.range_selected.connect(self.choose_range)
-        self.column.addWidget(self.histogram, 3)
-        self.headline = wrapped(name="what_if", least_height=54)
+        self.scatter = Scatter()
+        self.scatter.point_clicked.connect(self._point_chosen)
+        self.plots = QStackedWidget()
+        self.plots.addWidget(self.histogram)
+        self.plots.addWidget(self.scatter)
+        self.column.addWidget(self.plots, 3)
+        self.headline = wrapped(name="what_if", least_height=4 * self.fontMetrics().lineSpacing())
         self.column.addWidget(self.headline)
         row = QHBoxLayout()
         self.reset_button = QPushButton("Reset threshold")
@@ -85,16 +98,16 @@ class CellsWidget(SessionPanel):
         row.addWidget(self.reset_button)
         row.addWidget(self.save_button)
         self.column.addLayout(row)
-        self.column.addWidget(Legend())
-        self.cell_label = wrapped("Click a cell in the image.", name="cell")
+        self.cell_label = wrapped("Click a cell in the image.", name="cell", least_height=54)
         self.column.addWidget(self.cell_label)
         self.table = QTableWidget(0, 2)
         self.table.setHorizontalHeaderLabels(["measurement", "value"])
         self.table.verticalHeader().setVisible(False)
         self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.setMinimumHeight(180)
+        self.table.setMinimumHeight(150)
         self.column.addWidget(self.table, 2)
+        self.column.addWidget(Legend())
 
     def attach(self, session: ReviewSession) -> None:
         """Follow this session."""
@@ -135,6 +148,14 @@ class CellsWidget(SessionPanel):
             self.marker_box.clear()
             self.marker_box.addItems(list(session.protocol.markers))
         self.marker_box.setCurrentText(session.marker)
+        others = ["", *(m for m in session.protocol.markers if m != session.marker)]
+        if [self.second_box.itemData(i) for i in range(self.second_box.count())] != others:
+            self.second_box.clear()
+            for name in others:
+                self.second_box.addItem(
+                    f"{name}, own light" if name else "nothing: one marker", name
+                )
+        self.second_box.setCurrentIndex(max(self.second_box.findData(session.second), 0))
         features = self._features()
         if [self.feature_box.itemData(i) for i in range(self.feature_box.count())] != features:
             self.feature_box.clear()
@@ -158,6 +179,42 @@ class CellsWidget(SessionPanel):
     def _choose_marker(self, index: int) -> None:
         if self.session is not None:
             self.session.set_marker(self.marker_box.itemText(index))
+
+    def _choose_second(self, index: int) -> None:
+        if self.session is not None:
+            self.session.set_second(str(self.second_box.itemData(index) or ""))
+
+    def _point_chosen(self, point: int) -> None:
+        if self.session is not None and self._pairs is not None and self.view is not None:
+            self.session.set_focus(int(self._pairs.cells[point]))
+            self.view.centre_on_focus()
+
+    def _show_pairs(self) -> None:
+        """Plot two markers where a second one is chosen; else the histogram stays."""
+        session = self.session
+        assert session is not None
+        self._pairs = pairs = marker_pairs(session)
+        self.plots.setCurrentWidget(self.histogram if pairs is None else self.scatter)
+        if pairs is None:
+            return
+        palette = np.array(
+            [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in CLASSES.values()], np.uint8
+        )
+        names = [terms.column(c, session.protocol) for c in pairs.columns]
+        self.scatter.set_points(pairs.values, palette[pairs.classes], (names[0], names[1]))
+        cuts: list[float | None] = []
+        for marker in (session.marker, session.second):
+            fitted = session.thresholds().get(marker)
+            cuts.append(fitted.value if fitted is not None and fitted.estimable else None)
+        if session.trial is not None:
+            cuts[0] = session.trial.cut
+        self.scatter.set_thresholds(cuts[0], cuts[1])
+        self._mark_pair()
+
+    def _mark_pair(self) -> None:
+        if self._pairs is not None and self.session is not None:
+            at = np.flatnonzero(self._pairs.cells == self.session.focus)
+            self.scatter.set_mark(int(at[0]) if len(at) else -1)
 
     @property
     def feature(self) -> str:
@@ -224,6 +281,10 @@ class CellsWidget(SessionPanel):
         session = self.session
         if session is None or session.open is None:
             return
+        self._show_pairs()
+        if self._pairs is not None:
+            self.say(words.pairs(session, self._pairs))
+            return
         if session.hidden:
             self.histogram.set_threshold(None)
             self.histogram.set_marks(np.empty(0))
@@ -273,6 +334,7 @@ class CellsWidget(SessionPanel):
         session = self.session
         if session is None or session.open is None:
             return
+        self._mark_pair()
         if session.hidden:
             return
         marked = session.chosen or [session.focus]

@@ -38,7 +38,7 @@ class ChannelsForm(QTableWidget):
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         for column in (_ROLE, _WHERE):
             self.setColumnWidth(column, 112)
-        self.setMinimumHeight(130)
+        self.setMinimumHeight(126)
         self.itemChanged.connect(self._named)
 
     def set_channels(self, names: list[str]) -> None:

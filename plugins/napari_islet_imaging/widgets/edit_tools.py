@@ -11,60 +11,77 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QGridLayout, QGroupBox, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.session import reshape
-from napari_islet_imaging.viewer.parts import wrapped
+from napari_islet_imaging.viewer.parts import button
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from napari_islet_imaging.session.review import ReviewSession
     from napari_islet_imaging.viewer.panel import SessionPanel
 
 ALSO_UNDO = "Control-Z"
+_HINT = "Shift-click chooses nuclei; else the one in focus is taken."
+_PAINT = "Paint [⇧B]"
 #: after the last change of the label image, ms
 _SETTLE_MS = 120
 
 
-class EditTools(QGroupBox):
+class EditTools(QWidget):
     """The part of the review widget that changes outlines."""
 
-    def __init__(self, panel: SessionPanel, *, undo: Callable[[], None]) -> None:
-        super().__init__("Outlines")
+    def __init__(
+        self, panel: SessionPanel, *, undo: Callable[[], None], keys: Mapping[str, str]
+    ) -> None:
+        super().__init__()
         self.panel = panel
         self._undo = undo
         layout = QVBoxLayout(self)
-        self.paint_button = QPushButton("Paint nuclei")
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        row = QHBoxLayout()
+        row.setSpacing(3)
+        key = keys["paint"]
+        self.paint_button = QPushButton(_PAINT)
         self.paint_button.setCheckable(True)
+        self.paint_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.paint_button.setMinimumWidth(20)
         self.paint_button.setToolTip(
-            "Shows the nuclei layer with napari's brush, fill and eraser. "
-            "M takes a new label; erase a line through a nucleus to split it."
+            "Shows the nuclei layer with napari's brush, fill and eraser. M takes a new label; "
+            f"erase a line through a nucleus to split it. Again: done (key {key})"
         )
         self.paint_button.toggled.connect(self._paint)
-        layout.addWidget(self.paint_button)
-        grid = QGridLayout()
-        self.merge_button = self._button("Merge", self.merge, grid, 0)
-        self.split_button = self._button("Split", self.split, grid, 1)
-        self.delete_button = self._button("Delete", self.delete, grid, 2)
-        layout.addLayout(grid)
-        self.hint = wrapped("Shift-click nuclei to choose them; else the cell in focus is taken.")
+        self.merge_button = button(
+            "Merge", self.merge, key=keys["merge"], tip="One nucleus of the chosen ones"
+        )
+        self.split_button = button(
+            "Split", self.split, key=keys["split"], tip="Two nuclei of each chosen one"
+        )
+        self.delete_button = button(
+            "Delete", self.delete, key=keys["delete"], tip="Paint the chosen nuclei out"
+        )
+        for one in (self.paint_button, self.merge_button, self.split_button, self.delete_button):
+            row.addWidget(one, 1)
+        layout.addLayout(row)
+        self.hint = QLabel(_HINT)
+        self.hint.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         layout.addWidget(self.hint)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MS)
         self._timer.timeout.connect(self._settled)
         self._watched: Any = None
-
-    def _button(
-        self, text: str, action: Callable[[], None], grid: QGridLayout, column: int
-    ) -> QPushButton:
-        button = QPushButton(text)
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        button.clicked.connect(lambda *_: action())
-        grid.addWidget(button, 0, column)
-        return button
 
     def attach(self, session: ReviewSession) -> None:
         """Follow a session."""
@@ -113,7 +130,7 @@ class EditTools(QGroupBox):
             calls = view.layer("calls") if view is not None else None
             if calls is not None:
                 self.panel.viewer.layers.selection.active = calls
-        self.paint_button.setText("Done painting" if on else "Paint nuclei")
+        self.paint_button.setText("Done [⇧B]" if on else _PAINT)
 
     def _settle(self, *_: object) -> None:
         self._timer.start()
@@ -145,11 +162,7 @@ class EditTools(QGroupBox):
             self.panel.session.choose([])
 
     def _say_chosen(self) -> None:
-        self.hint.setText(
-            f"chosen: {_nuclei(self.chosen)}"
-            if self.chosen
-            else "Shift-click nuclei to choose them; else the cell in focus is taken."
-        )
+        self.hint.setText(f"chosen: {_nuclei(self.chosen)}" if self.chosen else _HINT)
 
     def _cells(self) -> list[int]:
         session = self.panel.session

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFileDialog, QGridLayout, QGroupBox, QPushButton
+from qtpy.QtCore import QUrl
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QWidget
 
 from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.jobs import Job
-from napari_islet_imaging.viewer.parts import chooser
+from napari_islet_imaging.viewer.parts import button, chooser
 
 if TYPE_CHECKING:
+    from napari_islet_imaging.session.review import ReviewSession
     from napari_islet_imaging.viewer.panel import SessionPanel
 
 FORMATS = {
@@ -25,22 +28,37 @@ FORMATS = {
 }
 
 
-class HandOver(QGroupBox):
+def open_report(session: ReviewSession) -> str:
+    """Open a run's report in the system's browser; returns what is to be said."""
+    path = session.run.path / "report.html"
+    if not path.is_file():
+        return "This run has no report yet: update tables and report first."
+    late = "" if session.facts.current() else " It is without the corrections since: update it."
+    if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(path))):
+        return f"No browser was found; the report is {path}.{late}"
+    return f"Opened the report.{late}"
+
+
+class HandOver(QWidget):
     """The part of the review widget that takes the numbers away."""
 
-    def __init__(self, panel: SessionPanel) -> None:
-        super().__init__("Hand over")
+    def __init__(self, panel: SessionPanel, *, key: str) -> None:
+        super().__init__()
         self.panel = panel
         self.job: Job | None = None
         grid = QGridLayout(self)
-        self.update_button = QPushButton("Update tables and report")
-        self.update_button.clicked.connect(self.update_tables)
-        self.compare_button = QPushButton("Compare reviewers")
-        self.compare_button.clicked.connect(self.compare)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(3)
+        self.update_button = button(
+            "Update tables",
+            self.update_tables,
+            key=key,
+            tip="Write tables and report again, with the corrections",
+        )
+        self.compare_button = button("Compare reviewers", self.compare)
         self.format_box = chooser()
         self.format_box.addItems(list(FORMATS))
-        self.export_button = QPushButton("Export…")
-        self.export_button.clicked.connect(self._choose_folder)
+        self.export_button = button("Export…", self._choose_folder)
         grid.addWidget(self.update_button, 0, 0)
         grid.addWidget(self.compare_button, 0, 1)
         grid.addWidget(self.format_box, 1, 0)

@@ -14,49 +14,26 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
-    QCheckBox,
     QFileDialog,
-    QFormLayout,
-    QGridLayout,
-    QGroupBox,
     QInputDialog,
-    QLineEdit,
-    QProgressBar,
-    QPushButton,
     QShortcut,
-    QVBoxLayout,
 )
 
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.loading import load_session
-from napari_islet_imaging.viewer.panel import SessionPanel
-from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
 from napari_islet_imaging.viewer.turns import while_there
-from napari_islet_imaging.widgets.edit_tools import EditTools
-from napari_islet_imaging.widgets.hand_over import HandOver
+from napari_islet_imaging.widgets.hand_over import open_report
+from napari_islet_imaging.widgets.review_form import ALSO, KEYS, ReviewForm
+from napari_islet_imaging.widgets.shares import dock_shares
 
 if TYPE_CHECKING:
     import napari
 
     from napari_islet_imaging.session.review import ReviewSession
 
-#: what fingers do by themselves
-ALSO_UNDO = "Ctrl+Z"
-#: action -> key; none of them is a key of napari's
-KEYS = {
-    "positive": "J",
-    "negative": "K",
-    "unsure": "U",
-    "exclude": "Q",
-    "undo": "W",
-    "next": "N",
-    "previous": "G",
-    "outlines": "H",
-}
 
-
-class ReviewWidget(SessionPanel):
+class ReviewWidget(ReviewForm):
     """The review queue of a run.
 
     Parameters
@@ -69,7 +46,7 @@ class ReviewWidget(SessionPanel):
 
     def __init__(self, napari_viewer: napari.Viewer, session: ReviewSession | None = None) -> None:
         super().__init__(napari_viewer)
-        self._build()
+        self._connect()
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._bind_keys()
         self.follow(session)
@@ -77,102 +54,31 @@ class ReviewWidget(SessionPanel):
 
     # ------------------------------------------------------------ building
 
-    def _build(self) -> None:
-        self.open_button = QPushButton("Open a run folder…")
-        self.open_button.clicked.connect(self._choose_run)
-        self.column.addWidget(self.open_button)
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.image_box = chooser()
+    def _connect(self) -> None:
         self.image_box.activated.connect(self._choose_image)
-        self.marker_box = chooser()
         self.marker_box.activated.connect(self._choose_marker)
-        self.reviewer_edit = QLineEdit()
-        self.reviewer_edit.editingFinished.connect(self._name_reviewer)
-        # the name is said: the next letters are keys again
-        self.reviewer_edit.returnPressed.connect(self.setFocus)
-        self.blinded_box = QCheckBox("Blinded: no names, calls or numbers")
-        self.blinded_box.toggled.connect(self._blind)
-        self.reveal_button = QPushButton("Show the hidden calls of this cell")
-        self.reveal_button.setCheckable(True)
-        self.reveal_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.reveal_button.setToolTip("Until the next cell; your own calls are always shown")
-        self.reveal_button.toggled.connect(self._reveal)
-        form.addRow("Image", self.image_box)
-        form.addRow("Marker", self.marker_box)
-        form.addRow("Reviewer", self.reviewer_edit)
-        self.column.addLayout(form)
-        self.column.addWidget(self.blinded_box)
-        self.column.addWidget(self.reveal_button)
-        self.column.addWidget(Legend())
-        self.headline = wrapped(name="headline")
-        self.column.addWidget(self.headline)
-
-        queue = QGroupBox("Queue")
-        inside = QVBoxLayout(queue)
-        self.queue_box = chooser()
-        self.queue_box.addItems(["unsure and flagged cells", "cells drawn by chance"])
-        self.queue_box.setToolTip(
-            "Labels of cells that chance drew tell how often calls are wrong: the tables then show "
-            "the fraction corrected for that beside the raw one"
-        )
+        self.second_box.activated.connect(self._choose_second)
         self.queue_box.activated.connect(self._choose_queue)
-        inside.addWidget(self.queue_box)
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(True)
-        inside.addWidget(self.progress)
-        self.cell_label = wrapped(name="cell", least_height=76)
-        inside.addWidget(self.cell_label)
-        inside.addLayout(self._buttons())
-        self.agreement_label = wrapped(name="agreement")
-        inside.addWidget(self.agreement_label)
-        self.column.addWidget(queue)
-        self.message = wrapped(name="message")
-        self.column.addWidget(self.message)
-        self.find_button = QPushButton("Find images…")
-        self.find_button.setToolTip("Say in which folder the images of this run are now")
-        self.find_button.setVisible(False)
+        self.reviewer_edit.editingFinished.connect(self._name_reviewer)
+        self.blinded_box.toggled.connect(self._blind)
+        self.reveal_button.toggled.connect(self._reveal)
+        self.strip.cell_chosen.connect(self._look_at)
+        self.open_button.clicked.connect(self._choose_run)
         self.find_button.clicked.connect(self._choose_images)
-        self.column.addWidget(self.find_button)
-
-        self.tools = EditTools(self, undo=self._caller("undo"))
-        self.column.addWidget(self.tools)
-        self.hand_over = HandOver(self)
-        self.column.addWidget(self.hand_over)
-        self.column.addStretch()
-
-    def _buttons(self) -> QGridLayout:
-        grid = QGridLayout()
-        grid.setSpacing(4)
-        places = {
-            "positive": ("Positive", 0, 0),
-            "negative": ("Negative", 0, 1),
-            "unsure": ("Unsure", 0, 2),
-            "exclude": ("Exclude", 1, 0),
-            "undo": ("Undo", 1, 1),
-            "next": ("Skip", 1, 2),
-            "previous": ("Back", 2, 0),
-            "outlines": ("Lines on/off", 2, 1),
-        }
-        self.buttons: dict[str, QPushButton] = {}
-        for action, (text, row, column) in places.items():
-            button = QPushButton(f"{text}  [{KEYS[action]}]")
-            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-            button.clicked.connect(self._caller(action))
-            grid.addWidget(button, row, column)
-            self.buttons[action] = button
-        return grid
+        self.table_button.clicked.connect(self._open_table)
+        self.report_button.clicked.connect(self._open_report)
 
     def _caller(self, action: str) -> Callable[..., None]:
         return lambda *_: self.act(action)
 
     def _bind_keys(self) -> None:
         """The same keys on the image and on this widget."""
-        for action, key in [*KEYS.items(), ("undo", ALSO_UNDO)]:
+        pairs = [*KEYS.items(), *((action, key) for key, action in ALSO.items())]
+        for action, key in pairs:
             shortcut = QShortcut(QKeySequence(key), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(self._caller(action))
-            on_image = key.replace("+", "-")
+            on_image = key.replace("Ctrl", "Control").replace("+", "-")
             on_key = self._viewer_caller(action)
             self.viewer.bind_key(on_image, on_key, overwrite=True)
             self.connections.later(self._unbinder(on_image, on_key))
@@ -205,6 +111,24 @@ class ReviewWidget(SessionPanel):
         self.tools.attach(session)
         self.open_button.setVisible(False)
         self.refresh()
+
+    def _open_table(self) -> None:
+        if self.session is not None:
+            dock_shares(self.viewer, self.session)
+
+    def _open_report(self) -> None:
+        if self.session is not None:
+            self.say(open_report(self.session))
+
+    def _look_at(self, cell: int) -> None:
+        """Look at a cell of the queue that was chosen among the small pictures."""
+        session = self.session
+        if session is None or session.open is None or self._opening():
+            return
+        session.queue.go_to(session.open.name, cell)
+        session.reveal(False)
+        session.set_focus(cell)
+        self._centre()
 
     def start(self, image: str | None = None) -> None:
         """Show an image, or the first cell of the queue."""
@@ -275,7 +199,11 @@ class ReviewWidget(SessionPanel):
         if session is None or self._opening():
             return
         self.say("")
-        if action != "outlines" and self.view is not None and self.view.image_hidden():
+        if (
+            action not in ("outlines", "grey", "update")
+            and self.view is not None
+            and self.view.image_hidden()
+        ):
             self.say("The image of this run is hidden: show its layers, then go on.")
             return
         try:
@@ -297,6 +225,13 @@ class ReviewWidget(SessionPanel):
                     self.say(words.of_undo(None))
                 else:
                     self._with_image(last.image, self._undo)
+            elif action == "redo":
+                self.tools.commit()
+                found = session.history.last_undo(session.reviewer)
+                if found is None:
+                    self.say(words.of_redo(None))
+                else:
+                    self._with_image(found[1].image, self._redo)
             elif action == "next":
                 self._next()
             elif action == "previous":
@@ -305,6 +240,16 @@ class ReviewWidget(SessionPanel):
                 calls = self.view.layer("calls") if self.view else None
                 if calls is not None:
                     calls.visible = not calls.visible
+            elif action == "grey" and self.view is not None:
+                self.view.turn_grey()
+            elif action == "paint":
+                self.tools.paint_button.toggle()
+            elif action in ("merge", "split", "delete"):
+                {"merge": self.tools.merge, "split": self.tools.split, "delete": self.tools.delete}[
+                    action
+                ]()
+            elif action == "update":
+                self.hand_over.update_tables()
         except IsletImagingError as error:
             self.say(str(error))
 
@@ -330,6 +275,14 @@ class ReviewWidget(SessionPanel):
         if self.session is not None:
             try:
                 self.say(words.of_undo(self.session.undo()))
+            except IsletImagingError as error:
+                self.say(str(error))
+            self._centre()
+
+    def _redo(self) -> None:
+        if self.session is not None:
+            try:
+                self.say(words.of_redo(self.session.redo()))
             except IsletImagingError as error:
                 self.say(str(error))
             self._centre()
@@ -365,6 +318,10 @@ class ReviewWidget(SessionPanel):
     def _choose_marker(self, index: int) -> None:
         if self.session is not None:
             self.session.set_marker(self.marker_box.itemText(index))
+
+    def _choose_second(self, index: int) -> None:
+        if self.session is not None:
+            self.session.set_second(str(self.second_box.itemData(index) or ""))
 
     def _choose_queue(self, index: int) -> None:
         session = self.session
@@ -411,8 +368,8 @@ class ReviewWidget(SessionPanel):
     def refresh(self) -> None:
         """Show the state of the session."""
         session = self.session
-        boxes = (self.image_box, self.marker_box, self.blinded_box, self.queue_box)
-        for widget in (*boxes, *self.buttons.values()):
+        boxes = (self.image_box, self.marker_box, self.second_box, self.blinded_box, self.queue_box)
+        for widget in (*boxes, *self.buttons.values(), self.table_button, self.report_button):
             widget.setEnabled(session is not None)
         if session is None:
             self.headline.setText("Open a run folder, or score an image first.")
@@ -427,6 +384,14 @@ class ReviewWidget(SessionPanel):
             self.marker_box.clear()
             self.marker_box.addItems(list(session.protocol.markers))
         self.marker_box.setCurrentText(session.marker)
+        others = ["", *(m for m in session.protocol.markers if m != session.marker)]
+        if [self.second_box.itemData(i) for i in range(self.second_box.count())] != others:
+            self.second_box.clear()
+            for name in others:
+                self.second_box.addItem(name or "none", name)
+        self.second_box.setCurrentIndex(max(self.second_box.findData(session.second), 0))
+        # a blinded reader is not to read what the report says
+        self.report_button.setEnabled(not session.blinded)
         if not self.reviewer_edit.hasFocus():
             self.reviewer_edit.setText(session.reviewer)
         self.blinded_box.setChecked(session.blinded)
@@ -434,6 +399,7 @@ class ReviewWidget(SessionPanel):
         self.reveal_button.setChecked(session.revealed)
         self.queue_box.setCurrentIndex(int(session.by_chance))
         self.headline.setText(words.headline(session))
+        self.notes.set_notes(words.notes(session))
         self.agreement_label.setText(words.agreement(session))
         self._show_cell()
 
@@ -447,3 +413,4 @@ class ReviewWidget(SessionPanel):
         self.progress.setValue(at)
         self.progress.setFormat(f"{at} of {total}" if total else "queue is empty")
         self.cell_label.setText(words.cell(session))
+        self.strip.show_queue(session)

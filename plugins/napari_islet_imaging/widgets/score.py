@@ -9,18 +9,9 @@ It fails, before anything starts, when the pixel size is not known and was not g
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QMessageBox,
-    QProgressBar,
-    QPushButton,
-)
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.session.layer_data import placement
@@ -28,13 +19,13 @@ from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.layers import layers_of, show_scale_bar, tag_of
 from napari_islet_imaging.viewer.loading import load_session
-from napari_islet_imaging.viewer.panel import Panel
-from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
 from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out
-from napari_islet_imaging.viewer.stained import StainedImage, images_in, split_colours
+from napari_islet_imaging.viewer.stained import StainedImage, images_in, keep_colours, split_colours
 from napari_islet_imaging.viewer.turns import in_turns, while_there
-from napari_islet_imaging.widgets.channels_form import ChannelsForm
 from napari_islet_imaging.widgets.docking import dock_review, switch_session
+from napari_islet_imaging.widgets.hand_over import open_report
+from napari_islet_imaging.widgets.score_form import NUCLEUS, PLANES, ScoreForm
+from napari_islet_imaging.widgets.shares import dock_shares
 
 if TYPE_CHECKING:
     import napari
@@ -45,15 +36,7 @@ if TYPE_CHECKING:
 _MICRON = ("um", "µm", "micrometer", "micron", "micrometre")
 
 
-#: what to do with a z-stack, as the form says it
-PLANES: dict[str, Literal["max", "mean", "plane"]] = {
-    "brightest of all planes": "max",
-    "mean of all planes": "mean",
-    "the plane on the screen": "plane",
-}
-
-
-class ScoreWidget(Panel):
+class ScoreWidget(ScoreForm):
     """Score the image in the viewer."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
@@ -70,70 +53,27 @@ class ScoreWidget(Panel):
         self._scored_size: float | None = None
         #: whether the layers of a result are coming one after another
         self._arriving = False
-        self._build()
+        self._connect()
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
             self.connections.add(signal, self.look_at_layers)
         self.connections.later(self.stop_now)
         self.look_at_layers()
         show_scale_bar(viewer)
 
-    # ------------------------------------------------------------ building
-
-    def _build(self) -> None:
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.image_box = chooser()
+    def _connect(self) -> None:
         self.image_box.currentTextChanged.connect(self._image_chosen)
-        form.addRow("Image", self.image_box)
-        self.size_edit = QLineEdit()
-        self.size_edit.setPlaceholderText("not in the file: please give it")
-        form.addRow("Pixel size, µm", self.size_edit)
-        self.planes_box = chooser()
-        self.planes_box.addItems(list(PLANES))
-        self.planes_label = QLabel("Planes")
-        form.addRow(self.planes_label, self.planes_box)
-        self.split_button = QPushButton("Split a colour picture into its channels")
-        self.split_button.clicked.connect(self.split_colours)
-        form.addRow(self.split_button)
-        self.column.addLayout(form)
-        self.channels = ChannelsForm()
-        self.column.addWidget(self.channels)
-
-        more = QFormLayout()
-        more.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.protocol_button = QPushButton("from the form (choose a file…)")
-        self.protocol_button.clicked.connect(self._choose_protocol)
-        more.addRow("Protocol", self.protocol_button)
-        self.controls_button = QPushButton("none (choose files…)")
-        self.controls_button.setToolTip("Images of the same staining run without first antibody")
-        self.controls_button.clicked.connect(self._choose_controls)
-        more.addRow("Negative controls", self.controls_button)
-        self.out_edit = QLineEdit()
-        more.addRow("Results in", self.out_edit)
-        self.column.addLayout(more)
-
-        row = QHBoxLayout()
-        self.score_button = QPushButton("Score")
-        self.score_button.clicked.connect(self.score)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setEnabled(False)
-        self.cancel_button.clicked.connect(self.cancel)
-        row.addWidget(self.score_button)
-        row.addWidget(self.cancel_button)
-        self.column.addLayout(row)
-        self.progress = QProgressBar()
-        self.progress.setVisible(False)
-        self.column.addWidget(self.progress)
-        self.status = wrapped(name="status")
-        self.column.addWidget(self.status)
-        self.result = wrapped(name="result")
-        self.column.addWidget(self.result)
-        self.column.addWidget(Legend())
-        self.review_button = QPushButton("Review the cells")
-        self.review_button.setVisible(False)
-        self.review_button.clicked.connect(self.review)
-        self.column.addWidget(self.review_button)
-        self.column.addStretch()
+        for pressed, does in (
+            (self.split_button, self.split_colours),
+            (self.protocol_button, self._choose_protocol),
+            (self.controls_button, self._choose_controls),
+            (self.score_button, self.score),
+            (self.again_button, self.score),
+            (self.cancel_button, self.cancel),
+            (self.review_button, self.review),
+            (self.table_button, self._open_table),
+            (self.report_button, self._open_report),
+        ):
+            pressed.clicked.connect(does)
 
     # ------------------------------------------------------------ what is in the viewer
 
@@ -215,9 +155,14 @@ class ScoreWidget(Panel):
     def _show_result(self, *_: object) -> None:
         """What scoring found in the chosen image, as it stands now; nothing for any other."""
         session = None if self.chosen is None else self.chosen.session
+        there = session is not None and session.open is not None and not self._arriving
+        for one in self.after:
+            one.setVisible(there)
+        self.again_button.setEnabled(there and not self._running())
         if session is None or session.open is None or self._arriving:
             self.result.setText("")
-            self.review_button.setVisible(False)
+            self.notes.set_notes([])
+            self.nucleus_edit.setPlaceholderText(NUCLEUS)
             return
         if session is not self._followed:
             self._followed = session
@@ -228,17 +173,22 @@ class ScoreWidget(Panel):
                 session.trial_changed,
             ):
                 self.connections.add(signal, self._show_result)
-        text = words.result(session)
+        self.result.setText(words.result(session))
+        notes = words.notes(session)
         if not session.blinded:
             images = session.facts.images
-            for row in images[images["status"] != "scored"].itertuples():
-                text += f"<br>⚑ {row.image}: {row.message}"
-        self.result.setText(text + f"<br>Report and tables: {session.run.path}")
-        self.review_button.setVisible(True)
+            failed = images[images["status"] != "scored"]
+            notes += [f"⚑ {row.image}: {row.message}" for row in failed.itertuples()]
+            notes.append(f"tables, report and corrections are in {session.run.path}")
+        self.notes.set_notes(notes)
+        self.report_button.setEnabled(not session.blinded)
+        scale = session.open.scale
+        seen = None if scale is None else scale.seen_um
+        self.nucleus_edit.setPlaceholderText(NUCLEUS if seen is None else f"{seen:.1f} seen")
 
     # ------------------------------------------------------------ choosing
 
-    def _choose_protocol(self) -> None:
+    def _choose_protocol(self, *_: object) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "A protocol", "", "*.yaml *.yml")
         if path:
             self.use_protocol(Path(path))
@@ -257,11 +207,13 @@ class ScoreWidget(Panel):
         missing = self.channels.set_protocol(protocol)
         if protocol.reading.pixel_size_um is not None:
             self.size_edit.setText(f"{protocol.reading.pixel_size_um:g}")
+        if protocol.nuclei.diameter_um is not None:
+            self.nucleus_edit.setText(f"{protocol.nuclei.diameter_um:g}")
         self.status.setText(
             f"The image lacks {', '.join(missing)}, which the protocol wants." if missing else ""
         )
 
-    def _choose_controls(self) -> None:
+    def _choose_controls(self, *_: object) -> None:
         paths, _ = QFileDialog.getOpenFileNames(self, "Negative controls")
         self.use_controls([Path(p) for p in paths])
 
@@ -283,7 +235,7 @@ class ScoreWidget(Panel):
         """
         import dataclasses
 
-        from islet_imaging.protocol import Protocol, Reading
+        from islet_imaging.protocol import Nuclei, Protocol, Reading
 
         text = self.size_edit.text().strip().replace(",", ".")
         try:
@@ -298,6 +250,16 @@ class ScoreWidget(Panel):
             raise IsletImagingError(
                 "Say which one channel is the stain of DNA: choose 'dna' for it in the column 'is'."
             )
+        nuclei = Nuclei() if self.protocol is None else self.protocol.nuclei
+        typed = self.nucleus_edit.text().strip().replace(",", ".")
+        try:
+            diameter = float(typed) if typed else nuclei.diameter_um
+            nuclei = dataclasses.replace(nuclei, diameter_um=diameter)
+        except (ValueError, IsletImagingError):
+            raise IsletImagingError(
+                "The size of a nucleus is its diameter in um, from 2 to 60; leave the field empty "
+                "where the image is to tell it."
+            ) from None
         stated = Reading() if self.protocol is None else self.protocol.reading
         reading = dataclasses.replace(stated, pixel_size_um=size)
         if self.chosen is not None and self.chosen.n_planes > 1:
@@ -305,8 +267,8 @@ class ScoreWidget(Panel):
             plane = int(self.viewer.dims.current_step[0]) if projection == "plane" else None
             reading = dataclasses.replace(reading, projection=projection, plane=plane)
         if self.protocol is None:
-            return Protocol(channels=channels, reading=reading)
-        return self.protocol.replace(channels=channels, reading=reading)
+            return Protocol(channels=channels, reading=reading, nuclei=nuclei)
+        return self.protocol.replace(channels=channels, reading=reading, nuclei=nuclei)
 
     # ------------------------------------------------------------ scoring
 
@@ -338,8 +300,8 @@ class ScoreWidget(Panel):
         self.progress.setVisible(True)
         self.progress.setRange(0, 0)  # busy until the first image is done
         self.score_button.setEnabled(False)
+        self.again_button.setEnabled(False)
         self.cancel_button.setEnabled(True)
-        self.review_button.setVisible(False)
         self.status.setText("Scoring… the window stays yours.")
         self._arriving = True  # a number of before would be taken for the new one
         self._show_result()
@@ -380,6 +342,7 @@ class ScoreWidget(Panel):
     def _ended(self) -> None:
         self.progress.setVisible(False)
         self.score_button.setEnabled(True)
+        self._show_result()
         self.cancel_button.setEnabled(False)
 
     def _done(self, result: dict[str, Any]) -> None:
@@ -411,6 +374,8 @@ class ScoreWidget(Panel):
             self.viewer.reset_view()
 
     def _show(self, session: ReviewSession, scored: list[Any], before: list[Any]) -> None:
+        if self._scoring is not None:  # the colours that the user has given stay
+            keep_colours(self._scoring, layers_of(self.viewer, session))
         for layer in scored:
             # it may hold more than was scored, and something else made it
             if not tag_of(layer):
@@ -451,6 +416,16 @@ class ScoreWidget(Panel):
         session = None if self.chosen is None else self.chosen.session
         if session is not None:
             dock_review(self.viewer, session)
+
+    def _open_table(self, *_: object) -> None:
+        session = None if self.chosen is None else self.chosen.session
+        if session is not None:
+            dock_shares(self.viewer, session)
+
+    def _open_report(self, *_: object) -> None:
+        session = None if self.chosen is None else self.chosen.session
+        if session is not None:
+            self.status.setText(open_report(session))
 
 
 def pixel_size_of(layer: Any) -> float | None:
