@@ -191,13 +191,12 @@ def measure(run: Path, keys: int) -> list[list[str]]:
     viewer.window.add_dock_widget(cells, name="cells", area="right", tabify=True)
     settle()
     whole = Clock()
-    cuts = np.nanpercentile(cells.seen.values, np.linspace(30, 90, 20))
+    cuts = np.nanpercentile(cells._values(), np.linspace(30, 90, 20))
     for cut in cuts:
 
         def redraw(cut: float = float(cut)) -> None:
             cells.move_threshold(cut)
-            cells._timer.stop()
-            cells._draw_outlines()
+            cells._try()  # at once, not when the timer lets it
             settle()
 
         whole.time(redraw)

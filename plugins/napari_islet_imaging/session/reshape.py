@@ -95,6 +95,10 @@ def merge_cells(session: ReviewSession, cells: list[int]) -> list[int]:
     return commit_painting(session)
 
 
+#: a part that is less than this of its nucleus is no half
+_SLIVER = 0.2
+
+
 def split_cell(session: ReviewSession, cell: int) -> list[int]:
     """Cut a nucleus in two at its waist (watershed of the distance from its edge)."""
     open_image = session.open
@@ -113,6 +117,11 @@ def split_cell(session: ReviewSession, cell: int) -> list[int]:
     markers = np.zeros(mask.shape, np.int32)
     markers[seeds[0]], markers[seeds[1]] = 1, 2
     halves = watershed(-distance, markers, mask=mask)
+    if min((halves == 1).sum(), (halves == 2).sum()) < _SLIVER * mask.sum():
+        # without a waist one of the two floods all: then across, between the two
+        places = np.argwhere(mask)
+        away = [np.hypot(*(places - seed).T) for seed in seeds]
+        halves[mask] = 1 + (away[1] < away[0])
     # the larger part stays what it was: calls and corrections made of it are of that
     smaller = 2 if (halves == 2).sum() <= (halves == 1).sum() else 1
     part[halves == smaller] = free_label(session)

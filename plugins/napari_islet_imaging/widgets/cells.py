@@ -31,7 +31,7 @@ from napari_islet_imaging.session.trial import unsure_band, with_cut
 from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.histogram import Histogram
 from napari_islet_imaging.viewer.panel import SessionPanel
-from napari_islet_imaging.viewer.parts import Legend, chooser, wrapped
+from napari_islet_imaging.viewer.parts import Legend, Message, chooser, wrapped
 from napari_islet_imaging.viewer.scatter import Scatter
 from napari_islet_imaging.viewer.session_view import view_of
 
@@ -88,7 +88,8 @@ class CellsWidget(SessionPanel):
         self.plots.addWidget(self.histogram)
         self.plots.addWidget(self.scatter)
         self.column.addWidget(self.plots, 3)
-        self.headline = wrapped(name="what_if", least_height=4 * self.fontMetrics().lineSpacing())
+        self.headline = Message(lines=6)  # what comes while a threshold is tried moves nothing
+        self.headline.setObjectName("what_if")
         self.column.addWidget(self.headline)
         row = QHBoxLayout()
         self.reset_button = QPushButton("Reset threshold")

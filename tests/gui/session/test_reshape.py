@@ -163,3 +163,22 @@ def test_a_lobed_nucleus_is_split_at_its_waist_and_the_larger_part_keeps_its_num
     # the larger lobe keeps the number, and each has its own side of the waist
     assert (part[big & ~small] == cell).mean() > 0.97
     assert (part[small & ~big] == other).mean() > 0.95
+
+
+def test_a_nucleus_without_a_waist_is_cut_across_its_middle(session):
+    session.open_image(session.image_names[0])
+    labels = session.open.labels
+    cell = int(session.table["cell"].iloc[10])
+    row = session.row(cell)
+    y, x = round(row["y_px"]), round(row["x_px"])
+    yy, xx = np.mgrid[: labels.shape[0], : labels.shape[1]]
+    # an ellipse, turned: its distance from the edge has one top
+    a, b = (yy - y) * 0.8 + (xx - x) * 0.6, (yy - y) * -0.6 + (xx - x) * 0.8
+    labels[((a / 9) ** 2 + (b / 6) ** 2 <= 1) & ((labels == 0) | (labels == cell))] = cell
+    reshape.commit_painting(session)
+    whole = int((labels == cell).sum())
+    changed = reshape.split_cell(session, cell)
+    parts = [int((labels == c).sum()) for c in changed]
+    assert len(parts) == 2
+    assert sum(parts) == whole
+    assert min(parts) > 0.4 * whole
