@@ -42,7 +42,8 @@ def read_stained(path: str | Sequence[str]) -> list[LayerData]:
     try:
         planes = 1 if one is None else open_source(Path(one)).n_planes
         if one is None or planes < 2:
-            return channel_layers(read_image(path))
+            made = channel_layers(read_image(path))
+            return made if one is None else _by_file_name(Path(one), made)
         return stack_layers(
             [read_image(one, projection="plane", plane=plane) for plane in range(planes)]
         )
@@ -50,6 +51,21 @@ def read_stained(path: str | Sequence[str]) -> list[LayerData]:
         if one is None or Path(one).suffix.lower() not in (".tif", ".tiff"):
             raise
         return _as_it_lies(Path(one), error)
+
+
+def _by_file_name(path: Path, made: list[LayerData]) -> list[LayerData]:
+    """A file of one channel that it does not name is shown by what its own name calls it."""
+    from islet_imaging.reading.names import known_stain, split_token
+    from napari_islet_imaging.session.colours import stain_colours
+
+    found = split_token(path.name.split(".")[0])
+    if len(made) != 1 or found is None or made[0][1]["name"] != "channel 1":
+        return made
+    token = found[1]
+    stain = known_stain(token)
+    pixels, options, kind = made[0]
+    colour = stain_colours([stain[0] if stain else token])[0]
+    return [(pixels, {**options, "name": token, "colormap": colour}, kind)]
 
 
 def _as_it_lies(path: Path, error: Exception) -> list[LayerData]:

@@ -167,7 +167,7 @@ class Note(QLabel):
         self._whole = text
         self.open = False
         self.setTextFormat(Qt.TextFormat.RichText)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setToolTip(f"<p>{text}</p>")
@@ -176,6 +176,18 @@ class Note(QLabel):
     def _show(self) -> None:
         self.setWordWrap(self.open)
         self.setText(f"{'▾' if self.open else '▸'} {self._whole}")
+        self._fit()
+
+    def _fit(self) -> None:
+        one = self.fontMetrics().lineSpacing() + 2
+        height = max(self.heightForWidth(self.width()), one) if self.open else one
+        if height != self.maximumHeight():
+            self.setFixedHeight(height)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Break the lines anew."""
+        super().resizeEvent(event)
+        self._fit()
 
     def turn(self) -> None:
         """Unfold, or fold again."""

@@ -103,6 +103,9 @@ def test_files_of_one_channel_each_are_one_image(viewer, score, tmp_path):
                 metadata={"unit": "um"},
             )
     viewer.open([str(tmp_path / f"islet1_{n}.tif") for n in names], plugin="islet-imaging")
+    # what the file does not say of its channel, its name does
+    assert [x.name for x in viewer.layers] == list(names)
+    assert [x.colormap.name for x in viewer.layers] == ["blue", "green", "magenta"]
     viewer.open([str(tmp_path / f"islet2_{n}.tif") for n in names], plugin="islet-imaging")
     shown = [score.image_box.itemText(k) for k in range(score.image_box.count())]
     assert shown == ["islet1", "islet2"]
