@@ -20,9 +20,9 @@ import pandas as pd
 from finetune import STAINS
 from run import markdown
 
+from islet_imaging.network.engine import make_engine
 from islet_imaging.network.training.positivity_data import StainedSample, make_stained_sample
 from islet_imaging.network.training.positivity_evaluation import judge
-from islet_imaging.network.weights import load_model
 from islet_imaging.phantom import phantom
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--also", nargs="*", default=[], metavar="LABEL=FOLDER")
     args = parser.parse_args()
     wanted = {"islet-positivity": "islet-positivity"} | dict(a.split("=", 1) for a in args.also)
-    networks = {label: load_model(where).torch_module() for label, where in wanted.items()}
+    networks = {label: make_engine(where, "cpu") for label, where in wanted.items()}
     rows = []
     for preset in PRESETS:
         for stain, changes in CHANGES.items():

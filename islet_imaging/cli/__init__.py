@@ -19,6 +19,7 @@ from islet_imaging.cli import (  # noqa: F401
     init,
     inspect,
     phantom,
+    quantize,
     review,
     score,
     summarize,

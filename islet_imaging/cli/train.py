@@ -101,6 +101,7 @@ def _finetune(
         tuned = finetune_nuclei(source, out, model=model or "islet-nuclei", progress=tell)  # type: ignore[arg-type]
         made, before, after = tuned.model, tuned.before, tuned.after
         old = (tuned.phantoms_before, tuned.phantoms_after)
+        single, weights = tuned.after_float32, tuned.weights
         shown = ("f1", "ap50", "count_bias")
     else:
         from islet_imaging.network.training.positivity_finetune import finetune_positivity
@@ -115,12 +116,15 @@ def _finetune(
         )
         made, before, after = taught.model, taught.before, taught.after
         old = (taught.old_before, taught.old_after)
+        single, weights = taught.after_float32, taught.weights
         shown = ("balanced_accuracy", "auc", "ece")
     for key in shown:
         say(
-            f"{key}: held out {before[key]:.3f} before, {after[key]:.3f} after; "
+            f"{key}: held out {before[key]:.3f} before, {after[key]:.3f} after "
+            f"({single[key]:.3f} with float32); "
             f"synthetic reference {old[0][key]:.3f} before, {old[1][key]:.3f} after"
         )
+    say(weights)
     if name:
         say(f"kept as {name}: {keep_model(made, name)}")
     else:

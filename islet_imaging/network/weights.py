@@ -1,8 +1,9 @@
 """Find, check, load and export trained networks.
 
 The idea: a network is a folder in BioImage.IO form.  ``weights.onnx`` runs everywhere,
-``weights.safetensors`` holds the same numbers for torch; neither can carry code.  The sha256 of
-both must stand in ``bioimageio.yaml`` and is checked on every load, and what is run are the very
+``weights.safetensors`` holds the same numbers for torch, and ``weights_int8.onnx``, where it is
+there, integers made from them for processors; none can carry code.  The sha256 of
+all must stand in ``bioimageio.yaml`` and is checked on every load, and what is run are the very
 bytes that were checked, so a damaged or exchanged file is an error and never a wrong count.
 The description's own sha256 thereby stands for the whole network (`Model.package_sha256`).
 Shipped folders are found beside the package in a checkout
@@ -37,6 +38,9 @@ SETTINGS_KEY = "islet_imaging"
 
 #: files that a network consists of; each must be in the description's list of hashes
 WEIGHTS = ("weights.safetensors", "weights.onnx")
+
+INTEGERS = "weights_int8.onnx"
+"""Integer weights for processors; a network may have none."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,13 @@ class Model:
         return str(self.settings["sha256"]["weights.safetensors"])
 
     @property
+    def processor_weights(self) -> str:
+        """The file that runs on a processor: integers where the network has them."""
+        return INTEGERS if INTEGERS in self.settings["sha256"] else "weights.onnx"
+
+    @property
     def onnx_path(self) -> Path:
-        """The checked ONNX file."""
+        """The checked ONNX file, float32."""
         return self.folder / "weights.onnx"
 
     def weights(self, file: str) -> bytes:
@@ -153,6 +162,20 @@ def model_names() -> list[str]:
 def model_hashes(names: Iterable[str]) -> dict[str, str]:
     """What provenance says of networks: the stated sha256 of each one's weights."""
     return {name: load_model(name).sha256 for name in sorted(set(names))}
+
+
+def weights_used(names: Iterable[str], device: str) -> dict[str, str]:
+    """Which file of each network runs on a device, ``cpu`` or a graphics card.
+
+    Examples
+    --------
+    >>> weights_used(["islet-nuclei"], "cpu"), weights_used(["islet-nuclei"], "cuda")
+    ({'islet-nuclei': 'weights_int8.onnx'}, {'islet-nuclei': 'weights.safetensors'})
+    """
+    return {
+        name: load_model(name).processor_weights if device == "cpu" else "weights.safetensors"
+        for name in sorted(set(names))
+    }
 
 
 def package_hashes(names: Iterable[str]) -> dict[str, str]:

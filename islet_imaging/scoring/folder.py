@@ -173,6 +173,7 @@ def score_folder(
             rows=rows,
             inputs=plan.inputs.to_dict(),
             drafted=request.drafted,
+            device=plan.device,
         )
         facts["whole"] = plan.key
         facts["left_out"] = [str(item) for item in sheet.skipped]

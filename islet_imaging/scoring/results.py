@@ -61,10 +61,11 @@ def provenance_of(
     rows: Sequence[ImageRow],
     inputs: Mapping[str, Any],
     drafted: bool,
+    device: str,
 ) -> dict[str, Any]:
     """Versions, hashes of inputs and models, parameters, and what became of every image."""
     from islet_imaging._version import __version__
-    from islet_imaging.network.weights import model_hashes
+    from islet_imaging.network.weights import model_hashes, weights_used
 
     return {
         "format": PROVENANCE_FORMAT,
@@ -74,6 +75,8 @@ def provenance_of(
         "system": f"{platform.system()} {platform.machine()}",
         "libraries": library_versions(),
         "models": model_hashes(protocol.models),
+        "weights": weights_used(protocol.models, device),
+        "device": device,
         "folder": str(folder.resolve()),
         "protocol_sha256": protocol.fingerprint(),
         "protocol_drafted": drafted,

@@ -119,6 +119,7 @@ def evaluate_nuclei(
     *,
     model: str | None = None,
     known_scale: bool = True,
+    device: str = "auto",
     segment: Callable[[NDArray[np.generic], float | None], Labels] | None = None,
 ) -> dict[str, float]:
     """Score a network, or any other function, on images with masks.
@@ -131,6 +132,8 @@ def evaluate_nuclei(
         Name or folder of the network.
     known_scale : bool
         Whether the median nucleus diameter of the image is told.
+    device : str
+        What the network runs on; see ``engine.make_engine``.
     segment : callable, optional
         ``segment(dna, diameter_px or None)`` to be scored in the network's place.
 
@@ -143,7 +146,7 @@ def evaluate_nuclei(
     from islet_imaging.network.nuclei import segment_nuclei_network
 
     if segment is None:
-        engine = shared_engine(model or "islet-nuclei")
+        engine = shared_engine(model or "islet-nuclei", device)
 
         def segment(dna: NDArray[np.generic], diameter: float | None) -> Labels:
             return segment_nuclei_network(dna, engine, diameter_px=diameter)

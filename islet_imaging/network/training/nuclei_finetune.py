@@ -41,6 +41,10 @@ class FinetuneResult:
         Scores on the images held out, of the network it came from and of the new one.
     phantoms_before, phantoms_after : dict
         The same on phantoms: what was forgotten.
+    after_float32, phantoms_after_float32 : dict
+        Of the new network's float32 weights; the others are of the weights that are kept.
+    weights : str
+        Which weights of the new network run on a processor, and why.
     """
 
     model: Path
@@ -49,6 +53,9 @@ class FinetuneResult:
     after: dict[str, float]
     phantoms_before: dict[str, float]
     phantoms_after: dict[str, float]
+    after_float32: dict[str, float]
+    phantoms_after_float32: dict[str, float]
+    weights: str
 
 
 def finetune_nuclei(
@@ -98,6 +105,7 @@ def finetune_nuclei(
     """
     from islet_imaging.network import architecture
     from islet_imaging.network.training.export_model import export_model, nuclei_settings
+    from islet_imaging.network.training.integers import choose_weights
     from islet_imaging.network.training.model_cards import NUCLEI
     from islet_imaging.network.training.nuclei_evaluation import (
         cases,
@@ -122,9 +130,10 @@ def finetune_nuclei(
     start = load_model(model)
     net = start.torch_module()
     assert isinstance(net, architecture.UNet)
+    crops = CropSource(sources, {"folder": 0.7, "phantoms": 0.3}, seed=seed)
     tuned = train(
         net,
-        CropSource(sources, {"folder": 0.7, "phantoms": 0.3}, seed=seed),
+        crops,
         nuclei_loss,
         LoopConfig(
             steps=steps,
@@ -154,16 +163,29 @@ def finetune_nuclei(
     def score(which: str) -> tuple[dict[str, float], dict[str, float]]:
         own = [c for c in folder_cases(folder) if c[0] in stems]
         return (
-            evaluate_nuclei(own, model=which),
-            evaluate_nuclei(cases("phantom_ffpe20x", phantom_seeds=1), model=which),
+            evaluate_nuclei(own, model=which, device="cpu"),
+            evaluate_nuclei(cases("phantom_ffpe20x", phantom_seeds=1), model=which, device="cpu"),
         )
 
     stems = {Path(name).stem for name in held_out}
     before, phantoms_before = score(model)
-    after, phantoms_after = score(str(new))
-    result = FinetuneResult(new, held_out, before, after, phantoms_before, phantoms_after)
+    chosen = choose_weights(new, crops, lambda: score(str(new)), "f1")
+    after, phantoms_after = chosen.scores
+    single, phantoms_single = chosen.float32
+    result = FinetuneResult(
+        model=new,
+        held_out=held_out,
+        before=before,
+        after=after,
+        phantoms_before=phantoms_before,
+        phantoms_after=phantoms_after,
+        after_float32=single,
+        phantoms_after_float32=phantoms_single,
+        weights=chosen.note,
+    )
     (out_dir / "comparison.json").write_text(
         json.dumps({k: v for k, v in vars(result).items() if k != "model"}, indent=1)
     )
     log.info("F1 on %d held-out images: %.3f before, %.3f after", n, before["f1"], after["f1"])
+    log.info("%s (F1 %.3f with float32)", chosen.note, single["f1"])
     return result

@@ -126,6 +126,18 @@ def training_sources(
     return sources
 
 
+def crop_source(config: NucleiTrainingConfig, sources: dict[str, list[Sample]]) -> CropSource:
+    """Crops of these samples as a training with this configuration sees them."""
+    return CropSource(
+        sources,
+        config.shares,
+        size_px=config.crop_px,
+        seed=config.seed,
+        scale_jitter=config.scale_jitter,
+        plain_share=config.plain_share,
+    )
+
+
 def validation_rows(
     config: NucleiTrainingConfig, data_dir: Path
 ) -> dict[str, list[dict[str, str]]]:
@@ -218,19 +230,11 @@ def train_nuclei(
         sources = training_sources(config, data_dir, out_dir / "phantoms")
     for name, samples in sources.items():
         log.info("source %s: %d images, share %s", name, len(samples), config.shares.get(name))
-    crops = CropSource(
-        sources,
-        config.shares,
-        size_px=config.crop_px,
-        seed=config.seed,
-        scale_jitter=config.scale_jitter,
-        plain_share=config.plain_share,
-    )
     torch.manual_seed(config.seed)
     net = UNet(UNetConfig(1, N_FIELDS, config.widths))
     return train(
         net,
-        crops,
+        crop_source(config, sources),
         nuclei_loss,
         LoopConfig.of(config),
         out_dir,

@@ -21,10 +21,10 @@ from islet_imaging.network.training.positivity_data import StainedSample
 from islet_imaging.positivity.scores import auc, balanced_accuracy, ece
 
 if TYPE_CHECKING:
-    from torch import nn
+    from islet_imaging.network.engine import Engine
 
 
-def answers(net: nn.Module, sample: StainedSample) -> NDArray[np.float32]:
+def answers(engine: Engine, sample: StainedSample) -> NDArray[np.float32]:
     """Fields of a whole sample's cells, (N, 4); NaN for a nucleus too small to be drawn."""
     import torch
 
@@ -40,13 +40,13 @@ def answers(net: nn.Module, sample: StainedSample) -> NDArray[np.float32]:
     half = np.pad(np.maximum(sample.nuclei, 0).astype(np.int64), pad)[::2, ::2]
     n = len(sample.expressed)
     with torch.no_grad():
-        fields_ = net(torch.from_numpy(image)[None]).float()
+        fields_ = torch.from_numpy(engine.run(np.ascontiguousarray(image[None])))
         means = cell_means(fields_, torch.from_numpy(half.copy())[None], n)[0].numpy()
     means[np.bincount(half.ravel(), minlength=n + 1)[1:] == 0] = np.nan
     return np.asarray(means, np.float32)
 
 
-def judge(net: nn.Module, samples: Sequence[StainedSample]) -> dict[str, float]:
+def judge(engine: Engine, samples: Sequence[StainedSample]) -> dict[str, float]:
     """Score a network on whole samples.
 
     Returns
@@ -58,7 +58,7 @@ def judge(net: nn.Module, samples: Sequence[StainedSample]) -> dict[str, float]:
     """
     odds, truth, aucs, errors = [], [], [], []
     for sample in samples:
-        said = answers(net, sample)
+        said = answers(engine, sample)
         known = np.isfinite(said[:, 3])
         t = sample.expressed[known] > 0.5
         odds.append(said[known, 3])

@@ -73,6 +73,10 @@ class PositivityFinetuneResult:
         way of an image by the network it came from and by the new one.
     old_before, old_after : dict
         The same of the picture alone on rendered runs: what was forgotten.
+    after_float32, old_after_float32 : dict
+        Of the new network's float32 weights; the others are of the weights that are kept.
+    weights : str
+        Which weights of the new network run on a processor, and why.
     """
 
     model: Path
@@ -83,6 +87,9 @@ class PositivityFinetuneResult:
     after: dict[str, float]
     old_before: dict[str, float]
     old_after: dict[str, float]
+    after_float32: dict[str, float]
+    old_after_float32: dict[str, float]
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -146,8 +153,10 @@ def finetune_positivity(
         If the marker is not one of the cytoplasm.
     """
     from islet_imaging.network import architecture
+    from islet_imaging.network.engine import make_engine
     from islet_imaging.network.stain import WORKING_PIXEL_UM
     from islet_imaging.network.training.export_model import export_model
+    from islet_imaging.network.training.integers import choose_weights
     from islet_imaging.network.training.loop import LoopConfig, train
     from islet_imaging.network.training.model_cards import POSITIVITY
     from islet_imaging.network.training.positivity_evaluation import judge
@@ -167,16 +176,17 @@ def finetune_positivity(
     about = {"network": "positivity", "start": start.sha256, "marker": marker, "name": name,
              "cells": _digest(cells), "steps": steps, "seed": seed}  # fmt: skip
     _same_teaching(out_dir, about)
+    crops = StainCropSource(
+        run_samples(REHEARSED, cache, side_px=SIDE_PX),
+        size_px=128,
+        seed=seed,
+        preferred=[s for s in samples if s is not None],
+        preferred_share=0.4,
+        plain_share=0.5,
+    )
     tuned = train(
         net,
-        StainCropSource(
-            run_samples(REHEARSED, cache, side_px=SIDE_PX),
-            size_px=128,
-            seed=seed,
-            preferred=[s for s in samples if s is not None],
-            preferred_share=0.4,
-            plain_share=0.5,
-        ),
+        crops,
         positivity_loss,
         LoopConfig(
             steps=steps,
@@ -207,15 +217,26 @@ def finetune_positivity(
         training=about,
     )
     reference = run_samples(REFERENCE, cache, side_px=SIDE_PX)
+
+    def score(which: str) -> tuple[dict[str, float], dict[str, float]]:
+        here = _score(pictures, protocol, marker, which)
+        return here, judge(make_engine(which, "cpu"), reference)
+
+    before, old_before = score(model)
+    chosen = choose_weights(new, crops, lambda: score(str(new)), "balanced_accuracy")
+    (after, old_after), single = chosen.scores, chosen.float32
     result = PositivityFinetuneResult(
         model=new,
         marker=marker,
         n_corrections=int(cells["taught"].sum()),
         held_out=tuple(sorted(set(_islets(cells[cells["held_out"]])))),
-        before=_score(pictures, protocol, marker, model),
-        after=_score(pictures, protocol, marker, str(new)),
-        old_before=judge(start.torch_module(), reference),
-        old_after=judge(tuned, reference),
+        before=before,
+        after=after,
+        old_before=old_before,
+        old_after=old_after,
+        after_float32=single[0],
+        old_after_float32=single[1],
+        weights=chosen.note,
     )
     (new / "README.md").write_text(_card(name, result, start.name), encoding="utf-8")
     (out_dir / "comparison.json").write_text(
@@ -403,7 +424,7 @@ def _score(
                 {marker: picture.channels[marker]},
                 picture.nuclei,
                 pixel_size_um=picture.pixel_size_um,
-                engine=shared_engine(model),
+                engine=shared_engine(model, "cpu"),
             )
             table = picture.cells.assign(
                 **network_columns(picture.cells["cell"].to_numpy(), logits)
@@ -427,7 +448,8 @@ def _card(name: str, result: PositivityFinetuneResult, start: str) -> str:
     """The new network's README."""
     rows = [
         f"| {key} | {result.before[key]:.3f} | {result.after[key]:.3f} | "
-        f"{result.old_before[key]:.3f} | {result.old_after[key]:.3f} |"
+        f"{result.after_float32[key]:.3f} | {result.old_before[key]:.3f} | "
+        f"{result.old_after[key]:.3f} | {result.old_after_float32[key]:.3f} |"
         for key in ("balanced_accuracy", "auc", "ece")
     ]
     return "\n".join(
@@ -442,9 +464,11 @@ def _card(name: str, result: PositivityFinetuneResult, start: str) -> str:
             f"{result.before['n']:.0f} cells of held-out islets "
             f"({', '.join(result.held_out)}), and rendered islets that tell what was forgotten:",
             "",
-            "| | held out, before | after | rendered, before | after |",
-            "|---|---|---|---|---|",
+            "| | held out, before | after | float32 | rendered, before | after | float32 |",
+            "|---|---|---|---|---|---|---|",
             *rows,
+            "",
+            f"After: as kept, {result.weights}.",
             "",
             "Use it in a protocol: `positivity: {" + result.marker + ": {method: network, "
             f"model: {name}}}}}`.",

@@ -75,6 +75,17 @@ class PositivityTrainingConfig:
         return read_config(cls, path)
 
 
+def training_crops(config: PositivityTrainingConfig, cache: Path) -> StainCropSource:
+    """Crops of the runs that are trained on; `cache` keeps the rendered runs."""
+    runs = range(config.first_run, config.first_run + config.runs)
+    return StainCropSource(
+        run_samples(runs, cache, pattern_share=config.pattern_share),
+        size_px=config.crop_px,
+        seed=config.seed,
+        plain_share=config.plain_share,
+    )
+
+
 def train_positivity(
     config: PositivityTrainingConfig,
     out_dir: Path,
@@ -101,6 +112,7 @@ def train_positivity(
     import torch
 
     from islet_imaging.network.architecture import UNet, UNetConfig
+    from islet_imaging.network.engine import TorchEngine
     from islet_imaging.network.training.loop import LoopConfig, train
     from islet_imaging.network.training.positivity_evaluation import judge
     from islet_imaging.network.training.positivity_loss import positivity_loss
@@ -108,14 +120,12 @@ def train_positivity(
 
     cache = out_dir / "runs"
     first = config.first_run + config.runs
-    samples, held_out = (
-        run_samples(numbers, cache, pattern_share=config.pattern_share)
-        for numbers in (
-            range(config.first_run, first),
-            range(first, first + config.validation_runs),
-        )
+    crops = training_crops(config, cache)
+    held_out = run_samples(
+        range(first, first + config.validation_runs), cache, pattern_share=config.pattern_share
     )
-    log.info("%d images of %d runs, %d to validate", len(samples), config.runs, len(held_out))
+    n = len(crops.samples)
+    log.info("%d images of %d runs, %d to validate", n, config.runs, len(held_out))
     torch.manual_seed(config.seed)
     checkpoint = Path(config.start_from) if config.start_from else None
     net: nn.Module
@@ -126,14 +136,12 @@ def train_positivity(
         net = UNet(UNetConfig(3, N_FIELDS, config.widths))
     return train(
         net,
-        StainCropSource(
-            samples, size_px=config.crop_px, seed=config.seed, plain_share=config.plain_share
-        ),
+        crops,
         positivity_loss,
         LoopConfig.of(config),
         out_dir,
-        validate=lambda averaged: judge(averaged, held_out),
-        about={"network": "positivity", "config": asdict(config), "images": len(samples)},
+        validate=lambda averaged: judge(TorchEngine(averaged, "cpu"), held_out),
+        about={"network": "positivity", "config": asdict(config), "images": n},
         start_from=checkpoint,
         progress=progress,
         cancelled=cancelled,

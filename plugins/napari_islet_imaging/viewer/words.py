@@ -350,6 +350,8 @@ def lesson(result: dict[str, Any]) -> str:
         if forgotten > 0.01
         else "On rendered stains it lost nothing to speak of."
     )
+    single = 100 * (after - float(result["after_float32"]["balanced_accuracy"]))
+    text += f" As kept, {result['weights']} ({single:+.1f} points to float32)."
     if n < 50:
         text += f" {n:,} cells are few: a difference of a few points may be chance."
     return text

@@ -42,6 +42,9 @@ def taught(session, tmp_path, monkeypatch):
         "after": _measures(0.92),
         "old_before": _measures(0.95),
         "old_after": _measures(0.948),
+        "after_float32": _measures(0.921),
+        "old_after_float32": _measures(0.948),
+        "weights": "integer weights run on a processor",
     }
 
 
@@ -80,6 +83,7 @@ def test_a_new_network_is_compared_and_kept_under_its_name(widget, taught, qtbot
     assert shown[3] == ["60"] * 4
     assert "Better" in widget.status.text()
     assert "+11.0 points" in widget.status.text()
+    assert "integer weights run on a processor (-0.1 points to float32)" in widget.status.text()
     qtbot.mouseClick(widget.keep_button, Qt.MouseButton.LeftButton)
     assert load_model("INS-run").folder == tmp_path / "models" / "INS-run"
     assert not widget.keep_button.isVisible()

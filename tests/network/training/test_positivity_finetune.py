@@ -19,7 +19,8 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 from islet_imaging.arrays.text_masks import encode_mask  # noqa: E402
 from islet_imaging.errors import ModelError, NotEstimableError, ProtocolError  # noqa: E402
 from islet_imaging.network.training import positivity_finetune as finetune  # noqa: E402
-from islet_imaging.network.weights import keep_model, load_model, model_names  # noqa: E402
+from islet_imaging.network.training.integers import MAX_LOSS  # noqa: E402
+from islet_imaging.network.weights import INTEGERS, keep_model, load_model, model_names  # noqa: E402
 from islet_imaging.protocol import Channel, Nuclei, Positivity, Protocol  # noqa: E402
 from islet_imaging.review.journal import Edit, Journal  # noqa: E402
 from islet_imaging.run.folder import Run  # noqa: E402
@@ -89,6 +90,10 @@ def test_teaching_compares_before_it_replaces(
     assert result.old_before["n"] == result.old_after["n"] > 0
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["marker"] == "INS"
     assert "held-out islets" in (result.model / "README.md").read_text()
+    whole = load_model(result.model).processor_weights == INTEGERS
+    assert result.weights.startswith("integer" if whole else "float32")
+    lost = result.after_float32["balanced_accuracy"] - result.after["balanced_accuracy"]
+    assert lost <= MAX_LOSS
 
     with pytest.raises(ProtocolError, match="another folder"):
         finetune.finetune_positivity(run.path, tmp_path / "out", name="mine", steps=4, seed=1)

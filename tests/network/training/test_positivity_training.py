@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 
 from islet_imaging.errors import ProtocolError  # noqa: E402
 from islet_imaging.network.architecture import UNet, UNetConfig  # noqa: E402
+from islet_imaging.network.engine import TorchEngine  # noqa: E402
 from islet_imaging.network.stain import curve  # noqa: E402
 from islet_imaging.network.training.positivity_data import (  # noqa: E402
     StainCropSource,
@@ -144,7 +145,7 @@ def test_labels_without_truth_count_for_nothing():
     )  # fmt: skip
     assert set(np.unique(made.nuclei)) == {-1, 0, 1}
     net = UNet(UNetConfig(3, 4, (4, 6, 8, 8))).eval()
-    assert answers(net, made).shape == (1, 4)
+    assert answers(TorchEngine(net, "cpu"), made).shape == (1, 4)
     nothing = make_stained_sample(
         "x", nuclei * 1.0, nuclei * 2.0, nuclei,
         pixel_size_um=0.5, cells=np.zeros(0, int), expressed=np.zeros(0, bool),
@@ -167,7 +168,7 @@ def test_training_learns_and_says_what_it_learned(tmp_path, monkeypatch, run):
     first, last = (float(row.split(",")[1]) for row in (log[1], log[-1]))
     assert last < first
     samples = [s for i in staining_run(number, cache, side_px=96) for s in image_samples(i)]
-    assert judge(net, samples)["n"] > 10
+    assert judge(TorchEngine(net, "cpu"), samples)["n"] > 10
     assert "auc" in (tmp_path / "validation.csv").read_text()
 
 
