@@ -11,6 +11,7 @@ crops and should return nothing), and where debris outshines nuclei in most of t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,11 @@ WORKING_DIAMETER_PX = 16.0
 LOW_PERCENTILE = 0.5
 HIGH_PERCENTILE = 99.5
 COMPRESSION = 4.0
+#: linear values beyond these say nothing more
+CURVE_RANGE = (-1.0, 30.0)
+_CURVE_STEPS = 1024
+#: values that stay in a processor's cache
+_AT_ONCE = 32768
 MAX_SAMPLES = 1_000_000
 #: edge of the blocks that glare is told by, sampled pixels
 GLARE_BLOCK = 16
@@ -147,5 +153,56 @@ def normalise(image: NDArray[np.generic], limits: tuple[float, float]) -> Float3
 
 def compress(x: Float32) -> Float32:
     """Apply the compressive curve to linear values scaled to 0..1."""
-    curve = np.arcsinh(np.float32(COMPRESSION) * x) / np.float32(np.arcsinh(COMPRESSION))
-    return np.asarray(curve, dtype=np.float32)
+    return steady_curve(x, COMPRESSION)
+
+
+def steady_curve(x: NDArray[np.floating], compression: float) -> Float32:
+    """``asinh(c x) / asinh(c)``, the same to the last bit on every processor.
+
+    Libraries compute the inverse hyperbolic sine in other ways on other processors, and a last bit
+    may turn a rounding of the integer networks.  Here it is read off a table between whose entries
+    lines are drawn, with sums and products alone.
+
+    Parameters
+    ----------
+    x : float array
+        Clipped to `CURVE_RANGE`.
+    compression : float
+        c.
+
+    Returns
+    -------
+    float32 array
+        Of the same shape, within 2e-5.
+
+    Examples
+    --------
+    >>> steady_curve(np.array([0.0, 1.0]), 4.0)
+    array([0., 1.], dtype=float32)
+    """
+    values, steps = _curve_table(compression)
+    low, high = CURVE_RANGE
+    x = np.asarray(x, np.float32)
+    curve = np.empty(x.shape, np.float32)
+    flat, given = curve.reshape(-1), x.reshape(-1)
+    for first in range(0, x.size, _AT_ONCE):
+        at = flat[first : first + _AT_ONCE]
+        np.clip(given[first : first + _AT_ONCE], np.float32(low), np.float32(high), out=at)
+        at -= np.float32(low)
+        at *= np.float32(_CURVE_STEPS)
+        below = np.floor(at)
+        at -= below
+        entry = below.astype(np.intp)
+        at *= np.take(steps, entry, mode="clip")
+        at += np.take(values, entry, mode="clip")
+    return curve
+
+
+@lru_cache(maxsize=8)
+def _curve_table(compression: float) -> tuple[Float32, Float32]:
+    """Values of the curve on a grid, and their differences."""
+    low, high = CURVE_RANGE
+    x = np.arange(int((high - low) * _CURVE_STEPS) + 2) / _CURVE_STEPS + low
+    # rounded to where the last bits of any library's asinh are gone
+    y = np.rint(np.arcsinh(compression * x) / np.arcsinh(compression) * 2**20) / 2**20
+    return y.astype(np.float32), np.diff(y, append=y[-1]).astype(np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging._types import Float32
-from islet_imaging.network.normalise import compress
+from islet_imaging.network.normalise import compress, steady_curve
 
 WORKING_PIXEL_UM = 7.5 / 16
 """Edge of a pixel of the working image: a nucleus of an islet is then 16 px across."""
@@ -28,8 +28,6 @@ QUANTILES = (0.1, 0.5, 0.9)
 N_FIELDS = 4
 COARSE, FINE = 3.0, 30.0
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0
-#: linear marker values beyond these say nothing more
-RANGE = (-1.0, 30.0)
 
 
 def marker_limits(on_nuclei: NDArray[np.generic]) -> tuple[float, float]:
@@ -72,8 +70,13 @@ def network_input(dna: Float32, marker: Float32) -> Float32:
     -------
     (3, Y, X) float32
     """
-    x = np.clip(marker, *RANGE)
-    return np.stack([compress(np.clip(dna, -0.1, 10.0)), curve(x, COARSE), curve(x, FINE)])
+    return np.stack(
+        [
+            compress(np.clip(dna, -0.1, 10.0)),
+            steady_curve(marker, COARSE),
+            steady_curve(marker, FINE),
+        ]
+    )
 
 
 def curve(x: NDArray[np.floating], compression: float = FINE) -> Float32:

@@ -49,8 +49,11 @@ def test_every_processor_gives_the_recorded_bits(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_no_product_saturates(name):
-    """7 bits: two products of a pair of channels fit 16 bits on processors without VNNI."""
+def test_nothing_in_the_graph_hangs_on_the_processor(name):
+    """7 bits: two products of a pair of channels fit 16 bits on processors without VNNI.
+
+    An Add between integers is fused into fixed-point numbers on ARM, into fused products elsewhere.
+    """
     onnx = pytest.importorskip("onnx", reason="needs the extra: pip install .[train]")
     graph = onnx.load_from_string(load_model(name).weights(INTEGERS)).graph
     values = [onnx.numpy_helper.to_array(i) for i in graph.initializer]
@@ -58,6 +61,10 @@ def test_no_product_saturates(name):
     assert len(weights) == 16
     assert max(int(np.abs(w.astype(int)).max()) for w in weights) <= 64
     assert 2 * 255 * 64 < 2**15
+    assert {n.op_type for n in graph.node} <= {
+        "Clip", "Constant", "Conv", "DequantizeLinear", "MaxPool", "Mul", "QuantizeLinear",
+        "Relu", "Reshape", "Resize", "Round", "Squeeze", "Sum", "Transpose", "Unsqueeze",
+    }  # fmt: skip
 
 
 @given(
@@ -147,11 +154,7 @@ def test_the_same_bits_for_any_threads_and_tiles(kept, threads, tile, block):
 
 
 def test_labels_and_calls_of_a_kept_image_are_the_recorded_ones(kept):
-    """A release of any library that changes results is seen here.
-
-    8-bit grey values at the working scale: each of the 256 lies far from where rounding to the
-    network's grid would turn, so that last bits of a processor's arcsinh do not matter.
-    """
+    """A release of any library that changes results is seen here, on whatever processor."""
     dna, marker = kept
     labels = segment_nuclei_network(dna, diameter_px=16.0)
     found = hashlib.sha256(labels.astype("<i4").tobytes()).hexdigest()
@@ -160,7 +163,7 @@ def test_labels_and_calls_of_a_kept_image_are_the_recorded_ones(kept):
     assert np.allclose(said.odds[: len(RECORDED_ODDS)], RECORDED_ODDS, atol=1e-6)
 
 
-RECORDED_LABELS = (46, "b5cf91d55a75be5153875f575393872ed12840271066e30b431fbe3061446095")
+RECORDED_LABELS = (46, "20050b74f3bb59833540faebbbfdd886e6b26044d8e161bda83b471c48f05a2b")
 #: of the first nuclei
 RECORDED_ODDS = [
     -0.246792, 1.223894, -2.347601, 0.736257, -3.946519, 4.116306,
