@@ -17,7 +17,7 @@ from tests.stainings import staining, write
 
 VERBS = (
     *("demo", "inspect", "init", "score", "review", "summarize"),
-    *("train", "evaluate", "export", "phantom", "doctor", "contribute"),
+    *("train", "evaluate", "export", "phantom", "quantize", "doctor", "contribute"),
 )
 
 
