@@ -26,7 +26,7 @@ $(VENV)/core.done: $(VENV)/pip.done pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev.done: $(VENV)/pip.done pyproject.toml constraints.txt
-	$(INSTALL) -e ".[all,formats,export,dask,train]" --group dev
+	$(INSTALL) -e ".[all,formats,export,dask,cloud,train]" --group dev
 	touch $@ $(VENV)/core.done
 
 demo: $(VENV)/core.done

@@ -20,6 +20,7 @@ _EXTRAS = {
     "formats": ("bioio", "CZI, LIF and ND2 files"),
     "export": ("anndata", "AnnData, OME-Zarr and ImageJ ROI export"),
     "dask": ("distributed", "running on a dask cluster"),
+    "cloud": ("fsspec", "reading s3://, gs:// and https:// addresses"),
     "train": ("torch", "training and fine-tuning, CUDA and MPS"),
 }
 _CORE = ("numpy", "scipy", "scikit-image", "tifffile", "pandas", "pyarrow", "onnxruntime")

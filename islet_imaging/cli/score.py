@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,8 @@ from islet_imaging.cli.progress import image_progress
 from islet_imaging.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from islet_imaging.run.folder import Run
     from islet_imaging.scoring.ledger import Ledger
 
@@ -82,7 +86,10 @@ def score(
     ] = None,
     dask: Annotated[
         str | None,
-        typer.Option(help="Address of a dask scheduler (tcp://...) that sees the same files."),
+        typer.Option(
+            help="Address of a dask scheduler (tcp://...) that sees the same files; local starts "
+            "workers here."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps, for the networks.")] = "auto",
     keep_blocked: Annotated[
@@ -108,7 +115,6 @@ def score(
     use; 3: all images scored, but a share is not estimable, or there is no marker to call.
     """
     import dataclasses
-    from contextlib import ExitStack
 
     from islet_imaging.experiment.drafting import protocol_of_folder
     from islet_imaging.experiment.given_files import left_out
@@ -162,7 +168,7 @@ def score(
     with ExitStack() as stack:
         executor = None
         if dask is not None:
-            executor = stack.enter_context(_dask_executor(dask))
+            executor, workers = stack.enter_context(dask_executor(dask, workers))
         what |= {
             "workers": workers,
             "executor": executor,
@@ -273,30 +279,42 @@ def tell_result(run: Run) -> None:
     say(f"Report: {run.path / 'report.html'}")
 
 
-def _dask_executor(address: str):  # type: ignore[no-untyped-def]
-    """A context manager that gives an executor on a running dask cluster."""
-    from contextlib import contextmanager
+@contextmanager
+def dask_executor(address: str, workers: int | None) -> Iterator[tuple[Executor, int]]:
+    """An executor on a dask cluster, and how many tasks it runs at a time.
 
+    Parameters
+    ----------
+    address : str
+        Of a running scheduler, or "local" for workers of one thread each on this machine.
+    workers : int or None
+        How many of the latter; by default one per core.
+    """
+    from islet_imaging._types import usable_cores
     from islet_imaging.errors import IsletImagingError
 
     try:
-        from distributed import Client
+        from distributed import Client, LocalCluster
     except ImportError:
         raise IsletImagingError(
             "--dask needs the dask extra: pip install 'islet-imaging[dask]'"
         ) from None
-
-    @contextmanager
-    def connect():  # type: ignore[no-untyped-def]
-        try:
-            client = Client(address, timeout=15)
-        except (OSError, ValueError, TypeError, ImportError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise IsletImagingError(
-                f"--dask {address}: no scheduler answers there ({text}); give the address that "
-                "`dask scheduler` prints, such as tcp://host:8786"
-            ) from None
-        with client:
-            yield client.get_executor()
-
-    return connect()
+    with ExitStack() as stack:
+        if address == "local":
+            cluster = LocalCluster(
+                n_workers=workers or usable_cores(),
+                threads_per_worker=1,
+                dashboard_address=None,  # nothing is served beside the work
+            )
+            client = Client(stack.enter_context(cluster))
+        else:
+            try:
+                client = Client(address, timeout=15)
+            except (OSError, ValueError, TypeError, ImportError) as error:
+                text = " ".join(str(error).split())[:200]
+                raise IsletImagingError(
+                    f"--dask {address}: no scheduler answers there ({text}); give the address that "
+                    "`dask scheduler` prints, such as tcp://host:8786, or local"
+                ) from None
+        stack.enter_context(client)
+        yield client.get_executor(), workers or sum(client.nthreads().values())

@@ -29,6 +29,7 @@ from islet_imaging.reading.members import split_scene
 from islet_imaging.reading.multifile import join, part_of, siblings
 from islet_imaging.reading.names import split_token, squash
 from islet_imaging.reading.naming import find_pattern
+from islet_imaging.reading.remote import is_address, local_copy
 from islet_imaging.reading.source import FileChannel, Source, no_scene
 from islet_imaging.reading.zarr_image import is_zarr, open_zarr
 
@@ -47,6 +48,7 @@ def read_image(
     plane: int | None = None,
     name: str | None = None,
     max_gib: float = MAX_READ_GIB,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> IsletImage:
     """Open a stained image; pixels are read when a channel is asked for.
 
@@ -54,7 +56,8 @@ def read_image(
     ----------
     path : str, Path or a sequence of them
         A file, or one file per channel.  With ``reading.file_pattern`` in the protocol any one
-        file of a set stands for all of them.
+        file of a set stands for all of them.  An address that fsspec knows (``s3://...``,
+        ``https://...``) is copied into a temporary folder first (``cloud`` extra).
     protocol : Protocol, optional
         Names the channels wanted, by what files call them (`Channel.source`, else `Channel.name`).
         Without it the image has all channels under the file's own names.
@@ -71,6 +74,8 @@ def read_image(
         The image's name; the file's name, or what files of one image have in common.
     max_gib : float
         Largest array that one read may make, GiB.
+    storage_options : mapping, optional
+        For the file system of an address, such as ``{"anon": True}``.
 
     Returns
     -------
@@ -95,7 +100,7 @@ def read_image(
     (('DAPI', 'INS'), 0.5)
     """
     pattern = protocol.reading.file_pattern if protocol else None
-    paths = _paths(path, pattern)
+    paths = _paths(_fetched(path, storage_options), pattern)
     source = _open_all(paths, pattern, max_gib)
     own_name = name or default_name(paths, pattern)
     labels = _labels(source, channel_names, protocol, own_name)
@@ -185,6 +190,15 @@ def _what(head: bytes) -> str:
         if text.startswith(start):
             return what
     return f"not an image of a known format (it starts with {head[:8]!r})"
+
+
+def _fetched(
+    path: str | Path | Sequence[str | Path], options: Mapping[str, Any] | None
+) -> str | Path | Sequence[str | Path]:
+    """Paths, with a copy in the place of every address."""
+    if isinstance(path, str | Path):
+        return local_copy(path, options) if isinstance(path, str) and is_address(path) else path
+    return [local_copy(p, options) if isinstance(p, str) and is_address(p) else p for p in path]
 
 
 def _paths(path: str | Path | Sequence[str | Path], pattern: str | None) -> tuple[Path, ...]:

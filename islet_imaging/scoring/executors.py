@@ -126,6 +126,8 @@ def run_tasks(
     else:
         # whoever runs several tasks on a machine has a thread for each
         workers, threads = workers or 1, 1
+        if (need := largest_need(tasks)) is not None:
+            say(f"{need}, for each task at a time")
     tasks = [dataclasses.replace(t, threads=threads) for t in tasks]
     tasks, shared = _shared(tasks, large, workers)
     if executor is None and workers == 1:

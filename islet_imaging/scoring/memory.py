@@ -65,6 +65,12 @@ class Need:
             return PROCESS + PARTS + PER_ROW_PX * self.shape[1]
         return PROCESS + pixels * (PER_PX + PER_CHANNEL_PX * self.channels)
 
+    def __str__(self) -> str:
+        return (
+            f"memory: about {self.bytes / 1e9:.1f} GB ({self.image}, {self.shape[1]} x "
+            f"{self.shape[0]} px, {self.channels} channels)"
+        )
+
 
 def largest_need(tasks: Sequence[Task]) -> Need | None:
     """What the most demanding image needs; None where no header can be read."""
@@ -123,16 +129,15 @@ def fitting(workers: int, need: Need | None, free: float) -> tuple[int, str]:
     --------
     >>> need = Need("a.tif", (4096, 4096), 3)
     >>> print(fitting(1, need, 100e9)[1])
-    memory: about 1.8 GB for one worker (a.tif, 4096 x 4096 px, 3 channels); 100.0 GB are free
+    memory: about 1.8 GB (a.tif, 4096 x 4096 px, 3 channels) for one worker; 100.0 GB are free
     >>> fitting(4, need, 4.5e9)[0], fitting(4, need, 1e9)[0]
     (2, 1)
     """
     if need is None:
         return workers, ""
     room = max(1, min(workers, int(SHARE * free / need.bytes)))
-    what = f"{need.image}, {need.shape[1]} x {need.shape[0]} px, {need.channels} channels"
     each = f"for each of {workers} workers" if workers > 1 else "for one worker"
-    said = f"memory: about {need.bytes / 1e9:.1f} GB {each} ({what}); {free / 1e9:.1f} GB are free"
+    said = f"{need} {each}; {free / 1e9:.1f} GB are free"
     if room < workers:
         said += f": {room} worker{'s' if room > 1 else ''} instead of {workers}"
     elif need.bytes > free:
