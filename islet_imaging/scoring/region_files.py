@@ -8,14 +8,16 @@ It fails, for its image alone, where a file cannot be used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.reading.annotations import read_regions
+from islet_imaging.reading.annotations import Outline, read_regions
 from islet_imaging.review.journal import Journal, effective
-from islet_imaging.review.regions import region_edit, source_of
+from islet_imaging.review.regions import region_edit, regions_digest, source_of
 from islet_imaging.review.subject import same_pixels
+from islet_imaging.run.folder import Run
+from islet_imaging.scoring.results import resummarise
 from islet_imaging.scoring.task import Outcome
 
 
@@ -57,3 +59,27 @@ def keep_region_files(
         journal.append(
             region_edit(f"file {path.name}", image, outlines, source=hashes[image], pixels=pixels)
         )
+
+
+def keep_regions(run: Run, image: str, outlines: Sequence[Outline], who: str) -> Run:
+    """Give an image of a run these regions, and make its tables again where they changed.
+
+    Parameters
+    ----------
+    run : Run
+        A run folder.
+    image : str
+        The image's name.
+    outlines : sequence of Outline
+        What is islet and what is left out; none takes all regions away.
+    who : str
+        Who drew them.
+
+    Returns
+    -------
+    Run
+    """
+    journal = Journal(run.corrections)
+    if regions_digest(run.regions().get(image, [])) != regions_digest(outlines):
+        journal.append(region_edit(who, image, outlines))
+    return resummarise(run) if run.corrections_pending else run

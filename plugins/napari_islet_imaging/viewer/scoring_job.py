@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from napari_islet_imaging.viewer.stained import files_of_run, input_folder
 
 if TYPE_CHECKING:
     from islet_imaging.protocol import Protocol
+    from islet_imaging.reading.annotations import Outline
     from napari_islet_imaging.viewer.stained import StainedImage
 
 
@@ -48,7 +50,14 @@ def same_pixels(files: list[Path], chosen: StainedImage) -> bool:
 
 
 def lay_out(
-    image: StainedImage, controls: list[Path], out: Path, protocol: Protocol
+    image: StainedImage,
+    controls: list[Path],
+    out: Path,
+    protocol: Protocol,
+    *,
+    nuclei: Path | None = None,
+    regions: Sequence[Outline] | None = None,
+    who: str = "",
 ) -> dict[str, Any]:
     """Lay out what the folder runner needs: files, a sample sheet, a protocol.
 
@@ -62,6 +71,12 @@ def lay_out(
         The run folder.
     protocol : Protocol
         From the form.
+    nuclei : Path, optional
+        File of nuclei to take instead of finding them.
+    regions : sequence of Outline, optional
+        What is islet and what is left out; None leaves what the run holds.
+    who : str
+        Who drew them.
 
     Returns
     -------
@@ -77,19 +92,28 @@ def lay_out(
     sheet = out / "samples.csv"
     with sheet.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["file", "condition", "batch", "role"])
+        own = [] if nuclei is None else ["nuclei"]
+        writer.writerow(["file", "condition", "batch", "role", *own])
         for k, path in enumerate(files):
             relative = path.resolve().relative_to(folder).as_posix()
             role = "sample" if k == 0 else "negative_control"
             # one image is one staining run; the tables say that nothing follows for others
-            writer.writerow([relative, "this image", "this image", role])
-    return {
+            given = [str(nuclei.resolve()) if k == 0 else ""] if nuclei is not None else []
+            writer.writerow([relative, "this image", "this image", role, *given])
+    job: dict[str, Any] = {
         "folder": str(folder),
         "out": str(out),
         "samples": str(sheet),
         "protocol": protocol.to_dict(),
         "workers": 1,
     }
+    if regions is not None:
+        job["regions"] = [
+            {"name": o.name, "kind": o.kind, "rings": [r.tolist() for r in o.rings]}
+            for o in regions
+        ]
+        job["who"] = who
+    return job
 
 
 def _write_image(image: StainedImage, folder: Path, protocol: Protocol) -> Path:

@@ -21,7 +21,7 @@ from qtpy.QtCore import QTimer
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.session import layer_data
 from napari_islet_imaging.session.drawing import CallOutlines, draw_calls
-from napari_islet_imaging.viewer import layers
+from napari_islet_imaging.viewer import layers, region_layers
 from napari_islet_imaging.viewer.one_channel import OneChannel
 from napari_islet_imaging.viewer.picking import pick_with_clicks
 from napari_islet_imaging.viewer.turns import TURN_MS, in_thread
@@ -174,6 +174,7 @@ class SessionView:
         self.session.set_open(opened)
 
     def _on_image(self, name: str) -> None:
+        region_layers.keep_changed(self.viewer, self.session)
         made, self._prepared = self._prepared, None
         first = self.layer("calls") is None
         in_turns = made is not None
@@ -194,7 +195,7 @@ class SessionView:
                 lambda: self._focus_layer(create=True),
                 self._select_calls,
             ]
-        self._steps.append(self._reset_view)
+        self._steps += [self._reset_view, lambda: region_layers.show(self.viewer, self.session)]
         if in_turns:
             if first:
                 # Python walks all its objects sooner or later, a fifth of a second beside napari:

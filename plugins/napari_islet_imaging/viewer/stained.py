@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from napari_islet_imaging.session.review import ReviewSession
 
+#: units that are micrometres
+_MICRON = ("um", "µm", "micrometer", "micron", "micrometre")
 #: napari's mark of a name that was there already
 _AGAIN = re.compile(r" \[\d+\]$")
 #: of each channel so many values make the name of a folder
@@ -250,3 +252,13 @@ def _name_of(layers: list[Any], files: list[str | None]) -> str:
 
 def _resolved(paths: list[Path]) -> list[Path]:
     return [p.resolve() for p in paths]
+
+
+def pixel_size_of(layer: Any) -> float | None:
+    """A layer's pixel size in um, None where it states none."""
+    tag = tag_of(layer)
+    if "pixel_size_um" in tag:
+        size = tag["pixel_size_um"]
+        return None if size is None else float(size)
+    unit = str(layer.units[-1])
+    return float(layer.scale[-1]) if unit in _MICRON else None

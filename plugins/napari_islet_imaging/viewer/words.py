@@ -225,6 +225,9 @@ def cell(session: ReviewSession) -> str:
     reason = str(row.get(f"{marker}_reason", ""))
     if reason:
         text += f"<br>{reason}"
+    if region := str(row.get("region", "")):
+        outside = region == terms.OUTSIDE
+        text += "<br>outside of the drawn islets: counts apart" if outside else f"<br>in {region}"
     flags = [terms.flag(f) for f in terms.codes(row["flags"])]
     if flags:
         text += "<br>⚑ " + "; ".join(flags)
@@ -254,7 +257,7 @@ def agreement(session: ReviewSession) -> str:
         text = f"You agree with the first call on {agree} of {made} cells ({share})."
     if unsure:
         text += f" You called {unsure} that {'was' if unsure == 1 else 'were'} unsure."
-    others = sorted({e.who for e in session.edits} - {session.reviewer})
+    others = sorted({e.who for e in session.edits if e.action != "regions"} - {session.reviewer})
     if others:
         text += f" Also reviewed by {', '.join(others)}."
     if session.history.unmatched:

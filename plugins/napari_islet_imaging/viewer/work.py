@@ -36,7 +36,25 @@ def score_folder(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool])
         progress=tell,
         cancelled=cancelled,
     )
+    if job.get("regions") is not None:
+        run = _with_regions(run, job["regions"], job["who"])
     return {"run": str(run.path)}
+
+
+def _with_regions(run: Any, regions: list[dict[str, Any]], who: str) -> Any:
+    """The run of one image with the regions that were drawn in it."""
+    import numpy as np
+
+    from islet_imaging.reading.annotations import Outline
+    from islet_imaging.scoring.region_files import keep_regions
+
+    outlines = [
+        Outline(tuple(np.array(r, float) for r in o["rings"]), o["name"], o["kind"])
+        for o in regions
+    ]
+    images = run.images
+    image = images.loc[images["role"] == "sample", "image"].iloc[0]
+    return keep_regions(run, str(image), outlines, who)
 
 
 def ledger(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:

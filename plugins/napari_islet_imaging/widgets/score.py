@@ -15,12 +15,20 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.session.layer_data import placement
-from napari_islet_imaging.viewer import words
+from napari_islet_imaging.session.names import login_name
+from napari_islet_imaging.viewer import region_layers, words
 from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.layers import layers_of, show_scale_bar, tag_of
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out
-from napari_islet_imaging.viewer.stained import StainedImage, images_in, keep_colours, split_colours
+from napari_islet_imaging.viewer.stained import (
+    StainedImage,
+    images_in,
+    input_folder,
+    keep_colours,
+    pixel_size_of,
+    split_colours,
+)
 from napari_islet_imaging.viewer.turns import in_turns, while_there
 from napari_islet_imaging.widgets.docking import dock_review, switch_session
 from napari_islet_imaging.widgets.hand_over import open_report
@@ -32,8 +40,6 @@ if TYPE_CHECKING:
 
     from islet_imaging.protocol import Protocol
     from napari_islet_imaging.session.review import ReviewSession
-
-_MICRON = ("um", "µm", "micrometer", "micron", "micrometre")
 
 
 class ScoreWidget(ScoreForm):
@@ -72,6 +78,7 @@ class ScoreWidget(ScoreForm):
             (self.review_button, self.review),
             (self.table_button, self._open_table),
             (self.report_button, self._open_report),
+            (self.own.use_button, self.use_regions),
         ):
             pressed.clicked.connect(does)
 
@@ -85,6 +92,7 @@ class ScoreWidget(ScoreForm):
         }
         self._images = images
         if same and images:
+            self.own.look(self.chosen)
             self._show_result()
             return
         held = self.image_box.currentText()
@@ -102,6 +110,7 @@ class ScoreWidget(ScoreForm):
             self.channels.set_channels(images[held].channels)
             if not self.out_edit.isModified():  # what was typed stays
                 self.out_edit.setText(str(images[held].results_folder()))
+        self.own.look(self.chosen)
 
     def _image_chosen(self, *_: object) -> None:
         chosen = self.chosen
@@ -114,6 +123,7 @@ class ScoreWidget(ScoreForm):
         self.planes_box.setVisible(stack)
         self.planes_label.setVisible(stack)
         self.split_button.setVisible(self._picture() is not None)
+        self.own.look(chosen)
         self._show_result()
         if not self._running():
             self.status.setText("")
@@ -286,12 +296,42 @@ class ScoreWidget(ScoreForm):
             if out is None:
                 return
             self.out_edit.setText(str(out))
-            job = lay_out(chosen, self.controls, out, protocol)
+            job = lay_out(
+                chosen,
+                self.controls,
+                out,
+                protocol,
+                nuclei=self.own.nuclei(chosen, input_folder(out)),
+                regions=self.own.regions(chosen),
+                who=login_name() if chosen.session is None else chosen.session.reviewer,
+            )
         except (IsletImagingError, OSError) as error:
             self.status.setText(str(error))
             return
-        self._scoring, self._scored_size = chosen, protocol.reading.pixel_size_um
-        self.job = Job("score_folder", job, self)
+        self._start("score_folder", job, chosen, protocol.reading.pixel_size_um)
+
+    def use_regions(self, *_: object) -> None:
+        """Keep the regions of the chosen image as drawn now, and make its run's numbers again."""
+        chosen = self.chosen
+        session = None if chosen is None else chosen.session
+        if self._running() or chosen is None or session is None:
+            return
+        try:
+            self.own.regions(chosen)
+            region_layers.keep_changed(self.viewer, session)
+        except IsletImagingError as error:
+            self.status.setText(str(error))
+            return
+        self.session = session
+        size = None if session.open is None else session.open.pixel_size_um
+        self._start("summarise", {"run": str(session.run.path)}, chosen, size)
+
+    def _start(
+        self, kind: str, job: dict[str, Any], chosen: StainedImage, size_um: float | None
+    ) -> None:
+        """Start the work on an image; what comes of it is shown when it is there."""
+        self._scoring, self._scored_size = chosen, size_um
+        self.job = Job(kind, job, self)
         self.job.progress.connect(self._progress)
         self.job.succeeded.connect(self._done)
         self.job.failed.connect(self._not_shown)
@@ -348,6 +388,8 @@ class ScoreWidget(ScoreForm):
     def _done(self, result: dict[str, Any]) -> None:
         self.status.setText("Scored; opening…")
         scored = [] if self._scoring is None else self._scoring.layers
+        if self._scoring is not None:
+            region_layers.hand_over(self.viewer, self._scoring, Path(result["run"]))
         if self._scoring is not None and self._scoring.n_planes > 1:
             for layer in scored:  # the stack stays as it is, beside the plane that was scored
                 layer.visible = False
@@ -426,13 +468,3 @@ class ScoreWidget(ScoreForm):
         session = None if self.chosen is None else self.chosen.session
         if session is not None:
             self.status.setText(open_report(session))
-
-
-def pixel_size_of(layer: Any) -> float | None:
-    """A layer's pixel size in um, None where it states none."""
-    tag = tag_of(layer)
-    if "pixel_size_um" in tag:
-        size = tag["pixel_size_um"]
-        return None if size is None else float(size)
-    unit = str(layer.units[-1])
-    return float(layer.scale[-1]) if unit in _MICRON else None

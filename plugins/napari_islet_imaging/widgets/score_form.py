@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_islet_imaging.viewer.panel import Panel
 from napari_islet_imaging.viewer.parts import Legend, Message, Notes, button, chooser
 from napari_islet_imaging.widgets.channels_form import ChannelsForm
+from napari_islet_imaging.widgets.own_outlines import OwnOutlines
 
 if TYPE_CHECKING:
     import napari
@@ -82,6 +83,8 @@ class ScoreForm(Panel):
         more.setVerticalSpacing(4)
         self.protocol_button = button("from the form (choose a file…)")
         more.addRow("Protocol", self.protocol_button)
+        self.own = OwnOutlines(self.viewer, lambda text: self.status.setText(text))
+        more.addRow(self.own)
         self.controls_button = button("none (choose files…)")
         self.controls_button.setToolTip("Images of the same staining run without first antibody")
         more.addRow("Negative controls", self.controls_button)

@@ -1,0 +1,272 @@
+"""Regions in the viewer: shapes layers of what is islet and what is left out.
+
+The idea: two shapes layers, *Islets* and *Left out*, are drawn or brought and become outlines in
+pixels of their image, whatever a layer is scaled in; regions of a run come back as such layers,
+with their names.  What was changed is in the journal before another image's take its place.
+It fails for lines and paths, which enclose nothing, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from islet_imaging.errors import IsletImagingError
+from islet_imaging.reading.annotations import Outline
+from napari_islet_imaging.session.layer_data import KEY, placement
+from napari_islet_imaging.viewer.layers import layers_of, session_layer, tag_of
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.viewer.stained import StainedImage
+
+#: role and name of the layer of each kind of region, and its colour
+LAYERS = {
+    "islet": ("drawn islets", "Islets", "#ffffff"),
+    "left_out": ("drawn left out", "Left out", "#ff5c8a"),
+}
+#: corners that an ellipse becomes
+_CORNERS = 64
+
+
+def kind_of(layer: Any) -> str | None:
+    """What regions a layer holds, by its role or its name; None for other layers."""
+    if type(layer).__name__ != "Shapes":
+        return None
+    for kind, (role, name, _) in LAYERS.items():
+        if tag_of(layer).get("role") == role or layer.name.casefold().startswith(name.casefold()):
+            return kind
+    return None
+
+
+def layers_for(viewer: napari.Viewer, image: StainedImage) -> list[tuple[str, Any]]:
+    """Kind and layer of the regions that belong to an image."""
+    found = []
+    for layer in viewer.layers:
+        kind, tag = kind_of(layer), tag_of(layer)
+        if kind is None or tag.get("session") not in (None, image.session):
+            continue
+        if tag.get("session") is None and tag.get("for") not in (None, image.name):
+            continue
+        found.append((kind, layer))
+    return found
+
+
+def layer_for(viewer: napari.Viewer, image: StainedImage, kind: str) -> Any:
+    """The layer to draw regions of a kind in; made where there is none."""
+    there = [layer for held, layer in layers_for(viewer, image) if held == kind]
+    if there:
+        return there[0]
+    stain = image.layers[0]
+    return _add(
+        viewer,
+        kind,
+        {"scale": tuple(stain.scale)[-2:], "units": tuple(stain.units)[-2:]},
+        {"for": image.name, "session": image.session},
+    )
+
+
+def _add(viewer: napari.Viewer, kind: str, placed: dict[str, Any], tag: dict[str, Any]) -> Any:
+    import pandas as pd
+
+    role, name, colour = LAYERS[kind]
+    layer = viewer.add_shapes(
+        name=name,
+        ndim=2,
+        face_color="transparent",
+        edge_color=colour,
+        edge_width=1,
+        features=pd.DataFrame({"name": pd.Series([], dtype=object)}),
+        text={"string": "{name}", "color": colour, "size": 9},
+        metadata={KEY: {**tag, "role": role}},
+        **placed,
+    )
+    layer.feature_defaults = {"name": ""}
+    return layer
+
+
+def outlines_in(viewer: napari.Viewer, image: StainedImage) -> list[Outline] | None:
+    """The regions of an image as drawn, in its pixels; None where there is no layer for any.
+
+    Raises
+    ------
+    IsletImagingError
+        If something encloses nothing, or lies outside the image.
+    """
+    from islet_imaging.reading.annotations.regions import checked_regions
+
+    layers = layers_for(viewer, image)
+    if not layers:
+        return None
+    stain = image.layers[0]
+    found = [one for kind, layer in layers for one in _outlines(layer, stain, kind)]
+    if image.session is not None and image.session.open is not None:
+        held = image.session.run.regions().get(image.session.open.name, [])
+        found = _with_holes(found, held)
+    shape = (int(stain.data.shape[-2]), int(stain.data.shape[-1]))
+    return checked_regions(found, shape)
+
+
+def _outlines(layer: Any, stain: Any, kind: str) -> list[Outline]:
+    names = list(layer.features["name"]) if "name" in layer.features else []
+    found = []
+    for number, (shape, corners) in enumerate(zip(layer.shape_type, layer.data, strict=True)):
+        if shape in ("line", "path"):
+            raise IsletImagingError(
+                f"Shape {number + 1} of the layer '{layer.name}' is a {shape}, which encloses "
+                "nothing: draw a polygon, an ellipse or a rectangle around what is meant."
+            )
+        points = np.asarray(corners, float)[:, -2:]
+        if shape == "ellipse":
+            points = _ellipse(points)
+        ring = np.array([_in_pixels(layer, stain, p) for p in points])
+        name = str(names[number]) if number < len(names) and names[number] == names[number] else ""
+        found.append(Outline((ring,), "" if name == "None" else name, kind))
+    return found
+
+
+def _ellipse(corners: Any) -> Any:
+    """Points of the ellipse in a box of four corners."""
+    middle = corners.mean(axis=0)
+    one, two = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+    angle = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)[:, None]
+    return middle + one * np.cos(angle) + two * np.sin(angle)
+
+
+def _in_pixels(layer: Any, stain: Any, point: Any) -> Any:
+    """A point of a layer in pixels of a stain, whatever the two are scaled in."""
+    inside = np.zeros(layer.ndim)
+    inside[-2:] = point
+    world = np.zeros(stain.ndim)
+    world[-2:] = np.asarray(layer.data_to_world(inside))[-2:]
+    return np.asarray(stain.world_to_data(world))[-2:]
+
+
+def bring(viewer: napari.Viewer, image: StainedImage, path: Path) -> None:
+    """Put the regions of a file into the layers of an image.
+
+    Raises
+    ------
+    IsletImagingError
+        If the file cannot be used.
+    """
+    from islet_imaging.reading.annotations import read_regions
+
+    stain = image.layers[0]
+    shape = (int(stain.data.shape[-2]), int(stain.data.shape[-1]))
+    outlines = read_regions(path, shape)
+    for kind in LAYERS:
+        own = [o for o in outlines if o.kind == kind]
+        if own:
+            _fill(layer_for(viewer, image, kind), own)
+
+
+def _fill(layer: Any, outlines: Sequence[Outline]) -> None:
+    """Show these outlines in a layer, instead of what it held."""
+    import pandas as pd
+
+    layer.selected_data = set()
+    layer.data = []
+    # the first ring is the outline; a hole is drawn by the library, the viewer shows the outline
+    if outlines:
+        layer.add([o.rings[0] for o in outlines], shape_type="polygon")
+    layer.features = pd.DataFrame({"name": [o.name for o in outlines]}, dtype=object)
+    layer.feature_defaults = {"name": ""}
+    layer.refresh()
+
+
+def show(viewer: napari.Viewer, session: ReviewSession) -> None:
+    """Show what is drawn in the session's open image, as its run holds it."""
+    opened = session.open
+    if opened is None:
+        return
+    active = viewer.layers.selection.active
+    outlines = session.run.regions().get(opened.name, [])
+    for kind, (role, _, _) in LAYERS.items():
+        own = [o for o in outlines if o.kind == kind]
+        layer = session_layer(viewer, session, role) or _waiting(viewer, session, role)
+        if layer is None and not own:
+            continue
+        if layer is None:
+            layer = _add(viewer, kind, placement_of(opened.pixel_size_um), {"session": session})
+        placed = placement_of(opened.pixel_size_um)
+        layer.scale, layer.units = placed["scale"], placed["units"]
+        _fill(layer, own)
+        tag = {**tag_of(layer), "role": role, "session": session, "of": opened.name}
+        layer.metadata[KEY] = {**tag, "held": _state(layer)}
+    if active is not None and active in viewer.layers:  # clicks go on to the layer they went to
+        viewer.layers.selection.active = active
+
+
+def _waiting(viewer: napari.Viewer, session: ReviewSession, role: str) -> Any:
+    """A layer that was drawn before its run was there."""
+    run = str(session.run.path)
+    found = (x for x in viewer.layers if tag_of(x).get("run") == run)
+    return next((x for x in found if tag_of(x).get("role") == role), None)
+
+
+def placement_of(pixel_size_um: float | None) -> dict[str, Any]:
+    """Scale and units of a layer of shapes."""
+    placed = placement(pixel_size_um)
+    return {"scale": placed["scale"], "units": placed["units"]}
+
+
+def keep_changed(viewer: napari.Viewer, session: ReviewSession) -> bool:
+    """Write regions that were changed into the journal; whether there were any.
+
+    Raises
+    ------
+    IsletImagingError
+        If a shape encloses nothing or lies outside the image.
+    """
+    from islet_imaging.reading.annotations.regions import checked_regions
+    from islet_imaging.review.journal import Journal
+    from islet_imaging.review.regions import region_edit, regions_digest
+
+    own = [(kind, layer) for kind, (role, _, _) in LAYERS.items()
+           if (layer := session_layer(viewer, session, role)) is not None]  # fmt: skip
+    names = {str(tag_of(layer)["of"]) for _, layer in own if tag_of(layer).get("of")}
+    if session.open is not None and not names:
+        names = {session.open.name}
+    stains = [x for x in layers_of(viewer, session) if "channel" in tag_of(x)]
+    if len(names) != 1 or not stains or all(_unchanged(layer) for _, layer in own):
+        return False
+    (name,) = names
+    held = session.run.regions().get(name, [])
+    found: list[Outline] = []
+    for kind, layer in own:
+        found += _with_holes(_outlines(layer, stains[0], kind), held)
+    drawn = checked_regions(found, (int(stains[0].data.shape[-2]), int(stains[0].data.shape[-1])))
+    for _, layer in own:
+        tag_of(layer)["held"] = _state(layer)
+    if regions_digest(drawn) == regions_digest(held):
+        return False
+    Journal(session.run.corrections).append(region_edit(session.reviewer, name, drawn))
+    return True
+
+
+def _unchanged(layer: Any) -> bool:
+    return bool(tag_of(layer).get("held") == _state(layer))
+
+
+def hand_over(viewer: napari.Viewer, image: StainedImage, run: Path) -> None:
+    """Say which run the layers of an image's regions belong to from now on."""
+    for kind, layer in layers_for(viewer, image):
+        layer.metadata[KEY] = {**tag_of(layer), "role": LAYERS[kind][0], "run": str(run)}
+
+
+def _with_holes(drawn: list[Outline], held: Sequence[Outline]) -> list[Outline]:
+    """Outlines that nobody touched keep the holes that the viewer does not show."""
+    first = {(o.kind, np.round(o.rings[0], 3).tobytes()): o for o in held}
+    return [first.get((o.kind, np.round(o.rings[0], 3).tobytes()), o) for o in drawn]
+
+
+def _state(layer: Any) -> list[Any]:
+    """What tells whether a layer's shapes were changed."""
+    names = list(layer.features["name"]) if "name" in layer.features else []
+    return [[np.round(d, 3).tobytes() for d in layer.data], list(layer.shape_type), names]
