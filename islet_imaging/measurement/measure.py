@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import side_by_side
 from islet_imaging.arrays.label_statistics import ratio
 from islet_imaging.errors import ChannelError
 from islet_imaging.measurement.background import BLOCK_UM, OutsideGrid, background_halo_px
@@ -154,7 +155,7 @@ def measure_cells(
         :func:`measure_halo_px` away from cut edges are those of the whole image, ``nearest_um``
         and a background taken from afar aside: see :func:`finish_cells`.
     threads : int
-        Parts of the image measured at the same time; changes nothing but the time.
+        Parts of the image, and channels, measured at the same time; changes nothing but the time.
 
     Returns
     -------
@@ -209,10 +210,13 @@ def measure_cells(
     )
     y, x, n = found["y_px"], found["x_px"], len(found["cell"])
     grid = OutsideGrid(cells > 0, block_px, origin_px)
+    names = [dna, *markers]
+    levels = side_by_side(lambda name: grid.at(channels[name], y, x), names, threads)
+    background = dict(zip(names, levels, strict=True))
     found["islet"] = _islet_of(islets, y, x, origin_px)
     found["y_um"], found["x_um"] = y * size, x * size
     found["nucleus_area_um2"] = found["pixels"] * size**2
-    under = grid.at(channels[dna], y, x)
+    under = background[dna]
     above = found["dna_mean"] - np.where(np.isfinite(under), under, 0.0)
     found["dna_integrated"] = above * found["pixels"]
     one, two, border = _touching(cells, found["cell"])
@@ -221,7 +225,7 @@ def measure_cells(
     columns = list(CELL_COLUMNS)
     for marker in markers:
         columns += [f"{marker}_{name}" for name in MARKER_FEATURES]
-        found[f"{marker}_background"] = grid.at(channels[marker], y, x)
+        found[f"{marker}_background"] = background[marker]
         level = "nucleus_mean" if where.get(marker) == "nucleus" else "ring_median"
         mean, highest = _neighbour_levels(found[f"{marker}_{level}"], one, two, border)
         found[f"{marker}_neighbour_mean"], found[f"{marker}_neighbour_max"] = mean, highest

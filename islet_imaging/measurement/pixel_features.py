@@ -8,13 +8,14 @@ It fails, in time only, for cells that reach over many bands.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging._types import side_by_side
 from islet_imaging.arrays.label_statistics import (
     Groups,
     group_quantiles,
@@ -79,11 +80,7 @@ def pixel_features(
                 out |= {f"{name}_{feature}": values for feature, values in found.items()}
         return out
 
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(measure, range(len(bands))))
-    else:
-        parts = [measure(k) for k in range(len(bands))]
+    parts = side_by_side(measure, range(len(bands)), threads)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(joined["cell"])
     return {name: values[order] for name, values in joined.items()}
@@ -91,19 +88,18 @@ def pixel_features(
 
 def _bands(nuclei: NDArray[Any], cells: NDArray[Any]) -> tuple[list[slice], NDArray[np.int32]]:
     """Bands of rows, as far down as the cells that begin in them reach; band of each label."""
+    from scipy.ndimage import find_objects
+
     height, width = nuclei.shape
     step = max(16, BAND_PIXELS // max(width, 1))
     starts = range(0, max(height, 1), step)
-    names = max(int(nuclei.max(initial=0)), int(cells.max(initial=0))) + 1
+    boxes = [find_objects(labels) if labels.size else [] for labels in (nuclei, cells)]
+    names = max(len(b) for b in boxes) + 1
     first, last = np.full(names, -1, np.int32), np.full(names, -1, np.int32)
-    for k, start in enumerate(starts):
-        for labels in (nuclei, cells):
-            # a label is met again and again: written, not counted
-            last[labels[start : start + step].ravel()] = k
-    for k, start in reversed(list(enumerate(starts))):
-        for labels in (nuclei, cells):
-            first[labels[start : start + step].ravel()] = k
-    first[0] = -1
+    for label, both in enumerate(zip_longest(*boxes), start=1):
+        if there := [box[0] for box in both if box is not None]:
+            first[label] = min(rows.start for rows in there) // step
+            last[label] = (max(rows.stop for rows in there) - 1) // step
     reach = [int(last[first == k].max(initial=k)) + 1 for k in range(len(starts))]
     bands = [
         slice(start, min(height, end * step)) for start, end in zip(starts, reach, strict=True)

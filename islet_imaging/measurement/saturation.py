@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import ReadChannel, Region
+from islet_imaging._types import ReadChannel, Region, side_by_side
 from islet_imaging.image import IsletImage
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def saturated_fractions(
     cells: NDArray[np.int32],
     read: Callable[[str], NDArray[Any]],
     scales: dict[str, float],
+    *,
+    threads: int = 1,
 ) -> pd.DataFrame:
     """The cells table with ``<marker>_saturated`` counted on the pixels as stored.
 
@@ -134,18 +136,21 @@ def saturated_fractions(
         ``read(channel)`` gives its pixels, (Y, X).
     scales : dict of str to float
         From `full_scales`.
+    threads : int
+        Channels counted at the same time.
 
     Returns
     -------
     DataFrame
     """
     of = table["cell"].to_numpy()
-    size = np.bincount(cells.ravel())
-    for name, scale in scales.items():
-        column = f"{name}_saturated"
-        if column not in table:
-            continue
-        clipped = np.bincount(cells[read(name) >= scale], minlength=size.size)
-        with np.errstate(invalid="ignore"):
-            table = table.assign(**{column: clipped[of] / size[of]})
-    return table
+    names = [name for name in scales if f"{name}_saturated" in table]
+
+    def counted(name: str) -> NDArray[Any]:
+        pixels = cells.ravel() if not name else cells[read(name) >= scales[name]]
+        return np.bincount(pixels, minlength=int(of.max(initial=0)) + 1)
+
+    size, *clipped = side_by_side(counted, ["", *names], threads)
+    with np.errstate(invalid="ignore"):
+        found = {f"{n}_saturated": c[of] / size[of] for n, c in zip(names, clipped, strict=True)}
+    return table.assign(**found)

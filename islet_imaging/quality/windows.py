@@ -33,6 +33,7 @@ def measure_quality_windows(
     dna: str,
     pixel_size_um: float | None,
     bits: int | None = None,
+    threads: int = 1,
     centres: NDArray[np.float64],
 ) -> tuple[ImageNumbers, dict[str, Any]]:
     """Measure what :func:`measure_quality` does, in a few windows of an image.
@@ -45,7 +46,7 @@ def measure_quality_windows(
         Of the image, px.
     names : sequence of str
         The channels.
-    dna, pixel_size_um, bits
+    dna, pixel_size_um, bits, threads
         As in :func:`measure_quality`.
     centres : ndarray of float, shape (N, 2)
         Centres of the nuclei, px.
@@ -72,7 +73,11 @@ def measure_quality_windows(
     for y, x in corners:
         region = slice(y, min(y + WINDOW_PX, shape[0])), slice(x, min(x + WINDOW_PX, shape[1]))
         planes = {name: read(name, region) for name in names}
-        found.append(measure_quality(planes, dna=dna, pixel_size_um=pixel_size_um, bits=bits))
+        found.append(
+            measure_quality(
+                planes, dna=dna, pixel_size_um=pixel_size_um, bits=bits, threads=threads
+            )
+        )
     tiles = [n.sharpness_tiles for n in found if n.sharpness_tiles is not None]
     same = tiles and len({t.shape[1] for t in tiles}) == 1
     sources = found[0].bleed

@@ -168,7 +168,7 @@ def measure_image(
         table["flags"] = codes
         watcher.tell(0.9, "checking")
         facts = {**image.metadata, **(facts or {})}
-        numbers, windows = _quality(regions, protocol, facts, table)
+        numbers, windows = _quality(regions, protocol, facts, table, work.at_once)
         flags = check_image(
             {},
             protocol=protocol,
@@ -223,13 +223,16 @@ def _measure(
     from islet_imaging.measurement.saturation import full_scales
 
     rows, pairs = [], []
+    watcher.tell(0.6, "measuring")
     tiles = regions.tiles()
     ring_um = protocol.cells.ring_of(scale.nucleus_um)
     found: Iterator[tuple[pd.DataFrame, pd.DataFrame]]
     # whole cells that are given are an array of this process
     if work.spread is None or given.cells is not None:
         scales = full_scales(regions.image, regions.stored, protocol.markers, tiles)
-        found = (measure_tile(regions, ring_um, scales, core, given) for core in tiles)
+        found = (
+            measure_tile(regions, ring_um, scales, core, given, work.at_once) for core in tiles
+        )
     else:
         each = work.spread(scale_of_channel, [(name,) for name in protocol.markers])
         scales = {name: one for name, one in zip(protocol.markers, each, strict=True) if one}
@@ -254,6 +257,7 @@ def measure_tile(
     scales: dict[str, float],
     core: Region,
     given: Given | None = None,
+    threads: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of the cells whose centres lie in a tile, and the borders that begin there."""
     import pandas as pd
@@ -274,7 +278,9 @@ def measure_tile(
     labels = regions.nuclei.read(region)
     if given.cells is None:
         gap_um = protocol.cells.gap_um
-        cells = grow_cells(labels, ring_um=ring_um, gap_um=gap_um, pixel_size_um=size)
+        cells = grow_cells(
+            labels, ring_um=ring_um, gap_um=gap_um, pixel_size_um=size, threads=threads
+        )
     else:
         cells = whole_cells(labels, given.cells[region], given.home)
     rows = measure_cells(
@@ -287,8 +293,11 @@ def measure_tile(
         compartments={c.name: c.compartment for c in protocol.channels},
         origin_px=origin,
         image_shape_px=regions.shape,
+        threads=threads,
     )
-    rows = saturated_fractions(rows, cells, lambda name: regions.stored(name, region), scales)
+    rows = saturated_fractions(
+        rows, cells, lambda name: regions.stored(name, region), scales, threads=threads
+    )
     own = (rows["y_px"] >= core[0].start) & (rows["y_px"] < core[0].stop)
     own &= (rows["x_px"] >= core[1].start) & (rows["x_px"] < core[1].stop)
     inner = tuple(slice(s.start - o, s.stop - o) for s, o in zip(core, origin, strict=True))
@@ -342,7 +351,11 @@ def _with_network(
 
 
 def _quality(
-    regions: ImageRegions, protocol: Protocol, facts: Mapping[str, Any], table: pd.DataFrame
+    regions: ImageRegions,
+    protocol: Protocol,
+    facts: Mapping[str, Any],
+    table: pd.DataFrame,
+    threads: int,
 ) -> tuple[Any, dict[str, Any]]:
     """Numbers of the image as stored, and where they come from if not from all of it."""
     from islet_imaging.quality import measure_quality
@@ -354,6 +367,7 @@ def _quality(
         "dna": protocol.dna,
         "pixel_size_um": size,
         "bits": int(bits) if bits else None,
+        "threads": threads,
     }
     if regions.whole:
         everywhere = slice(0, shape[0]), slice(0, shape[1])
