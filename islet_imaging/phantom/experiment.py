@@ -61,6 +61,7 @@ def write_experiment(
     staining_sd: float = 0.15,
     controls: bool = True,
     control_islets: int = 5,
+    single_stain_batches: int | None = None,
     workers: int = 1,
     **changes: Any,
 ) -> pd.DataFrame:
@@ -87,6 +88,9 @@ def write_experiment(
         Whether each batch gets controls, and how many islets a negative control picture shows:
         two secondary-only, one insulin-negative (INS-/-), one unstained (DNA dye only), a
         positive control like a donor islet, and a single stain of each channel.
+    single_stain_batches
+        How many batches, the first ones, get single stains; all if not given. Bleed-through
+        belongs to dyes and filters, so one batch tells it.
     workers
         Processes.
 
@@ -128,7 +132,8 @@ def write_experiment(
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     jobs = list(
         _jobs(rng, base, fractions, n_batches, n_islets, batch_logit_sd, islet_logit_sd,
-              staining_sd, control_islets if controls else 0)
+              staining_sd, control_islets if controls else 0,
+              n_batches if single_stain_batches is None else single_stain_batches)
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     if workers > 1:
@@ -207,6 +212,7 @@ def _jobs(
     islet_sd: float,
     staining_sd: float,
     control_islets: int,
+    single_stain_batches: int,
 ) -> Iterator[_Job]:
     names = ["control" if k == 0 else f"treated{k}" for k in range(len(fractions))]
     if len(names) == 1:
@@ -229,7 +235,10 @@ def _jobs(
                 p = _with_insulin(stained, share)
                 yield _Job(file, sheet, p, int(rng.integers(2**31)), batch_fraction)
         if control_islets:
-            yield from _control_jobs(rng, stained, batch, control_islets)
+            jobs = _control_jobs(rng, stained, batch, control_islets)
+            single = b < single_stain_batches
+            # made even where left out: all others draw the same
+            yield from (j for j in jobs if single or j.sheet["control_kind"] != "single_stain")
 
 
 def _control_jobs(
