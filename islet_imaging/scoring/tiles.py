@@ -1,0 +1,133 @@
+"""Cells of an image measured tile by tile, each with a margin around.
+
+The idea: a cell belongs to the tile that holds its centre, and the margin holds all that its
+numbers depend on, so that rows are the same whatever the tile and whoever measures it.
+It fails where a nucleus and its neighbours reach further than `measure_halo_px`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from islet_imaging._types import Region, Work
+from islet_imaging.protocol import Protocol
+from islet_imaging.scoring.measured import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from islet_imaging.network.scale import FoundScale
+    from islet_imaging.scoring.regions import ImageRegions
+    from islet_imaging.scoring.segmenting import Given
+
+
+def measure_tiles(
+    regions: ImageRegions,
+    protocol: Protocol,
+    scale: FoundScale,
+    given: Given,
+    work: Work,
+    tell: Progress,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of cells, and that of touching cells."""
+    from islet_imaging.measurement.measure import finish_cells
+    from islet_imaging.measurement.saturation import full_scales
+
+    rows, pairs = [], []
+    tell(0.6, "measuring")
+    tiles = regions.tiles()
+    ring_um = protocol.cells.ring_of(scale.nucleus_um)
+    found: Iterator[tuple[pd.DataFrame, pd.DataFrame]]
+    # whole cells that are given are an array of this process
+    if work.spread is None or given.cells is not None:
+        scales = full_scales(regions.image, regions.stored, protocol.markers, tiles)
+        found = (
+            measure_tile(regions, ring_um, scales, core, given, work.at_once) for core in tiles
+        )
+    else:
+        each = work.spread(scale_of_channel, [(name,) for name in protocol.markers])
+        scales = {name: one for name, one in zip(protocol.markers, each, strict=True) if one}
+        found = work.spread(measure_tile, [(ring_um, scales, core) for core in tiles])
+    for k, (own, touching) in enumerate(found):
+        tell(0.6 + 0.2 * (k + 1) / len(tiles), "measuring")
+        rows.append(own)
+        pairs.append(touching)
+    return finish_cells(_together(rows), pixel_size_um=regions.pixel_size_um), _merged(pairs)
+
+
+def scale_of_channel(regions: ImageRegions, name: str) -> float | None:
+    """The largest value that could be written in one channel, counts."""
+    from islet_imaging.measurement.saturation import full_scales
+
+    return full_scales(regions.image, regions.stored, [name], regions.tiles()).get(name)
+
+
+def measure_tile(
+    regions: ImageRegions,
+    ring_um: float,
+    scales: dict[str, float],
+    core: Region,
+    given: Given | None = None,
+    threads: int = 1,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of the cells whose centres lie in a tile, and the borders that begin there."""
+    import pandas as pd
+
+    from islet_imaging.measurement.measure import measure_cells, measure_halo_px, neighbour_pairs
+    from islet_imaging.measurement.saturation import saturated_fractions
+    from islet_imaging.scoring.regions import with_margin
+    from islet_imaging.scoring.segmenting import Given
+    from islet_imaging.segmentation.cells import grow_cells
+    from islet_imaging.segmentation.whole_cells import whole_cells
+
+    given = given or Given()
+    size, protocol = regions.pixel_size_um, regions.protocol
+    # a cell reaches as far as four nuclei of its image
+    halo = measure_halo_px(size, reach_um=max(30.0, 10.0 * ring_um, size * given.reach_px))
+    region = with_margin(core, halo, regions.shape)
+    origin = (region[0].start, region[1].start)
+    labels = regions.nuclei.read(region)
+    if given.cells is None:
+        gap_um = protocol.cells.gap_um
+        cells = grow_cells(
+            labels, ring_um=ring_um, gap_um=gap_um, pixel_size_um=size, threads=threads
+        )
+    else:
+        cells = whole_cells(labels, given.cells[region], given.home)
+    rows = measure_cells(
+        labels,
+        cells,
+        regions.channels(region),
+        dna=protocol.dna,
+        pixel_size_um=size,
+        islets=regions.islets.read(region),
+        compartments={c.name: c.compartment for c in protocol.channels},
+        origin_px=origin,
+        image_shape_px=regions.shape,
+        threads=threads,
+    )
+    rows = saturated_fractions(
+        rows, cells, lambda name: regions.stored(name, region), scales, threads=threads
+    )
+    own = (rows["y_px"] >= core[0].start) & (rows["y_px"] < core[0].stop)
+    own &= (rows["x_px"] >= core[1].start) & (rows["x_px"] < core[1].stop)
+    inner = tuple(slice(s.start - o, s.stop - o) for s, o in zip(core, origin, strict=True))
+    cell_a, cell_b, border = neighbour_pairs(cells, begin_in=(inner[0], inner[1]))
+    pairs = pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border})
+    return rows[own], pairs
+
+
+def _together(rows: list[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of all tiles; tiles without cells say nothing of the columns' types."""
+    import pandas as pd
+
+    return pd.concat([r for r in rows if len(r)] or rows[:1], ignore_index=True)
+
+
+def _merged(pairs: list[pd.DataFrame]) -> pd.DataFrame:
+    """Pairs of all tiles, each once with the whole border, sorted."""
+    import pandas as pd
+
+    every = pd.concat([p for p in pairs if len(p)] or pairs[:1], ignore_index=True)
+    return every.groupby(["cell_a", "cell_b"], sort=True, as_index=False).sum()
