@@ -1,10 +1,12 @@
 """Fit the weights of ``islet_imaging/positivity/coefficients.py`` on random staining runs.
 
-``python benchmarks/positivity/train.py --cache FOLDER --first 320 --last 400`` renders staining
+``python benchmarks/positivity/train.py --cache FOLDER --first 2000 --last 2093`` renders staining
 runs (three samples of different composition and two controls each; everything drawn at random) that
 the network was not trained on, reads their levels by the library's own functions, and prints the
 weights of ridge logistics: of ``levels``, of ``network``, and of the network where no level can be
-had.  A third of the runs is read without controls.  Runs stretched for display tell only the last.
+had.  What is fitted is evidence: log odds as if half of all cells were positive, so the odds of
+each image's true share stand beside it.  A third of the runs is read without controls.  Runs
+stretched for display tell only the last.
 The seeds differ from those of the accuracy table.
 """
 
@@ -95,9 +97,7 @@ def features(
     if fit.populations.positive_share is None:
         return None
     level = level_of(samples, column)
-    own = level - fit.spill.zero
-    if max(fit.spill.shares) > 0:
-        own = own_level(own, neighbourhood(samples), fit.spill.shares)
+    own = own_level(level - fit.spill.zero, neighbourhood(samples), fit.spill.shares)
     spill = np.maximum(level - fit.spill.zero - own, 0)
     model = fit.model
     mix = model.mix_slope * (np.arcsinh(own / model.mix_soft) - model.mix_cut)
@@ -107,19 +107,33 @@ def features(
             "level": np.log(np.maximum(own, 0) / model.bright + 0.05 + 0.1 * spill / model.bright),
             "noise": np.arcsinh(own / model.soft),
             "mix": np.arcsinh(mix / 2),
+            "left_over": -np.log1p(spill / model.bright / 0.1),
             "light": np.log(np.maximum(light, 0) + 0.05),
             "logit": np.clip(samples[f"{marker}_network_odds"], -6, 6),
             "own": own,
             "truth": samples[f"truth_{marker}"].to_numpy(dtype=float),
+            "image": samples["image"].to_numpy(),
         }
     )
-    return made[~samples["excluded"].to_numpy() & np.isfinite(level)]
+    made = made[~samples["excluded"].to_numpy() & np.isfinite(level)]
+    return made.assign(share_odds=_share_odds(made))
+
+
+def _share_odds(cells: pd.DataFrame) -> NDArray[np.float64]:
+    """Log odds of the true share of positive cells of each cell's image."""
+    truth = cells.groupby("image")["truth"]
+    positive, n = truth.transform("sum").to_numpy(), truth.transform("size").to_numpy()
+    odds: NDArray[np.float64] = np.log((positive + 0.5) / (n - positive + 0.5))
+    return odds
 
 
 def fit(
-    x: NDArray[np.float64], truth: NDArray[np.float64], weight: NDArray[np.float64]
+    x: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    share_odds: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Ridge logistic; coefficients, none of them negative, and constant."""
+    """Ridge logistic beside the shares' odds; coefficients, none negative, and constant."""
     from scipy.optimize import minimize
 
     mean, sd = x.mean(0), x.std(0) + 1e-9
@@ -127,12 +141,12 @@ def fit(
     weight = weight / weight.sum()
 
     def loss(b: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        s = z @ b
+        s = z @ b + share_odds
         p = 1 / (1 + np.exp(-s))
         value = float(weight @ (np.logaddexp(0, s) - truth * s) + 3e-4 * (b[:-1] ** 2).sum())
         return value, z.T @ (weight * (p - truth)) + 6e-4 * np.append(b[:-1], 0)
 
-    # more light, or a clearer pattern, never speaks against a cell
+    # more light, or a clearer pattern, never speaks against a cell; light taken away never for it
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     b = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x
     slope = b[:-1] / sd
@@ -159,8 +173,10 @@ def collect(cache: Path, runs: range, method: str) -> pd.DataFrame:
                     {
                         "logit": np.clip(cells[f"{marker}_network_odds"], -6, 6),
                         "truth": cells[f"truth_{marker}"].astype(float),
+                        "image": cells["image"],
                     }
                 )
+                made = made.assign(share_odds=_share_odds(made))
             else:
                 made = features(table, marker, not (alone or other), method)
                 # where the level does not tell, a softer logistic would be learned for everybody
@@ -178,19 +194,20 @@ def collect(cache: Path, runs: range, method: str) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--first", type=int, default=320)
-    parser.add_argument("--last", type=int, default=400)
+    parser.add_argument("--first", type=int, default=2000)
+    parser.add_argument("--last", type=int, default=2093)
     args = parser.parse_args()
     runs = range(args.first, args.last)
     for method, columns in (
-        ("levels", ["level", "noise", "mix"]),
-        ("network", ["level", "mix", "light", "logit"]),
+        ("levels", ["level", "noise", "mix", "left_over"]),
+        ("network", ["level", "mix", "left_over", "light", "logit"]),
         ("logit", ["logit"]),
     ):
         cells = collect(args.cache, runs, method)
         x, truth = cells[columns].to_numpy(), cells["truth"].to_numpy()
-        found = fit(x, truth, cells["weight"].to_numpy())
-        p = 1 / (1 + np.exp(-(x @ found[:-1] + found[-1])))
+        odds = cells["share_odds"].to_numpy()
+        found = fit(x, truth, cells["weight"].to_numpy(), odds)
+        p = 1 / (1 + np.exp(-(x @ found[:-1] + found[-1] + odds)))
         each = [auc(t["truth"], p[t.index]) for _, t in cells.groupby("stain")]
         print(method, dict(zip([*columns, "constant"], found.round(3).tolist(), strict=True)))
         print(

@@ -25,8 +25,9 @@ Part = TypeVar("Part")
 
 #: the network's logit beyond this says nothing more
 LOGIT_LIMIT = 6.0
-#: version of what `Threshold.to_dict` gives; 1 was one flat mapping without a version
-VERSION = 2
+#: version of what `Threshold.to_dict` gives; 1 was one flat mapping without a version, 2 had no
+#: `model.left_over`
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class IntensityModel:
         neighbours that was taken away, and mix the evidence of the run's two populations.
     mix_soft, mix_slope, mix_cut : float
         mix = mix_slope * (asinh(own / mix_soft) - mix_cut).
+    left_over : float
+        Weight of -log(1 + spill / (0.1 * bright)): what the correction leaves of neighbours' light
+        looks like a cell's own, the more of it the more was taken.
     """
 
     zero: float = 0.0
@@ -80,6 +84,7 @@ class IntensityModel:
     mix_soft: float = 1.0
     mix_slope: float = 0.0
     mix_cut: float = 0.0
+    left_over: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.weights) != 4:
@@ -94,12 +99,14 @@ class IntensityModel:
         """Log odds of being positive, for intensities above ``zero``; see ``weights``."""
         w = self.weights
         odds = w[1] * np.arcsinh(own / self.soft) + w[3]
+        spill = np.asarray(removed) / self.bright
         if w[0]:
-            lit = 0.1 * np.asarray(removed) / self.bright
-            odds = odds + w[0] * np.log(self.share(own) + 0.05 + lit)
+            odds = odds + w[0] * np.log(self.share(own) + 0.05 + 0.1 * spill)
         if w[2]:
             mix = self.mix_slope * (np.arcsinh(own / self.mix_soft) - self.mix_cut)
             odds = odds + w[2] * np.arcsinh(mix / 2)
+        if self.left_over:
+            odds = odds - self.left_over * np.log1p(spill / 0.1)
         out: Float64 = np.asarray(odds, dtype=np.float64)
         return out
 
@@ -320,7 +327,7 @@ class Threshold:
         version = given.pop("version", 1)
         if version == 1:
             given = _from_flat(given)
-        elif version != VERSION:
+        elif version not in (2, VERSION):
             raise ProtocolError(
                 f"fitted threshold: version {version!r}; this one reads 1 to {VERSION}"
             )

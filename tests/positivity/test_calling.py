@@ -160,12 +160,12 @@ def test_images_that_can_be_compared_keep_the_runs_cut_and_have_a_share_of_their
 def test_a_fraction_does_not_shrink_towards_the_middle(share):
     rng = np.random.default_rng(20)
     # dim positives and bright negatives meet: many cells in doubt
-    samples = [cells(rng, 1500, share, image=f"s{k}", level=260.0) for k in range(3)]
+    samples = [cells(rng, 1500, share, image=f"s{k}", level=200.0) for k in range(3)]
     controls = [cells(rng, 600, 0.0, image=f"c{k}") for k in range(3)]
     called = scored(samples, controls)[1]
     unsure = called["INS_call"] == "unsure"
     counted = called["INS_probability"].where(unsure, called["INS_call"] == "positive")
-    assert unsure.mean() > 0.01
+    assert unsure.mean() > 0.004
     assert float(counted.mean()) == pytest.approx(called["truth"].mean(), abs=0.04)
 
 

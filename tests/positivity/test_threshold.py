@@ -166,8 +166,11 @@ def test_a_threshold_stored_by_an_earlier_version_is_read():
     assert read.used.control_images == 1
     assert read.measured == "INS_sector_p25"
     assert Threshold.from_dict(read.to_dict()) == read
-    with pytest.raises(ProtocolError, match="version 3"):
-        Threshold.from_dict({**read.to_dict(), "version": 3})
+    second = {**read.to_dict(), "version": 2}
+    second["model"].pop("left_over")
+    assert Threshold.from_dict(second) == read
+    with pytest.raises(ProtocolError, match="version 4"):
+        Threshold.from_dict({**read.to_dict(), "version": 4})
     with pytest.raises(ProtocolError, match="4 weights"):
         Threshold.from_dict({**flat, "weights": [1.0]})
 

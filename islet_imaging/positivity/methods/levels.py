@@ -175,9 +175,9 @@ def _fit(
         soft, mix_cut = scale, float(np.arcsinh(above / scale))
         mix_slope = FLOOR_ODDS / mix_cut
     # without clearly positive cells nothing tells how bright one would be: controls alone
-    weights, light, logit = ((0.0, mix_slope, 0.0, -FLOOR_ODDS), 0.0, 0.0)
+    weights, left_over, light, logit = ((0.0, mix_slope, 0.0, -FLOOR_ODDS), 0.0, 0.0, 0.0)
     if positive is not None:
-        weights, light, logit = learned
+        weights, left_over, light, logit = learned
     model = IntensityModel(
         zero=zero,
         soft=scale,
@@ -186,6 +186,7 @@ def _fit(
         mix_soft=soft,
         mix_slope=mix_slope,
         mix_cut=mix_cut,
+        left_over=left_over,
     )
     network = NetworkTerms(weight=light, logit_weight=logit)
     seen = Populations(
