@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: runs are learned from if the own level separates their cells this well
 ANSWERABLE = 0.95
+#: held for levels: the free fit's 2.1 refuses too much where most cells are positive (``shares.py``)
+LEFT_OVER = 1.0
 MARKERS = ("INS", "GCG")
 
 
@@ -199,13 +201,15 @@ def main() -> None:
     args = parser.parse_args()
     runs = range(args.first, args.last)
     for method, columns in (
-        ("levels", ["level", "noise", "mix", "left_over"]),
-        ("network", ["level", "mix", "left_over", "light", "logit"]),
+        ("levels", ["level", "noise", "mix"]),
+        ("network", ["level", "left_over", "light", "logit"]),
         ("logit", ["logit"]),
     ):
         cells = collect(args.cache, runs, method)
         x, truth = cells[columns].to_numpy(), cells["truth"].to_numpy()
         odds = cells["share_odds"].to_numpy()
+        if method == "levels":
+            odds = odds + LEFT_OVER * cells["left_over"].to_numpy()
         found = fit(x, truth, cells["weight"].to_numpy(), odds)
         p = 1 / (1 + np.exp(-(x @ found[:-1] + found[-1] + odds)))
         each = [auc(t["truth"], p[t.index]) for _, t in cells.groupby("stain")]

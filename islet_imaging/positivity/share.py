@@ -21,7 +21,7 @@ SURE = (0.2, 0.8)
 #: added to the positive and to the negative cells: no share is 0 or 1 for certain
 PSEUDO = 0.5
 #: power of the share's odds
-STRENGTH = 0.6
+STRENGTH = 0.7
 
 
 def share_of(evidence: Float64) -> float:
