@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: runs are learned from if the own level separates their cells this well
 ANSWERABLE = 0.95
-#: held for levels: the free fit's 2.1 refuses too much where most cells are positive (``shares.py``)
+#: held for levels: a free fit's 2.1 refuses too much where most cells are positive (``shares.py``)
 LEFT_OVER = 1.0
 MARKERS = ("INS", "GCG")
 
