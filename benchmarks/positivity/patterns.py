@@ -1,7 +1,7 @@
 """Expression patterns: ``python benchmarks/positivity/patterns.py --cache FOLDER``.
 
 The idea: the same islets with their product spread evenly, in granules, on one side of the nucleus,
-around it, or in patches; one staining run per preset and pattern, four images from 5 to 80 %
+around it, or in patches; one staining run per preset and pattern, eight images from 0 to 100 %
 positive and a secondary-only control.  Written per pattern: the area under the curve of plain
 features, of own levels and of the network alone, then the calls of both methods, with the control
 and without, and of Otsu on the ring mean.  True outlines of nuclei.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 PRESETS = ("easy_confocal", "ffpe20x", "cryo10um_widefield", "wholemount", "hcs0.65")
-FRACTIONS = (0.05, 0.2, 0.4, 0.8)
+FRACTIONS = (0.0, 0.02, 0.05, 0.2, 0.4, 0.8, 0.95, 1.0)
 SEED = 970_000
 SHAPE = (640, 640)
 METHODS = {"network": True, "network_no_control": False, "levels": True, "levels_no_control": False}
