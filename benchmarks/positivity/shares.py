@@ -2,9 +2,9 @@
 
 The idea: unsure cells are mostly positive where most cells are, and mostly negative where few are;
 a fraction that does not know the share shrinks towards the middle.  Each row is one preset and one
-true share from 0 to 100 %: at least two samples of that share are a staining run, with two controls or
-without, once with each texture code.  The table gives points off the truth, for the way the library
-counts and for evidence that knows no share.
+true share from 0 to 100 %: at least two samples of that share are a staining run, with two controls
+or without, once with each texture code.  The table gives points off the truth, for the way the
+library counts and for evidence that knows no share.
 It fails to speak of real stainings: accuracy here is accuracy on synthetic images.  The power in
 ``islet_imaging/positivity/share.py`` was chosen on these seeds.
 """
