@@ -32,8 +32,9 @@ $(VENV)/dev.done: $(VENV)/pip.done pyproject.toml constraints.txt
 demo: $(VENV)/core.done
 	$(BIN)/islet-imaging demo demo
 
+# two processes, a file at a time, so that a module's fixtures are made once
 test: $(VENV)/dev.done
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/dev.done
 	$(BIN)/python -m pytest
