@@ -98,7 +98,7 @@ def pack_truth(
     >>> from islet_imaging.run.validation_sheet import draw_validation_sheet
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
-    ...                      preset="easy_confocal", controls=False, shape=(448, 448))
+    ...                      preset="easy_confocal", controls=False, shape=(448, 448), seed=3)
     >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
     >>> sheet = draw_validation_sheet(run, "INS", n=10)
     >>> drawn = pd.read_csv(sheet)

@@ -68,7 +68,7 @@ def draw_validation_sheet(
     >>> folder = Path(tempfile.mkdtemp())
     >>> sheet = write_experiment(folder / "stainings", n_conditions=1, n_batches=1, n_islets=1,
     ...                          preset="easy_confocal",
-    ...                          controls=False, shape=(448, 448))
+    ...                          controls=False, shape=(448, 448), seed=3)
     >>> run = score_folder(folder / "stainings", folder / "run", workers=1)
     >>> draw_validation_sheet(run, "INS", n=10).name
     'validation.csv'

@@ -15,7 +15,7 @@ from itertools import cycle
 import numpy as np
 
 from islet_imaging._types import Float64
-from islet_imaging.positivity.coefficients import FLOOR, Learned
+from islet_imaging.positivity.coefficients import BY_LEVELS, FLOOR, Learned
 from islet_imaging.positivity.gap import Gap, clipped, find_gap, gap_of
 from islet_imaging.positivity.levels import (
     StainLevels,
@@ -84,7 +84,9 @@ def by_levels(
     bootstrap : int
         Number of resamples for the interval.
     """
-    fit = _fit(own, levels.zero, levels.scale, levels.positive, control.intensities, learned)
+    mixture = populations(own - levels.zero, levels.scale, levels.positive)
+    run = (own, levels.zero, levels.scale, levels.positive, control.intensities)
+    fit = _fit(*run, learned, mixture=mixture)
 
     def made(cut: Cut) -> Threshold:
         return Threshold(
@@ -97,7 +99,9 @@ def by_levels(
             used=CellsUsed(int(own.size)),
         )
 
-    if not control.intensities.size and not _parted(own, fit, levels):
+    # whether intensities part does not hang on what the network adds to them
+    plain = fit if learned == BY_LEVELS else _fit(*run, BY_LEVELS, mixture=mixture)
+    if not control.intensities.size and not _parted(own, plain, levels):
         found = find_gap(own)
         if found is None:
             why = fit.reason or "no peak of dark cells, or no gap above them"
