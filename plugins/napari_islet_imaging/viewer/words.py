@@ -68,8 +68,11 @@ def excluded_why(session: ReviewSession, table: pd.DataFrame) -> dict[str, int]:
 
 def beside(session: ReviewSession, table: pd.DataFrame) -> str:
     """The cells that do not count, with their reasons, to stand behind a share."""
-    told = terms.told(excluded_why(session, table))
-    return f"; {told}" if told else ""
+    told = [terms.told(excluded_why(session, table))]
+    if "region" in table:
+        outside = (table["region"] == terms.OUTSIDE) & ~table["excluded"].astype(bool)
+        told.append(f"{outside.sum():,} outside of the drawn islets count apart")
+    return "".join(f"; {one}" for one in told if one and not one.startswith("0 "))
 
 
 def trial(session: ReviewSession) -> list[str]:

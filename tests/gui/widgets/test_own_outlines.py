@@ -96,6 +96,7 @@ def test_own_nuclei_and_regions_are_scored_kept_and_opened_again(panel, viewer, 
     share = run.images["INS_fraction"][0]
     assert f"{100 * share:.1f}" in text
     assert texts(panel) == ["Islets (2)", "Left out (1)"]
+    assert "16 outside of the drawn islets count apart" in text
     # a region is moved and used at once, without measuring again
     islets = next(x for x in viewer.layers if x.name == "Islets")
     assert list(islets.features["name"]) == ["islet 1", "islet 2"]
