@@ -9,6 +9,7 @@ It fails for a name that is not listed: that one is shown as it is, and a test s
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from islet_imaging.protocol import Protocol
@@ -37,6 +38,7 @@ CELL_COLUMNS = {
     "condition": "condition",
     "batch": "batch",
     "image": "image",
+    "region": "drawn region",
 }
 #: columns of a marker by their ending; {m} is the marker, {place} where it is expressed
 MARKER_COLUMNS = {
@@ -75,6 +77,7 @@ NOT_COUNTED = {
     "pyknotic": "dying",
     "by_hand": "by hand",
     "painted_out": "painted out",
+    "burned_in": "under writing or a scale bar",
     "no_cell": "in none of the given cells",
     "left_out": "in a region to leave out",
 }
@@ -89,6 +92,7 @@ CELL_FLAGS = {
     "out_of_focus": "out of focus",
     "by_hand": "taken out by hand",
     "painted_out": "painted out",
+    "burned_in": "under writing or a scale bar",
     "no_cell": "in none of the given cells",
     "left_out": "in a region to leave out",
 }
@@ -247,10 +251,10 @@ def not_counted(flags: Iterable[object], *, border: bool = True) -> dict[str, in
     order = [code for code in reversed(NOT_COUNTED) if code != "border"]
     order.insert(order.index("pyknotic") + (not border), "border")
     found: dict[str, int] = {}
-    for text in flags:
+    for text, n in Counter(flags).items():
         own = set(codes(text))
         why = next((NOT_COUNTED[c] for c in order if c in own), "for no stated reason")
-        found[why] = found.get(why, 0) + 1
+        found[why] = found.get(why, 0) + n
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 

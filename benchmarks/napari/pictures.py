@@ -42,6 +42,7 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
     from napari_islet_imaging.session.review import ReviewSession
     from napari_islet_imaging.widgets.cells import CellsWidget
     from napari_islet_imaging.widgets.score import ScoreWidget
+    from napari_islet_imaging.widgets.shares import SharesWidget
     from napari_islet_imaging.widgets.teach import TeachWidget
     from PIL import Image
     from qtpy.QtWidgets import QApplication
@@ -49,7 +50,7 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
     from islet_imaging.run.folder import Run
 
     viewer = napari.Viewer(show=True)
-    viewer.window.resize(1320, 820)
+    viewer.window.resize(1366, 768)
 
     def picture(name: str) -> None:
         for _ in range(10):
@@ -62,6 +63,7 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
     review = open_review(viewer, Run.open(run), reviewer="ana")
     for action in ("positive", "negative", "unsure", "positive"):
         review.act(action)
+    review.strip.fill()
     picture("napari-review")
     review.tools.paint_button.setChecked(True)
     picture("napari-paint")
@@ -73,7 +75,15 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
     session.set_focus(session.queue.cells[2].cell)
     session.view.centre_on_focus()
     picture("napari-understand")
+    session.set_second(next(m for m in session.protocol.markers if m != session.marker))
+    picture("napari-scatter")
     viewer.window.remove_dock_widget(cells)
+    table = SharesWidget(viewer, session)
+    viewer.window.add_dock_widget(table, name="Shares and corrected cells", area="right")
+    table.tabs.setCurrentIndex(1)
+    picture("napari-table")
+    viewer.window.remove_dock_widget(table)
+    session.set_second("")
     if taught is not None:
         teach = TeachWidget(viewer, ReviewSession(Run.open(taught)))
         viewer.window.add_dock_widget(teach, name="Teach the network", area="right")
@@ -85,9 +95,6 @@ def take(run: Path, out: Path, taught: Path | None) -> None:
         viewer.window.remove_dock_widget(teach)
     score = ScoreWidget(viewer)
     viewer.window.add_dock_widget(score, name="Score an image", area="right")
-    from napari_islet_imaging.viewer import words
-
-    score.status.setText(words.headline(session))
     session.set_focus(0)
     viewer.reset_view()
     picture("napari-score")

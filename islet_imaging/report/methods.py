@@ -137,7 +137,7 @@ def _lengths(data: ReportData) -> dict[str, str]:
         "min_area_um2": low,
         "max_area_um2": high,
     }
-    kept = [(row.get("record") or {}).get("scale") for row in data.provenance.get("images", [])]
+    kept = [row.get("scale") for row in data.provenance.get("images", [])]
     used = [scale for scale in kept if scale] or [usual]
     found = {}
     for name in usual:

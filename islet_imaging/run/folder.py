@@ -340,14 +340,15 @@ class Run:
         return {row.image: row.pixels for row in rows_of(self.provenance) if row.pixels}
 
     def scale(self, image: str) -> FoundScale:
-        """Scale that nuclei of an image were searched with; the usual one for runs before 0.2."""
+        """Scale that nuclei of an image were searched with; the usual one where none was kept."""
         from islet_imaging.network.scale import FoundScale, Scale
 
         facts = {row["image"]: row for row in self.provenance["images"]}
-        record = facts.get(image, {}).get("record", {})
-        if "scale" in record:
-            return FoundScale.from_dict(record["scale"])
-        known = Scale(record.get("pixel_size_um"), self.protocol.nuclei.diameter_um)
+        row = facts.get(image, {})
+        if row.get("scale"):
+            return FoundScale.from_dict(row["scale"])
+        size = row.get("pixel_size_um")
+        known = Scale(size, None if size is None else self.protocol.nuclei.diameter_um)
         diameter = known.diameter_px or Scale(0.5).diameter_px
         assert diameter is not None
         return FoundScale(diameter, None, 0, "usual", known.pixel_size_um)

@@ -53,6 +53,8 @@ class ImageRow:
         Edge of a pixel, um.
     shape_px : tuple of int
         Height and width.
+    scale : mapping
+        What nuclei were searched with and how large they were seen (`FoundScale.to_dict`).
     """
 
     image: str
@@ -71,6 +73,7 @@ class ImageRow:
     pixels: tuple[str, ...] = ()
     pixel_size_um: float | None = None
     shape_px: tuple[int, ...] = ()
+    scale: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def staining(self) -> str:
@@ -97,7 +100,7 @@ class ImageRow:
         for name in ("image", "condition", "batch", "role", "status", "message", "key", "regions"):
             if not isinstance(given.get(name, ""), str):
                 raise TypeError(f"{name} is {given[name]!r:.80}")
-        for name in ("extra", "given"):
+        for name in ("extra", "given", "scale"):
             if not isinstance(given.get(name, {}), Mapping):
                 raise TypeError(f"{name} is no mapping")
         for name in ("files", "inputs", "pixels"):

@@ -170,6 +170,7 @@ def image_rows(
                 pixels=tuple(o.record.get("pixels", ())) if scored else (),
                 pixel_size_um=o.record.get("pixel_size_um") if scored else None,
                 shape_px=tuple(o.record.get("shape_px", ())) if scored else (),
+                scale=dict(o.record.get("scale") or {}) if scored else {},
             )
         )
     rows += [

@@ -66,7 +66,8 @@ def marked_rows(
         return np.isin(categories, (NEUTRAL, SELECTED), invert=True)
     if "corrected_by" not in table:
         return None
-    return np.asarray(table["corrected_by"].fillna("").astype(str).to_numpy() != "")
+    who = table["corrected_by"]
+    return np.asarray((who.to_numpy() != "") & who.notna().to_numpy())
 
 
 def draw_calls(session: ReviewSession, opened: OpenImage) -> OpenImage:

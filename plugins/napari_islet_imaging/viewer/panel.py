@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QVBoxLayout, QWidget
 
 from napari_islet_imaging.viewer.connections import Connections
@@ -23,21 +23,30 @@ if TYPE_CHECKING:
     from napari_islet_imaging.session.review import ReviewSession
 
 
-#: where the keyboard is must be seen on dark and light themes alike; four buttons stand in a row
-_STYLE = (
-    "QPushButton { padding: 4px 3px; } QTextBrowser { background: transparent; }\n"
-    + "\n".join(
-        f"{kind}:focus {{ border: 2px solid #ffb000; }}"
-        for kind in (
-            "QPushButton",
-            "QComboBox",
-            "QLineEdit",
-            "QTableWidget",
-            "QListWidget",
-            "QLabel",
-        )
-    )
+#: where the keyboard is must be seen on dark and light themes alike; the frame is there without it
+#: too, seen through, so that nothing moves when it comes; four buttons stand in a row
+_STYLE = "\n".join(
+    [
+        "QPushButton { padding: 3px 2px; }",
+        "QTextBrowser { background: transparent; }",
+        "QPushButton, QComboBox, QLineEdit, QLabel { border: 2px solid transparent; }",
+        *(
+            f"{kind}:focus {{ border: 2px solid #ffb000; }}"
+            for kind in (
+                *("QPushButton", "QComboBox", "QLineEdit", "QLabel"),
+                *("QTableWidget", "QListWidget"),
+            )
+        ),
+    ]
 )
+
+
+class _Column(QWidget):
+    """What scrolls: nothing in it is squeezed, and so moved, when something below grows."""
+
+    def minimumSizeHint(self) -> QSize:
+        """As high as its parts want to be."""
+        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
 
 class Panel(QWidget):
@@ -56,7 +65,7 @@ class Panel(QWidget):
         self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         outer.addWidget(self._scroll)
-        inside = QWidget()
+        inside = _Column()
         self.column = QVBoxLayout(inside)
         self.column.setContentsMargins(8, 8, 8, 8)
         self.column.setSpacing(6)

@@ -179,7 +179,7 @@ class Note(QLabel):
         self._fit()
 
     def _fit(self) -> None:
-        one = self.fontMetrics().lineSpacing() + 2
+        one = self.fontMetrics().lineSpacing() + 6  # and the frame
         height = max(self.heightForWidth(self.width()), one) if self.open else one
         if height != self.maximumHeight():
             self.setFixedHeight(height)
@@ -228,6 +228,7 @@ class Notes(QWidget):
             return
         for note in self.notes:
             self._column.removeWidget(note)
+            note.hide()  # it is deleted a moment later
             note.deleteLater()
         self._texts, self.notes = texts, [Note(text) for text in texts]
         for note in self.notes:

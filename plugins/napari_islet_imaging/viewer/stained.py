@@ -214,7 +214,7 @@ def split_colours(viewer: napari.Viewer, layer: Any) -> list[Any]:
             blending="additive",
             scale=layer.scale,
             units=layer.units,
-            metadata={KEY: {"image": layer.name, "channel": name, "paths": []}},
+            metadata={KEY: {"image": layer.name, "channel": name, "paths": [], "picture": layer}},
         )
         for k, name in enumerate(("red", "green", "blue"))
     ]

@@ -52,7 +52,7 @@ def of_marker(session: ReviewSession, marker: str) -> str:
             f"<b>{int((~excluded).sum()):,} nuclei</b> in {islets[islets > 0].nunique()} islets "
             f"of this image; no marker was scored{beside(session, table)}"
         )
-    here = session.counts.of(table, marker)
+    here = session.counts.now(image, marker)
     return (
         f"<big><b>{marker}+ {share(here)}</b></big> of {here.n:,} cells "
         f"({here.n_positive:,} positive, {here.n_negative:,} negative, {here.n_unsure:,} unsure)"

@@ -23,6 +23,8 @@ ROLES = ("dna", "marker", "autofluorescence", "ignore")
 #: where a marker is expressed; the first is no answer yet
 WHERE = ("choose…", "cytoplasm", "nucleus", "membrane")
 _FILE, _ROLE, _NAME, _WHERE = range(4)
+#: height of a row, and at most that of the headings
+_ROW_PX = 30
 
 
 class ChannelsForm(QTableWidget):
@@ -32,13 +34,14 @@ class ChannelsForm(QTableWidget):
         super().__init__(0, 4)
         self.setHorizontalHeaderLabels(["channel", "is", "called", "lies in"])
         self.verticalHeader().setVisible(False)
+        self.verticalHeader().setDefaultSectionSize(_ROW_PX)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         header.setSectionResizeMode(_FILE, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         for column in (_ROLE, _WHERE):
             self.setColumnWidth(column, 112)
-        self.setMinimumHeight(126)
+        self._fit(3)
         self.itemChanged.connect(self._named)
 
     def set_channels(self, names: list[str]) -> None:
@@ -106,9 +109,14 @@ class ChannelsForm(QTableWidget):
         if known is not None and self.cellWidget(item.row(), _ROLE).currentText() == "marker":
             self.cellWidget(item.row(), _WHERE).setCurrentText(known[2])
 
+    def _fit(self, rows: int) -> None:
+        """As high as its rows need: what stands below does not move when a result comes."""
+        self.setFixedHeight(_ROW_PX * (min(max(rows, 3), 6) + 1) + 4)
+
     def _fill(self, rows: list[tuple[str, str, str, str]]) -> None:
         self.blockSignals(True)
         self.setRowCount(len(rows))
+        self._fit(len(rows))
         for k, (name, role, called, where) in enumerate(rows):
             item = QTableWidgetItem(name)
             item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)

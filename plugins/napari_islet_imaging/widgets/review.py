@@ -408,9 +408,11 @@ class ReviewWidget(ReviewForm):
         if session is None:
             return
         total = len(session.queue.cells)
-        self.progress.setMaximum(max(total, 1))
         at = session.queue.position + 1
+        self.progress.setUpdatesEnabled(False)  # else it paints the whole window at once
+        self.progress.setMaximum(max(total, 1))
         self.progress.setValue(at)
         self.progress.setFormat(f"{at} of {total}" if total else "queue is empty")
+        self.progress.setUpdatesEnabled(True)
         self.cell_label.setText(words.cell(session))
         self.strip.show_queue(session)

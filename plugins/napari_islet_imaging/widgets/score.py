@@ -118,6 +118,11 @@ class ScoreWidget(ScoreForm):
         size = None if chosen is None else pixel_size_of(chosen.layers[0])
         self.size_edit.setText("" if size is None else f"{size:g}")
         self.out_edit.setText("" if chosen is None else str(chosen.results_folder()))
+        # what was typed for another image is not meant for this one
+        scored = None if chosen is None or chosen.session is None else chosen.session.protocol
+        known = scored or self.protocol
+        nucleus = None if known is None else known.nuclei.diameter_um
+        self.nucleus_edit.setText("" if nucleus is None else f"{nucleus:g}")
         self.score_button.setEnabled(chosen is not None and not self._running())
         stack = chosen is not None and chosen.n_planes > 1
         self.planes_box.setVisible(stack)
@@ -409,7 +414,10 @@ class ScoreWidget(ScoreForm):
     def _place(self, layers: list[Any]) -> None:
         """Give layers in pixels the size that was typed: else the result lies small in a corner."""
         placed = placement(self._scored_size)
-        lost = [x for x in layers if x.ndim == 2 and tuple(x.scale) != placed["scale"]]
+        # the picture that they were split from lies beside them
+        pictures = [tag_of(x).get("picture") for x in layers]
+        both = dict.fromkeys([*layers, *(p for p in pictures if p is not None)])
+        lost = [x for x in both if x.ndim == 2 and tuple(x.scale) != placed["scale"]]
         for layer in lost:
             layer.scale, layer.units = placed["scale"], placed["units"]
         if lost:
@@ -419,8 +427,8 @@ class ScoreWidget(ScoreForm):
         if self._scoring is not None:  # the colours that the user has given stay
             keep_colours(self._scoring, layers_of(self.viewer, session))
         for layer in scored:
-            # it may hold more than was scored, and something else made it
-            if not tag_of(layer):
+            # those that did not become the run's own would shine through it
+            if tag_of(layer).get("session") is not session:
                 layer.visible = False
         if self.session is not None and self.session.run.path == session.run.path:
             switch_session(self.viewer, self.session, session)

@@ -49,7 +49,7 @@ class ScoreForm(Panel):
         self.image_box.setAccessibleName("Image")
         self.column.addWidget(self.image_box)
         # the number leads, in a place of its own: nothing moves when it comes
-        self.result = Message(lines=6)
+        self.result = Message(lines=7)
         self.result.setObjectName("result")
         self.column.addWidget(self.result)
         form = QFormLayout()

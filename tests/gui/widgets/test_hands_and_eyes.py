@@ -80,6 +80,7 @@ def test_the_score_form_fits_a_small_screen(viewer, session):
     settle(0.2)
     widget.status.setText("many words " * 60)
     widget.progress.setVisible(True)
+    widget.notes.set_notes([f"note {k} " * 20 for k in range(9)])
     settle(0.1)
     after = places(widget)
     kept = ("Score", "Find nuclei again", "Cancel")
@@ -94,6 +95,10 @@ def test_the_score_form_fits_a_small_screen(viewer, session):
     widget.nucleus_edit.setText("900")
     widget.score()
     assert "from 2 to 60" in widget.status.text()
+    # what was typed for one image is not meant for another
+    viewer.add_image(np.zeros((50, 60), np.uint16), name="DAPI")
+    widget.image_box.setCurrentIndex(1)
+    assert widget.nucleus_edit.text() == ""
 
 
 def test_keys_change_outlines_and_are_letters_in_a_text_field(review, viewer, run, qtbot):

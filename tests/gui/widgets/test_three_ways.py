@@ -45,6 +45,10 @@ def one_number_everywhere(viewer, score, run, scored):
 
     session = score.chosen.session
     name = session.open.name
+    # nuclei that are reshaped are measured with the lengths that these were found with
+    found = session.open.scale
+    assert found.source == "usual"
+    assert found.n_seen > 30
     images = run.images.set_index("image")
     for marker in session.protocol.markers:
         told = images.loc[name, f"{marker}_fraction"]
