@@ -121,6 +121,7 @@ def score(
     from islet_imaging.protocol import Protocol
     from islet_imaging.scoring.folder import score_folder
     from islet_imaging.scoring.ledger import scoring_ledger
+    from islet_imaging.scoring.places import with_absolute_paths
     from islet_imaging.scoring.watch import watch_folder
 
     used: Protocol | Path | None = protocol
@@ -134,15 +135,14 @@ def score(
         "trend": trend,
         "equivalence_pp": equivalence_pp,
     }
-    asked = any(switches.values())
+    asked = bool(study.given(switches))
     if pixel_size_um is not None or keep_blocked or asked:
-        used = (
-            Protocol.load(protocol)
-            if protocol is not None
-            else protocol_of_folder(
+        if protocol is not None:
+            used = with_absolute_paths(Protocol.load(protocol), protocol.parent)
+        else:
+            used = protocol_of_folder(
                 folder, include or (), [*(exclude or ()), *left_out(folder, nuclei, cells, regions)]
             )
-        )
     if pixel_size_um is not None and isinstance(used, Protocol):
         used = used.replace(reading=dataclasses.replace(used.reading, pixel_size_um=pixel_size_um))
     if keep_blocked and isinstance(used, Protocol):

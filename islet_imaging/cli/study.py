@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,6 +50,11 @@ Equivalence = Annotated[
 ]
 
 
+def given(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The switches that were given, by name; a margin of 0 and an empty name are given too."""
+    return {k: v for k, v in asked.items() if v is not None and v != []}
+
+
 def changed(statistics: Statistics, **asked: Any) -> Statistics | None:
     """A protocol's section with what was asked on the shell; None where nothing was.
 
@@ -60,26 +66,26 @@ def changed(statistics: Statistics, **asked: Any) -> Statistics | None:
         reference, contrast, compare, pairing, unit, block, trend, equivalence_pp; None where the
         switch was not given.
     """
-    given = {k: v for k, v in asked.items() if v is not None and v != []}
-    if not given:
+    found = given(asked)
+    if not found:
         return None
-    changes: dict[str, Any] = {
-        k: given[k]
-        for k in ("reference", "pairing", "unit", "trend", "equivalence_pp")
-        if k in given
-    }
+    plain = ("reference", "pairing", "unit", "trend", "equivalence_pp")
+    changes: dict[str, Any] = {k: found[k] for k in plain if k in found}
+    empty = next((k for k, v in found.items() if v == "" or (isinstance(v, list) and "" in v)), None)
+    if empty is not None:
+        fail(f"--{empty} is empty: name a condition or a column, or leave the switch out")
     if changes.get("pairing", "auto") not in ("auto", "paired", "unpaired"):
         fail(f"--pairing {changes['pairing']}: auto, paired or unpaired")
     for switch, key in (("compare", "markers"), ("block", "blocks")):
-        if switch in given:
-            changes[key] = tuple(given[switch])
-    if "contrast" in given:
-        pairs = [tuple(part.strip() for part in text.split(":")) for text in given["contrast"]]
+        if switch in found:
+            changes[key] = tuple(found[switch])
+    if "contrast" in found:
+        pairs = [tuple(part.strip() for part in text.split(":")) for text in found["contrast"]]
         if any(len(pair) != 2 for pair in pairs):
             fail("--contrast takes CONDITION:REFERENCE")
         changes["contrasts"] = tuple(pairs)
         changes.setdefault("reference", None)
-    elif "reference" in given:
+    elif "reference" in found:
         changes["contrasts"] = ()
     return dataclasses.replace(statistics, **changes)
 

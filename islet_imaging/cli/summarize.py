@@ -62,7 +62,7 @@ def summarize(
         "equivalence_pp": equivalence_pp,
     }
     statistics = None
-    if any(switches.values()):
+    if study.given(switches):
         if draw is not None:
             fail("--draw picks cells and makes no tables: leave out how conditions are compared")
         statistics = study.changed(Run.open(run).protocol.statistics, **switches)

@@ -15,6 +15,7 @@ It fails with `ModelError`, which names the file, when something is missing or w
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from islet_imaging.network.architecture import UNet
+
+log = logging.getLogger(__name__)
 
 SETTINGS_KEY = "islet_imaging"
 """Where our own settings stand in the description's ``config``."""
@@ -222,13 +225,27 @@ def keep_model(folder: Path, name: str) -> Path:
     return kept
 
 
+def is_model_name(name_or_path: str | Path) -> bool:
+    """Whether text names a network rather than a folder: no ``/`` in it.
+
+    Examples
+    --------
+    >>> is_model_name("islet-nuclei"), is_model_name("./islet-nuclei")
+    (True, False)
+    """
+    text = name_or_path if isinstance(name_or_path, str) else ""
+    return text not in ("", ".", "..") and not {"/", os.sep} & set(text)
+
+
 def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     """Find a network by name or folder and check its files.
 
     Parameters
     ----------
     name_or_path : str or Path
-        ``islet-nuclei``, ``islet-positivity`` or a folder with a ``bioimageio.yaml``.
+        ``islet-nuclei``, ``islet-positivity`` or a folder with a ``bioimageio.yaml``. Text without
+        a ``/`` is a name first, whatever lies in the current folder: a shipped network, then a kept
+        one, then a folder; ``./islet-nuclei``, or a `Path`, is the folder.
 
     Returns
     -------
@@ -245,11 +262,18 @@ def load_model(name_or_path: str | Path = "islet-nuclei") -> Model:
     >>> load_model("islet-nuclei").name
     'islet-nuclei'
     """
-    candidates = [Path(name_or_path), *(f / str(name_or_path) for f in model_folders())]
+    own = Path(name_or_path)
+    kept = [f / own for f in model_folders()] if is_model_name(name_or_path) else []
     try:
-        folder = next((c for c in candidates if (c / "bioimageio.yaml").is_file()), None)
+        found = [c for c in (*kept, own) if (c / "bioimageio.yaml").is_file()]
     except (OSError, ValueError):  # a name that no file can have
-        folder = None
+        found = []
+    folder = found[0] if found else None
+    if own in found[1:]:
+        log.warning(
+            "network %s: the one of this name in %s is used, not the folder %s in the current "
+            "folder; write ./%s for that", own, found[0].parent, own.absolute(), own,
+        )  # fmt: skip
     if folder is None:
         known = model_names()
         raise ModelError(

@@ -325,7 +325,7 @@ class Statistics:
         margin = self.equivalence_pp
         check(
             margin is None or 0 < margin < 100,
-            f"statistics.equivalence_pp is {margin}: between 0 and 100 points",
+            f"statistics.equivalence_pp is {margin}: above 0 and below 100 points",
         )
 
 

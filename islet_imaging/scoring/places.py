@@ -67,6 +67,42 @@ def check_places(folder: Path, out: Path) -> None:
         raise IsletImagingError(f"{str(folder)[:100]}, {str(out)[:100]}: {error}"[:400]) from error
 
 
+def with_absolute_paths(protocol: Protocol, base: Path | None = None) -> Protocol:
+    """The protocol with every file it names where it lies, so that a run repeats from elsewhere.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        ``correction.flat_field``, ``nuclei.model`` and the ``model`` of each marker may be paths.
+    base : Path, optional
+        Folder that relative ones are relative to: the protocol's own; the current one by default.
+
+    Examples
+    --------
+    >>> from islet_imaging.protocol import Channel, Correction
+    >>> p = Protocol(channels=(Channel("DAPI", "dna"),), correction=Correction(flat_field="f.tif"))
+    >>> with_absolute_paths(p, Path("/lab")).correction.flat_field.replace("\\\\", "/")[-10:]
+    '/lab/f.tif'
+    """
+    from islet_imaging.network.weights import is_model_name
+
+    def place(text: str) -> str:
+        return str(((base or Path()) / text).absolute())
+
+    def network(text: str) -> str:
+        return text if is_model_name(text) else place(text)
+
+    how = protocol.correction
+    if how.flat_field not in ("off", "auto"):
+        how = dataclasses.replace(how, flat_field=place(how.flat_field))
+    nuclei = dataclasses.replace(protocol.nuclei, model=network(protocol.nuclei.model))
+    calls = {
+        marker: dataclasses.replace(calling, model=network(calling.model))
+        for marker, calling in protocol.positivity.items()
+    }
+    return protocol.replace(correction=how, nuclei=nuclei, positivity=calls)
+
+
 def make_run_folder(out: Path) -> None:
     """Make the folder, and the mark by which listings know it as a run's from the first moment."""
     try:

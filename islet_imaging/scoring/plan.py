@@ -23,7 +23,7 @@ from islet_imaging.run.measurements import proven_outcome
 from islet_imaging.run.proof import digest, hash_file
 from islet_imaging.run.rows import rows_of
 from islet_imaging.scoring.fingerprints import Inputs, given_of, image_parts, run_key, shared_parts
-from islet_imaging.scoring.places import check_places, without_run
+from islet_imaging.scoring.places import check_places, with_absolute_paths, without_run
 from islet_imaging.scoring.task import Task
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def requested(
     elif not isinstance(protocol, Protocol):
         base = Path(protocol).parent
         protocol = Protocol.load(protocol)
-    protocol = with_patterns(_with_absolute_paths(protocol, base), include, exclude)
+    protocol = with_patterns(with_absolute_paths(protocol, base), include, exclude)
     protocol = with_places(protocol, folder, given)
     if samples is None:
         sheet = samples_without_sheet(folder, protocol, waiting)
@@ -237,12 +237,3 @@ def _write_calibration(folder: Path, fields: Mapping[str, Any] | None) -> str | 
     with atomic_path(path) as part, part.open("wb") as stream:
         np.savez(stream, **fields)
     return str(path)
-
-
-def _with_absolute_paths(protocol: Protocol, base: Path | None) -> Protocol:
-    """The protocol with the flat field where it lies: a run is repeated from another folder."""
-    how = protocol.correction
-    if how.flat_field in ("off", "auto"):
-        return protocol
-    path = str(((base or Path()) / how.flat_field).absolute())
-    return protocol.replace(correction=dataclasses.replace(how, flat_field=path))

@@ -106,7 +106,9 @@ class Design:
 
     def __post_init__(self) -> None:
         if self.equivalence_pp is not None and not 0 < self.equivalence_pp < 100:
-            raise IsletImagingError(f"equivalence_pp is {self.equivalence_pp}: between 0 and 100")
+            raise IsletImagingError(
+                f"equivalence_pp is {self.equivalence_pp}: above 0 and below 100 points"
+            )
         if self.reference is not None and self.contrasts:
             raise IsletImagingError("state a reference or contrasts, not both")
 

@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from islet_imaging.cli import app
+from islet_imaging.errors import ProtocolError
 from tests.stainings import staining, write
 
 VERBS = (
@@ -171,6 +174,15 @@ def test_designs_on_the_shell_go_into_the_run_and_its_tables(folder: Path, tmp_p
     assert "early against late" in text
     status, text = call("summarize", run, "--contrast", "early")
     assert status == 2
+    before = (run / "protocol.yaml").read_bytes()
+    for switch in ("--reference", "--block"):
+        status, text = call("summarize", run, switch, "")
+        assert status == 2
+        assert f"{switch} is empty" in text
+    with pytest.raises(ProtocolError, match="above 0 and below 100"):
+        call("summarize", run, "--equivalence-pp", 0)
+    assert (run / "protocol.yaml").read_bytes() == before
+
 
 
 def test_patterns_and_a_ledger_on_the_shell(folder: Path, tmp_path: Path) -> None:
@@ -210,3 +222,25 @@ def test_a_watch_ends_with_ctrl_c_and_its_tables_are_whole(folder: Path, tmp_pat
     assert lines[-1].startswith("Report: ")
     assert status in (0, 3)
     assert len(pd.read_csv(tmp_path / "run" / "images.csv")) == 4
+
+
+@pytest.mark.parametrize("switch", [(), ("--pixel-size-um", 0.5), ("--keep-blocked",)])
+def test_a_flat_field_beside_the_protocol_is_found_with_every_switch(
+    switch: tuple[str | float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path is relative to the protocol, wherever the shell stands."""
+    made = staining(1, 0.5)
+    write(tmp_path / "images" / "a.ome.tif", made)
+    (tmp_path / "lab").mkdir()
+    tifffile.imwrite(tmp_path / "lab" / "flat.tif", np.ones(made.shape[-2:], np.float32))
+    (tmp_path / "lab" / "protocol.yaml").write_text(
+        "format: islet-imaging/2\nchannels: [{name: DAPI, role: dna}, {name: INS}]\n"
+        "nuclei: {method: classical}\ncorrection: {flat_field: flat.tif}\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    words = ("score", "../images", "--out", "run", "--protocol", "../lab/protocol.yaml", *switch)
+    status, text = call(*words, "--workers", 1)
+    assert status in (0, 3), text
+    assert pd.read_csv("run/images.csv")["status"].tolist() == ["scored"]

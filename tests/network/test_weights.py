@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,22 @@ def test_unknown_names_say_what_there_is(tmp_path):
     (tmp_path / "bioimageio.yaml").write_text("type: model\n")
     with pytest.raises(ModelError, match="not a network"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_folder_named_like_a_shipped_network_does_not_take_its_place(
+    name, tmp_path, monkeypatch, caplog
+):
+    shipped = load_model(name)
+    shutil.copytree(shipped.folder, tmp_path / name)
+    path = tmp_path / name / "bioimageio.yaml"
+    path.write_text(path.read_text("utf-8") + "# another one\n", "utf-8")
+    assert not caplog.records
+    monkeypatch.chdir(tmp_path)
+    assert load_model(name).folder == shipped.folder
+    assert f"write ./{name} for that" in caplog.text
+    for own in (f"./{name}", tmp_path / name, Path(name)):
+        assert load_model(own).package_sha256 != shipped.package_sha256
 
 
 @pytest.mark.parametrize("name", SHIPPED)
