@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from scipy import special, stats
 from worlds import Population, draw
 
-from islet_imaging.statistics import permutation_test, sign_flip_test
+from islet_imaging.statistics import (
+    batches_for_difference,
+    batches_for_fractions,
+    permutation_test,
+    sign_flip_test,
+)
 from islet_imaging.statistics.difference import arm, difference
 
 Array = NDArray[np.float64]
@@ -125,6 +130,40 @@ def with_an_effect(seed: int, runs: int) -> pd.DataFrame:
                 "width_pp": 100 * float(np.mean(high - low)),
             }
         )
+    return pd.DataFrame(rows)
+
+
+def planned(seed: int, runs: int) -> pd.DataFrame:
+    """Batches for a power of 80 %, by the t test and by trying, and what they reach in truth."""
+    rows = []
+    for first, second in ((0.01, 0.05), (0.02, 0.08), (0.05, 0.15), (0.1, 0.25), (0.4, 0.55)):
+        for paired in (False, True):
+            a, b = Population(first, 0.03), Population(second, 0.03)
+            spread = [p * (1 - p) * (0.03 + 0.97 * (1 + 99 * 0.08) / 1000) for p in (first, second)]
+            sd = 100 * np.sqrt(np.mean(spread) * (2 * (1 - 0.8) if paired else 1))
+            by_t = batches_for_difference(100 * (second - first), sd_pp=sd, paired=paired)
+            n = batches_for_fractions(second, first, islets=10, paired=paired)
+            reached = []
+            for batches in (by_t, n):
+                s = Setting(
+                    "paired" if paired else "unpaired", a, b, batches, batches,
+                    batches if paired else 0, 0.8 if paired else 0.0,
+                )  # fmt: skip
+                k0, n0, k1, n1 = experiments(np.random.default_rng([seed, len(rows)]), s, runs)
+                low, _ = difference(arm(k0, n0), arm(k1, n1), shared=s.shared).limits(0.025)
+                reached.append(100 * float(np.mean(low > 0)))
+            rows.append(
+                {
+                    "from_%": 100 * first,
+                    "to_%": 100 * second,
+                    "paired": paired,
+                    "batches_by_t": by_t,
+                    "power_there_%": reached[0],
+                    "batches_for_fractions": n,
+                    "power_there_too_%": reached[1],
+                    "runs": runs,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -61,6 +61,10 @@ def main() -> None:
             "Power, and coverage of the effect in percentage points",
             lambda: comparing.with_an_effect(SEED, half),
         ),
+        "planned": (
+            "Batches for a power of 80 %: by the noncentral t, and with rare fractions in mind",
+            lambda: comparing.planned(SEED, half),
+        ),
         "misclassification": (
             "Correction for wrong calls, error rates from 300 + 300 labelled cells",
             lambda: errors_of_calls.correction(SEED, few),
@@ -115,7 +119,10 @@ GLANCES: dict[str, tuple[str, list[str]]] = {
     "power": ("design", ["coverage_%", "power_%", "power_of_t_on_fractions_%"]),
     "holding": (
         "world",
-        ["trusted_%", "coverage_trusted_%", "coverage_all_%", "bound_holds_%", "like_these_%"],
+        [
+            *("no_caution_%", "coverage_%", "wide_by_design_%", "wrong_without_caution_%"),
+            *("of_batches_like_these_%", "bound_holds_%"),
+        ],
     ),
     "kappa": ("islets", ["given_%", "coverage_of_given_%", "coverage_over_cells_%"]),
     "misclassification": ("batches", ["coverage_apparent_%", "coverage_corrected_%"]),

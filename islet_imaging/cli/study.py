@@ -71,7 +71,9 @@ def changed(statistics: Statistics, **asked: Any) -> Statistics | None:
         return None
     plain = ("reference", "pairing", "unit", "trend", "equivalence_pp")
     changes: dict[str, Any] = {k: found[k] for k in plain if k in found}
-    empty = next((k for k, v in found.items() if v == "" or (isinstance(v, list) and "" in v)), None)
+    empty = next(
+        (k for k, v in found.items() if v == "" or (isinstance(v, list) and "" in v)), None
+    )
     if empty is not None:
         fail(f"--{empty} is empty: name a condition or a column, or leave the switch out")
     if changes.get("pairing", "auto") not in ("auto", "paired", "unpaired"):

@@ -294,6 +294,10 @@ def _compared(data: ReportData) -> str:
             else ""
         )
         text += "and the p value at which it meets 0, two-sided. "
+        exact = tested.loc[tested["p_exact"].notna(), "design"] if "p_exact" in tested else []
+        kinds = {"sign-flip" if str(d).startswith("paired") else "permutation" for d in exact}
+        if kinds:
+            text += f"An exact {' or '.join(sorted(kinds))} test is given beside. "
     if len(plain) < len(designs):
         text += (
             f"A trend over {clean(data.protocol.statistics.trend)} was tested by the slopes of "
@@ -303,8 +307,10 @@ def _compared(data: ReportData) -> str:
     if len(tested) > 1:
         text += f"p values were corrected for {len(tested)} tests after Holm (1979). "
     margin = data.protocol.statistics.equivalence_pp
-    if margin is not None:
+    if margin is not None and "p_equivalence" in tested and tested["p_equivalence"].notna().any():
         text += f"Equivalence within {margin:g} points was tested by two one-sided tests. "
+    if "effect_corrected_pp" in tested and tested["effect_corrected_pp"].notna().any():
+        text += "Differences corrected for wrong calls were divided by Se + Sp - 1. "
     return text
 
 
@@ -325,7 +331,8 @@ def _statistics(data: ReportData) -> str:
     else:
         text += (
             f"{level} intervals are over islets and speak of this material only, since "
-            f"{'one batch was' if most else 'batches were not'} stated. "
+            f"{'one batch was' if most else 'batches were not'} stated (jackknife standard error "
+            "of the logit, t with Kish's effective number of islets less 1). "
         )
     rates = error_rates_line(data)
     if rates:

@@ -31,9 +31,11 @@ from islet_imaging.statistics.misclassification import (
 from islet_imaging.statistics.planner import (
     batch_se_pp,
     batches_for_difference,
+    batches_for_fractions,
     batches_for_width,
     plan,
     power,
+    power_for_fractions,
 )
 from islet_imaging.statistics.prior_shift import prior_shift
 from islet_imaging.statistics.rare import (
@@ -67,6 +69,7 @@ __all__ = [
     "batch_interval",
     "batch_se_pp",
     "batches_for_difference",
+    "batches_for_fractions",
     "batches_for_width",
     "bland_altman",
     "cells_to_detect",
@@ -93,6 +96,7 @@ __all__ = [
     "permutation_test",
     "plan",
     "power",
+    "power_for_fractions",
     "prior_shift",
     "radial_weights",
     "sign_flip_test",

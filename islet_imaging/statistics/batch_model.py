@@ -36,6 +36,9 @@ _RANGE = 13.0
 _POINTS = (25, 25, 61)
 #: log density below the best at which the next grid ends
 _TAIL = 14.0
+#: distance of the limits, logits, from which on and at which fully the limit next to 0 goes out,
+#: and the part of its tail that is left then
+_LOWERED, _FURTHER = (2.5, 4.0), 0.04
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,78 @@ class MeanDistribution:
         x0, x1 = flat_x[at, i - 1], flat_x[at, i]
         share = np.clip((wanted.ravel() - c0) / np.maximum(c1 - c0, 1e-300), 0, 1)
         return np.asarray(special.expit(x0 + share * (x1 - x0)).reshape(wanted.shape))
+
+
+@dataclass(frozen=True)
+class MeanLimits:
+    """An interval of the mean batch fraction, of one or many experiments.
+
+    Attributes
+    ----------
+    mean, low, high : ndarray of float64, shape (...)
+        Plain mean of the batch fractions, and limits that always hold it.
+    width : ndarray of float64, shape (...)
+        Distance of the model's own limits, logits.
+    lowered : ndarray of float64, shape (...)
+        How far, 0 to 1, the limit next to 0 or 1 was moved towards it (see `mean_limits`).
+    """
+
+    mean: Array
+    low: Array
+    high: Array
+    width: Array
+    lowered: Array
+
+
+def mean_limits(positives: Array, totals: Array, *, level: float = 0.95) -> MeanLimits:
+    """Limits of the mean batch fraction.
+
+    Parameters
+    ----------
+    positives, totals : ndarray of float64, shape (..., n_batches)
+        Positive (may be fractional) and counted cells; batches without cells say nothing.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    MeanLimits
+
+    Notes
+    -----
+    Quantiles of `mean_distribution`.  For rare fractions in few batches the lower one is too high:
+    such an interval is narrow enough to be used only where chance has made the fraction larger than
+    it is.  So the further the limits lie apart, the further the limit next to 0 (for fractions
+    above one half, next to 1) goes out, to `_FURTHER` of its tail, and an interval that is wide
+    never gets narrower by it.  Chosen by simulation (``benchmarks/statistics``, table ``holding``).
+
+    Examples
+    --------
+    >>> m = mean_limits(np.array([3.0, 9, 1]), np.array([1000.0, 1000, 1000]))
+    >>> m.lowered.round(2), (100 * m.low).round(2), (100 * m.high).round(1)
+    (np.float64(1.0), np.float64(0.08), np.float64(14.5))
+    """
+    k, n = np.asarray(positives, dtype=float), np.asarray(totals, dtype=float)
+    found = mean_distribution(k, n)
+    tail = (1 - level) / 2
+    p = np.divide(k, n, out=np.full(np.broadcast(k, n).shape, np.nan), where=n > 0)
+    mean = np.nanmean(p, axis=-1)
+    none, every = k.sum(axis=-1) == 0, (k == n).all(axis=-1)
+    low, high = found.quantile(tail), found.quantile(1 - tail)
+    width = np.asarray(special.logit(high) - special.logit(low))
+    start, end = _LOWERED
+    lowered = np.where(none | every, 0.0, np.clip((width - start) / (end - start), 0, 1))
+    further = tail * _FURTHER**lowered
+    low = np.where(mean < 0.5, found.quantile(further), low)
+    high = np.where(mean > 0.5, found.quantile(1 - further), high)
+    # a batch of few cells pulls the plain mean more than the model: the mean always belongs inside
+    return MeanLimits(
+        mean=np.asarray(mean),
+        low=np.where(none, 0.0, np.minimum(low, mean)),
+        high=np.where(every, 1.0, np.maximum(high, mean)),
+        width=width,
+        lowered=lowered,
+    )
 
 
 def mean_distribution(positives: Array, totals: Array) -> MeanDistribution:

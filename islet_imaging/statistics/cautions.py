@@ -42,11 +42,12 @@ def batch_notes(counted: pd.DataFrame, interval: Interval, *, level: float) -> l
     ...     {"batch": list("abcd"), "k": [480, 520, 1, 450], "n": [1000, 1000, 3, 900]})
     >>> for clause in batch_notes(t, batch_interval(t["k"], t["n"]), level=0.95): print(clause)
     batch c holds 3 cells and weighs as much as any other: 45.8 % with it, 50.0 % without it
-    if batches can fail, up to 60 % of them could without one among these 4
+    if batches can fail, up to 60 % of them could without one among these 4, and the mean over all \
+be as low as 17 %
     """
     k, n = counted["k"].to_numpy(float), counted["n"].to_numpy(float)
     share = k / n
-    notes = [interval.caution] if interval.caution else []
+    notes = [clause for clause in (interval.caution, interval.wide) if clause]
     few, far = small(n), outlying(k, n)
     far &= ~few
 
@@ -71,7 +72,8 @@ def batch_notes(counted: pd.DataFrame, interval: Interval, *, level: float) -> l
         unseen = 1 - ((1 - level) / 2) ** (1 / len(n))
         notes.append(
             f"if batches can fail, up to {100 * unseen:.0f} % of them could without one among "
-            f"these {len(n)}"
+            f"these {len(n)}, and the mean over all be as low as "
+            f"{100 * (1 - unseen) * interval.low:.2g} %"
         )
     return notes
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Pairing = Literal["auto", "paired", "unpaired"]
 
+#: fractions (or 1 less these) below which few batches say little, and how many are not few
+RARE, ENOUGH_FOR_RARE = 0.1, 20
 #: what a table of batches has no row per
 _BELOW = ("cell", "islet", "image")
 
@@ -356,6 +358,12 @@ def _compare(
         notes.append(
             f"{fewest} {_many(design.unit)}: an exact test cannot go below p = {floor:.2g}, so a "
             "smaller p rests on the model"
+        )
+    rarest = min(min(float(p), 1 - float(p)) for p in (row["fraction"], row["fraction_reference"]))
+    if row["p"] > 1 - level and rarest < RARE and fewest < ENOUGH_FOR_RARE:
+        notes.append(
+            f"rare fractions and {fewest} {_many(design.unit)}: no test that holds says much here; "
+            "`batches_for_fractions` says how many it takes"
         )
     notes += _far(reference, other)
     return row | {"note": "; ".join(notes)}

@@ -179,7 +179,9 @@ def _classes(
                 "ci_low": interval.low if said else np.nan,
                 "ci_high": interval.high if said else np.nan,
                 "interval": over if said else NONE,
-                "note": interval.caution if said else "not estimable: too many cells are unsure",
+                "note": interval.caution or interval.wide
+                if said
+                else "not estimable: too many cells are unsure",
             }
         )
     return rows

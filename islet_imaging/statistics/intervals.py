@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.statistics.batch_model import mean_distribution
+from islet_imaging.statistics.batch_model import MeanLimits, mean_limits
 from islet_imaging.statistics.outliers import outlying
 
 Array = NDArray[np.float64]
@@ -46,6 +46,8 @@ class Interval:
         Number of units (batches or islets) the interval is over.
     caution : str
         Why the interval cannot be trusted, and what would be needed; empty where it can.
+    wide : str
+        Why the interval is wide by design and holds more often than it says; empty where not.
     """
 
     fraction: float
@@ -53,6 +55,7 @@ class Interval:
     high: float
     n: int
     caution: str = ""
+    wide: str = ""
 
 
 def check_counts(positives: ArrayLike, totals: ArrayLike) -> tuple[Array, Array]:
@@ -144,9 +147,9 @@ def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
 
     Notes
     -----
-    Quantiles of `islet_imaging.statistics.batch_model.mean_distribution`.  ``caution`` speaks with
-    two batches, where one lies far from the others, and where the limits are so far apart that only
-    the order of magnitude is known.
+    `islet_imaging.statistics.batch_model.mean_limits`.  ``caution`` speaks with two batches, where
+    one lies far from the others, and where the limits are so far apart that only the order of
+    magnitude is known; ``wide`` with three batches, and for rare fractions in few.
 
     References
     ----------
@@ -167,18 +170,15 @@ def batch_interval(positives: ArrayLike, totals: ArrayLike, *, level: float = 0.
     b = len(k)
     if b == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
-    fraction = float(np.mean(k / n))
     if b == 1:
-        return Interval(fraction, np.nan, np.nan, 1)
-    found = mean_distribution(k, n)
-    low, high = (float(found.quantile((1 + side * level) / 2)) for side in (-1, 1))
-    # a batch of few cells pulls the plain mean more than the model: the mean always belongs inside
-    low = 0.0 if not k.any() else min(low, fraction)
-    high = 1.0 if np.array_equal(k, n) else max(high, fraction)
-    return Interval(fraction, low, high, b, batch_caution(k, n, low, high))
+        return Interval(float(k[0] / n[0]), np.nan, np.nan, 1)
+    found = mean_limits(k, n, level=level)
+    caution = batch_caution(k, n, found)
+    wide = "" if caution else batch_width(b, found)
+    return Interval(float(found.mean), float(found.low), float(found.high), b, caution, wide)
 
 
-def batch_caution(k: Array, n: Array, low: float, high: float) -> str:
+def batch_caution(k: Array, n: Array, limits: MeanLimits) -> str:
     """Why an interval over batches cannot be trusted; empty where it can."""
     b = len(k)
     if not k.any() or np.array_equal(k, n):
@@ -194,10 +194,26 @@ def batch_caution(k: Array, n: Array, low: float, high: float) -> str:
             "with 2 batches the interval rests on how much batches usually differ, not on how much "
             "these do; 3 are the least, 4 or more are needed to trust it"
         )
-    if special.logit(high) - special.logit(low) > WIDE_LOGITS:
+    if limits.width > WIDE_LOGITS:
         return (
             "only the order of magnitude is known: with so few positive (or negative) cells in "
             f"{b} batches the limits rest on how much batches usually differ; make more batches"
+        )
+    return ""
+
+
+def batch_width(b: int, limits: MeanLimits) -> str:
+    """Why an interval over ``b`` batches is wider than it might be; empty where it is not."""
+    if limits.lowered > 0:
+        end = "lower" if limits.mean < 0.5 else "upper"
+        return (
+            f"wide by design: {b} batches say little of so rare a fraction, so its {end} limit "
+            "leaves room"
+        )
+    if b == 3:
+        return (
+            "wide by design: 3 batches do not show how much batches differ, so what is usual "
+            "counts too"
         )
     return ""
 

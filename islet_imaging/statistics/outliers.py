@@ -5,7 +5,8 @@ interval over one kind of batches holds it.  Each batch is compared with the med
 in units of a spread that starts from what batches usually differ by and learns from these.  What is
 found is said with both numbers, with the batch and without it; whether it failed, only the
 laboratory knows.
-It fails with two batches (which one is odd?), and where half of the batches failed.
+It fails with two batches (which one is odd?), where half of the batches failed, and, in part, where
+a failed batch of a fraction below 20 % hides among others that scatter.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _USUAL_SD, _USUAL_DF = 0.09, 4.0
 _ALPHA = 0.02
 #: cells below which a batch is small, in absolute number and as a share of the median batch
 SMALL_CELLS, SMALL_SHARE = 50, 0.1
+#: a batch with less than this share of what half of the batches hold looks like one that failed,
+#: where that is this fraction or more
+FAILED_SHARE, FAILED_OF = 0.1, 0.2
 #: with fewer, nobody can say which one is odd
 LEAST_BATCHES = 3
 
@@ -44,7 +48,8 @@ def outlying(positives: ArrayLike, totals: ArrayLike) -> NDArray[np.bool_]:
     -----
     On the arcsine scale, where beta-distributed batches scatter alike at all fractions.  The spread
     is the scaled median deviation of the other batches, moderated towards the usual one, so that
-    two failed batches of ten do not hide each other.
+    two failed batches of ten do not hide each other.  Where several failed, they do: so a batch is
+    named too that holds less than a tenth of what the median batch holds, if that is 20 % or more.
 
     References
     ----------
@@ -76,7 +81,17 @@ def outlying(positives: ArrayLike, totals: ArrayLike) -> NDArray[np.bool_]:
         spread2 = (_USUAL_DF * _USUAL_SD**2 + (b - 2) * own**2) / df
         spread2 = spread2 * (1 + 1 / np.maximum(b - 1, 1)) + np.where(known, counting2[..., i], 0)
         far[..., i] = known & (np.abs(x[..., i] - middle) > cut * np.sqrt(spread2))
-    return far
+    return far | _failed(k, n, b)
+
+
+def _failed(k: Array, n: Array, batches: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which batches hold next to nothing of what the others do, however much these scatter."""
+    share = np.divide(k, n, out=np.full(np.broadcast(k, n).shape, np.nan), where=n > 0)
+    found = np.zeros(share.shape, dtype=bool)
+    for p in (share, 1 - share):
+        middle = np.nanmedian(np.where((batches > 0)[..., None], p, 0.0), axis=-1)[..., None]
+        found |= (p < FAILED_SHARE * middle) & (middle >= FAILED_OF)
+    return found & (n >= SMALL_CELLS) & (batches >= LEAST_BATCHES)[..., None]
 
 
 def small(totals: ArrayLike) -> NDArray[np.bool_]:

@@ -2,8 +2,10 @@
 
 The idea: the SE of a batch falls with islets, the SE of the mean only with batches; so 15 to 20
 islets of 100 cells or more, then more batches.  Numbers come from the t and noncentral t
-distributions in percentage points.  It fails when the SD between batches is a guess: take it from
-earlier runs (``variance_table``), and look at the row above.
+distributions in percentage points.  For fractions below 10 % or above 90 %, where few batches say
+less than that, the very test of `compare_conditions` is tried on simulated experiments.
+It fails when the scatter between batches is a guess: take it from earlier runs
+(``variance_table``), and look at the row above.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 #: beyond this many batches a plan is no plan
 MOST_BATCHES = 1000
+#: and where each number has to be simulated
+MOST_SIMULATED = 128
 
 
 def batch_se_pp(
@@ -140,6 +144,158 @@ def batches_for_difference(
     raise NotEstimableError(
         f"a difference of {difference_pp} pp would take over {MOST_BATCHES} batches"
     )
+
+
+def power_for_fractions(
+    n_batches: int,
+    fraction: float,
+    reference: float,
+    *,
+    icc: float = 0.03,
+    islets: int = 15,
+    cells_per_islet: int = 100,
+    islet_icc: float = 0.08,
+    paired: bool = False,
+    correlation: float = 0.8,
+    alpha: float = 0.05,
+    runs: int = 500,
+    seed: int = 0,
+) -> float:
+    """Power of `compare_conditions`, tried on simulated experiments; for rare fractions too.
+
+    Parameters
+    ----------
+    n_batches : int
+        Pairs, or batches per condition if unpaired.
+    fraction, reference : float
+        True mean fractions of both conditions.
+    icc : float
+        Correlation of two cells of one batch (``icc_batch`` of ``variance_table``); 0.03 is an SD
+        of 9 points at 50 %.
+    islets, cells_per_islet : int
+        Islets measured in a batch, and cells counted in each.
+    islet_icc : float
+        The same correlation for cells of one islet within its batch.
+    paired : bool
+        Whether both conditions are made from the same batches.
+    correlation : float
+        Of the fractions of a pair, if paired.
+    alpha : float
+        Level of the test.
+    runs : int
+        Simulated experiments.
+    seed : int
+        Of the simulation.
+
+    Returns
+    -------
+    float
+        Share of the experiments in which the difference is found, and on its right side.
+
+    Raises
+    ------
+    IsletImagingError
+        If a number is none of its kind.
+
+    Examples
+    --------
+    From 2 to 8 % is a difference of four times, and yet:
+
+    >>> [round(power_for_fractions(n, 0.08, 0.02, runs=200), 1) for n in (3, 10, 20)]
+    [0.0, 0.4, 0.9]
+    """
+    from islet_imaging.statistics.difference import arm, difference
+
+    _check(n_batches >= 2, "a test over batches needs at least 2 of them")
+    for p in (fraction, reference):
+        _check(0 < p < 1, f"fraction is {p}: between 0 and 1")
+    for name, value in (("icc", icc), ("islet_icc", islet_icc)):
+        _check(0 < value < 1, f"{name} is {value}: between 0 and 1")
+    _check(-1 <= correlation <= 1, f"correlation is {correlation}: -1 to 1")
+    _check(min(islets, cells_per_islet, runs) >= 1, "islets, cells and runs must be at least 1")
+    rng = np.random.default_rng(seed)
+    rank = rng.normal(size=(2, runs, n_batches))
+    if paired:
+        rank[1] = correlation * rank[0] + math.sqrt(1 - correlation**2) * rank[1]
+    size, own = 1 / icc - 1, 1 / islet_icc - 1
+    counted = np.full((runs, n_batches), float(islets * cells_per_islet))
+    arms = []
+    for p, z in zip((reference, fraction), rank, strict=True):
+        share = special.betaincinv(p * size, (1 - p) * size, special.ndtr(z))[..., None]
+        # a beta distribution takes no 0
+        a, b = (np.maximum(x * own, 1e-9) for x in (share, 1 - share))
+        each = rng.binomial(cells_per_islet, rng.beta(a, b, (*z.shape, islets)))
+        arms.append(arm(each.sum(axis=-1).astype(float), counted))
+    found = difference(arms[0], arms[1], shared=n_batches if paired else 0)
+    low, high = found.limits(alpha / 2)
+    return float(np.mean(low > 0 if fraction > reference else high < 0))
+
+
+def batches_for_fractions(
+    fraction: float,
+    reference: float,
+    *,
+    icc: float = 0.03,
+    islets: int = 15,
+    cells_per_islet: int = 100,
+    islet_icc: float = 0.08,
+    paired: bool = False,
+    correlation: float = 0.8,
+    power_wanted: float = 0.8,
+    alpha: float = 0.05,
+    runs: int = 500,
+    seed: int = 0,
+) -> int:
+    """Batches (pairs, or per condition) to find one rare fraction different from another.
+
+    Parameters
+    ----------
+    fraction, reference, icc, islets, cells_per_islet, islet_icc, paired, correlation
+        As in `power_for_fractions`.
+    power_wanted : float
+        Power of the test.
+    alpha, runs, seed
+        As in `power_for_fractions`.
+
+    Returns
+    -------
+    int
+        The least number whose power, as simulated, is what is wanted.
+
+    Raises
+    ------
+    NotEstimableError
+        If it would take more than `MOST_SIMULATED` batches.
+
+    Examples
+    --------
+    >>> batches_for_fractions(0.25, 0.05, runs=200)
+    5
+    """
+    _check(fraction != reference, "the fractions must differ")
+    _check(0 < power_wanted < 1, f"power is {power_wanted}: between 0 and 1")
+
+    def enough(n: int) -> bool:
+        got = power_for_fractions(
+            n, fraction, reference, icc=icc, islets=islets, cells_per_islet=cells_per_islet,
+            islet_icc=islet_icc, paired=paired, correlation=correlation, alpha=alpha, runs=runs,
+            seed=seed,
+        )  # fmt: skip
+        return got >= power_wanted
+
+    top = 4
+    while not enough(top):
+        top *= 2
+        if top > MOST_SIMULATED:
+            raise NotEstimableError(
+                f"{100 * reference:g} against {100 * fraction:g} % would take over "
+                f"{MOST_SIMULATED} batches of each"
+            )
+    low = 1 if top == 4 else top // 2
+    while top - low > 1:
+        middle = (low + top) // 2
+        low, top = (low, middle) if enough(middle) else (middle, top)
+    return top
 
 
 def plan(

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.stainings import staining, write
+from tests.system_calls import needs_strace, traced
+
 _RUN = """
 import os
 import numpy as np
@@ -63,3 +66,32 @@ def test_the_library_is_not_loaded_past_the_switch() -> None:
         if "import onnxruntime" in path.read_text("utf-8")
     ]
     assert found == []
+
+
+@needs_strace
+def test_importing_sends_and_writes_nothing(tmp_path: Path) -> None:
+    every = "import islet_imaging as i; [getattr(i, n) for n in i.__all__]"
+    seen = traced([sys.executable, "-B", "-c", every], tmp_path)
+    assert seen.done.returncode == 0, seen.done.stderr
+    assert seen.network == []
+    assert seen.outside() == []
+
+
+@needs_strace
+def test_scoring_with_workers_sends_nothing_and_writes_into_its_folder_only(
+    tmp_path: Path,
+) -> None:
+    """Both networks, two workers, tables, report: the whole of ``score``."""
+    for k in range(2):
+        write(tmp_path / "images" / f"{k}.ome.tif", staining(k, 0.5, (120, 120)))
+    command = [sys.executable, "-B", "-m", "islet_imaging", "score", "images"]
+    seen = traced([*command, "--out", "run", "--workers", "2"], tmp_path)
+    assert seen.done.returncode in (0, 3), seen.done.stderr
+    assert "2 of 2 images scored" in seen.done.stderr + seen.done.stdout
+    assert any("cells.parquet" in p.name for p in seen.written), "nothing was seen at all"
+    assert seen.network == []
+    home = tmp_path / "home"
+    # named in docs/run_folder.md: the list of fonts that matplotlib keeps
+    own = (tmp_path / "run", tmp_path / "tmp", home / ".cache" / "matplotlib")
+    made = [home / ".cache", home / ".config", home / ".config" / "matplotlib"]
+    assert [p for p in seen.outside(*own) if p not in made] == []

@@ -75,6 +75,15 @@ def test_none_against_none_is_not_exactly_nothing() -> None:
     assert row["p"] == pytest.approx(1)
 
 
+def test_rare_fractions_say_what_it_would_take() -> None:
+    rare = compare_conditions(table([0.01, 0.02, 0.03], [0.05, 0.07, 0.09], shared=False)).iloc[0]
+    assert rare["p"] > 0.05
+    assert "`batches_for_fractions` says how many it takes" in rare["note"]
+    middling = compare_conditions(table([0.3, 0.4, 0.5], [0.4, 0.5, 0.6], shared=False)).iloc[0]
+    assert middling["p"] > 0.05
+    assert "batches_for_fractions" not in middling["note"]
+
+
 def test_forced_unpaired_takes_shared_batches_for_different_ones() -> None:
     row = compare_conditions(table(CONTROL, DRUG, shared=False)).iloc[0]
     assert row["design"] == "unpaired"

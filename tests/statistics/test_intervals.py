@@ -17,6 +17,7 @@ from islet_imaging.statistics import (
     islet_interval,
     upper_bound,
 )
+from islet_imaging.statistics.batch_model import mean_distribution
 from islet_imaging.statistics.outliers import outlying
 
 pairs = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300)), min_size=2, max_size=12).map(
@@ -110,6 +111,36 @@ def test_what_cannot_be_trusted_says_so() -> None:
     assert "two kinds" in failed.caution
     assert "order of magnitude" in batch_interval([0, 1, 0], [1000] * 3).caution
     assert batch_interval([480, 520, 390, 450], [1000] * 4).caution == ""
+
+
+def test_what_is_wide_by_design_says_so_and_why() -> None:
+    three = batch_interval([480, 520, 390], [1000] * 3)
+    assert (three.caution, three.wide[:14]) == ("", "wide by design")
+    rare = batch_interval([3, 9, 1, 4], [1000] * 4)
+    assert "lower limit leaves room" in rare.wide
+    assert "upper limit leaves room" in batch_interval([997, 991, 999, 996], [1000] * 4).wide
+    # plainly: enough batches, and a fraction that they know
+    assert batch_interval([480, 520, 390, 450], [1000] * 4).wide == ""
+    # one word at a time: what cannot be trusted is not called wide
+    assert batch_interval([0, 1, 0], [1000] * 3).wide == ""
+
+
+def test_the_lower_limit_of_a_rare_fraction_leaves_room_the_upper_one_not() -> None:
+    k, n = np.array([3.0, 9, 1]), np.array([1000.0] * 3)
+    i, plain = batch_interval(k, n), mean_distribution(k, n)
+    assert i.low < plain.quantile(0.005)
+    assert i.high == pytest.approx(float(plain.quantile(0.975)))
+    k = np.array([420.0, 500, 610])
+    i, plain = batch_interval(k, n), mean_distribution(k, n)
+    assert i.low == pytest.approx(float(plain.quantile(0.025)))
+
+
+def test_batches_with_next_to_nothing_are_found_where_half_of_them_scatter() -> None:
+    """Three failed of eight hide each other from any spread."""
+    k = np.array([280, 450, 12, 390, 9, 520, 15, 350])
+    assert np.flatnonzero(outlying(k, np.full(8, 1000))).tolist() == [2, 4, 6]
+    # of rare fractions a tenth is nothing odd
+    assert not outlying([1, 14, 11, 9], [1000] * 4).any()
 
 
 def test_failed_batches_are_found_also_when_there_are_two() -> None:

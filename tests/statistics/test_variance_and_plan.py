@@ -15,10 +15,12 @@ from islet_imaging.statistics import (
     apparent_fraction,
     batch_se_pp,
     batches_for_difference,
+    batches_for_fractions,
     batches_for_width,
     control_chart,
     plan,
     power,
+    power_for_fractions,
     radial_weights,
     summarise,
     variance_split,
@@ -125,6 +127,31 @@ def test_power_grows_with_batches_and_difference(n, difference, sd, paired) -> N
     assert power(n + 1, difference, sd_pp=sd, paired=paired) >= here - 1e-9
     assert power(n, difference * 1.1, sd_pp=sd, paired=paired) >= here - 1e-9
     assert here >= 0.05 - 1e-6
+
+
+def test_the_simulated_power_is_that_of_the_test_that_is_made() -> None:
+    """Where fractions are middling it is about the t test's; where they are rare, far less."""
+    sd = 100 * np.sqrt(0.45 * 0.55 * (0.03 + 0.97 * (1 + 99 * 0.08) / 1500))
+    middling = power_for_fractions(10, 0.55, 0.4, runs=400)
+    assert middling == pytest.approx(power(10, 15, sd_pp=sd, paired=False), abs=0.1)
+    few, more = (power_for_fractions(n, 0.08, 0.02, runs=200) for n in (3, 16))
+    assert few < 0.1 < 0.5 < more
+    assert power_for_fractions(6, 0.98, 0.92, paired=True, runs=200) == pytest.approx(
+        power_for_fractions(6, 0.02, 0.08, paired=True, runs=200), abs=0.1
+    )
+    paired, apart = (power_for_fractions(6, 0.3, 0.2, paired=p, runs=200) for p in (True, False))
+    assert paired > apart
+
+
+def test_batches_for_fractions_is_the_first_number_with_that_power() -> None:
+    n = batches_for_fractions(0.3, 0.05, runs=200)
+    assert power_for_fractions(n, 0.3, 0.05, runs=200) >= 0.8
+    assert power_for_fractions(n - 1, 0.3, 0.05, runs=200) < 0.8
+    with pytest.raises(NotEstimableError, match="would take over 128"):
+        batches_for_fractions(0.011, 0.01, runs=2)
+    for wrong in ({"fraction": 0}, {"icc": 1.0}, {"islets": 0}, {"correlation": 2}):
+        with pytest.raises(IsletImagingError):
+            power_for_fractions(**{"n_batches": 4, "fraction": 0.1, "reference": 0.2, **wrong})
 
 
 def test_plan_says_that_batches_beat_islets() -> None:
