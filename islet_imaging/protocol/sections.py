@@ -100,6 +100,28 @@ class Channel:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a file may ask for before it is refused as damaged, or made to do harm."""
+
+    #: largest array that one read may make, GiB; a 46,000 x 46,000 plane of 16 bit fits, and larger
+    #: images are read by region
+    max_gib: float = 4.0
+    #: pixels' bytes in a byte of the file: no codec packs real pixels tighter. What unpacks to
+    #: less than 32 MiB is harmless whatever it claims
+    max_compression: float = 2000.0
+    #: the same above 256 MiB: what is packed that tightly is blank, and would take minutes
+    max_compression_large: float = 250.0
+    #: planes of one image; more are a damaged header or a film
+    max_planes: int = 20_000
+
+    def __post_init__(self) -> None:
+        _within("reading.limits.max_gib", self.max_gib, 0.001, 1024)
+        for name in ("max_compression", "max_compression_large"):
+            _within(f"reading.limits.{name}", getattr(self, name), 1, 1e9)
+        _within("reading.limits.max_planes", self.max_planes, 1, 10_000_000)
+
+
+@dataclass(frozen=True)
 class Reading:
     """How files become images."""
 
@@ -116,6 +138,8 @@ class Reading:
     #: patterns with ``*`` and ``?`` on path, file or folder name: what to score, what to leave out
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    #: what a file may ask for
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         size = self.pixel_size_um

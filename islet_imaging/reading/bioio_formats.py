@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
+from islet_imaging.protocol import Limits
 from islet_imaging.reading import czi
 from islet_imaging.reading.guard import check_read, guarded
 from islet_imaging.reading.metadata import Facts, worded
@@ -92,11 +93,11 @@ def scenes_of_vendor(path: Path) -> tuple[str, ...]:
 
 
 def open_vendor(
-    path: Path, kind: str, plugin: str, *, max_gib: float, scene: str | None = None
+    path: Path, kind: str, plugin: str, *, limits: Limits, scene: str | None = None
 ) -> Source:
     """Open a CZI, LIF or ND2 file, or one scene of it, as a `Source`."""
     if kind == "CZI":
-        return czi.open_czi(path, max_gib=max_gib, scene=scene)
+        return czi.open_czi(path, limits=limits, scene=scene)
     with guarded(path):
         try:
             image = _bioimage(path)
@@ -123,7 +124,7 @@ def open_vendor(
         dtype = np.dtype(image.dtype)
     if len(names) != size["C"]:
         names = [""] * size["C"]
-    check_read(path, size["Y"] * size["X"] * size["S"] * dtype.itemsize, max_gib)
+    check_read(path, size["Y"] * size["X"] * size["S"] * dtype.itemsize, limits)
     colours = size["S"] > 1
     samples = min(3, size["S"])
     channels = tuple(FileChannel(n) for n in names)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
+from islet_imaging.protocol import Limits
 from islet_imaging.reading.guard import check_read, guarded
 from islet_imaging.reading.metadata import Facts, shown_colour, worded
 from islet_imaging.reading.pages import bounds
@@ -41,7 +42,7 @@ class CziPlanes:
     first: tuple[int, int]
     #: channel of the file and sample of each of our channels
     where: tuple[tuple[int, int], ...]
-    max_gib: float
+    limits: Limits
 
     def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:
         """Pixels (Y, X) of a channel's plane."""
@@ -49,7 +50,7 @@ class CziPlanes:
         y0, y1, x0, x1 = bounds(region, (height, width))
         number, sample = self.where[channel]
         # a read gives doubles of all samples at worst
-        check_read(self.path, (y1 - y0) * (x1 - x0) * 8, self.max_gib)
+        check_read(self.path, (y1 - y0) * (x1 - x0) * 8, self.limits)
         with guarded(self.path), _opened(self.path) as file:
             pixels = file.read(
                 roi=(left + x0, top + y0, x1 - x0, y1 - y0),
@@ -97,7 +98,7 @@ def _scenes(file: Any, root: ET.Element) -> tuple[list[int | None], tuple[str, .
     return numbers, scene_names(names)
 
 
-def open_czi(path: Path, *, max_gib: float, scene: str | None = None) -> Source:
+def open_czi(path: Path, *, limits: Limits, scene: str | None = None) -> Source:
     """Open a CZI file, or one scene of it, as a `Source`."""
     with guarded(path), _opened(path) as file:
         root = _root(file)
@@ -138,7 +139,7 @@ def open_czi(path: Path, *, max_gib: float, scene: str | None = None) -> Source:
             number,
             (extent.get("Z", (0, 1))[0], extent.get("T", (0, 1))[0]),
             where,
-            max_gib,
+            limits,
         ),
         names_source="CZI" if any(facts.names) else "colours of the file" if colours else "",
         pixel_size_um=facts.pixel_size_um,

@@ -17,14 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from islet_imaging.errors import ImageReadError, IsletImagingError
+from islet_imaging.protocol import Limits
 
-#: largest array that one read may make, GiB; a 46,000 x 46,000 plane of 16 bit fits.  Larger
-#: images are read by region
-MAX_READ_GIB = 4.0
-#: no codec of TIFF packs real pixels tighter than this; a header that claims more is wrong
-MAX_COMPRESSION = 2000
-#: an image of more than `LARGE_BYTES` that is packed this tightly is blank, and would take minutes
-MAX_COMPRESSION_LARGE = 250
+#: an image is large, and may be packed less tightly, from this on
 LARGE_BYTES = 256 * 2**20
 #: below this a decoded image is harmless whatever its compression
 SMALL_BYTES = 32 * 2**20
@@ -107,23 +102,35 @@ def check_file(path: Path) -> None:
         raise ImageReadError(f"{path}: the file is empty (0 bytes); copy or export it again")
 
 
-def check_declared(path: Path, n_bytes: int, file_bytes: int) -> None:
+def check_declared(path: Path, n_bytes: int, file_bytes: int, limits: Limits) -> None:
     """Refuse a header that declares far more pixels than its file can hold."""
-    most = MAX_COMPRESSION if n_bytes <= LARGE_BYTES else MAX_COMPRESSION_LARGE
+    large = n_bytes > LARGE_BYTES
+    most = limits.max_compression_large if large else limits.max_compression
     if n_bytes > max(SMALL_BYTES, most * file_bytes):
+        switch = "max_compression_large" if large else "max_compression"
         raise ImageReadError(
             f"{path}: the header declares {gib(n_bytes)} of pixels, the file has "
-            f"{file_bytes:,} bytes, less than a {most}th. {_BAD}; if it is right, save it without "
-            "compression"
+            f"{file_bytes:,} bytes, less than a {most:g}th. {_BAD}; if it is right, save it "
+            f"without compression, or raise reading.limits.{switch} in the protocol"
         )
 
 
-def check_read(path: Path, n_bytes: int, max_gib: float = MAX_READ_GIB) -> None:
-    """Refuse to make an array larger than ``max_gib``."""
-    if n_bytes > max_gib * 2**30:
+def check_read(path: Path, n_bytes: int, limits: Limits) -> None:
+    """Refuse to make an array larger than ``limits.max_gib``."""
+    if n_bytes > limits.max_gib * 2**30:
         raise ImageReadError(
-            f"{path}: reading this would take {gib(n_bytes)} at once, the limit is {max_gib:g} "
-            "GiB. Read it by region, or raise `max_gib` of read_image"
+            f"{path}: reading this would take {gib(n_bytes)} at once, the limit is "
+            f"{limits.max_gib:g} GiB. Read it by region, or raise reading.limits.max_gib in the "
+            "protocol (limits= of read_image)"
+        )
+
+
+def check_planes(path: Path, n: int, limits: Limits) -> None:
+    """Refuse an image of more planes than ``limits.max_planes``."""
+    if n > limits.max_planes:
+        raise ImageReadError(
+            f"{path}: the header declares {n} planes; not an image. If it is right, raise "
+            "reading.limits.max_planes in the protocol"
         )
 
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from islet_imaging.errors import ImageReadError
+from islet_imaging.protocol import Limits
+from islet_imaging.reading.guard import check_planes
 from islet_imaging.reading.headers import first_description
-
-#: most planes that one image may have
-_MAX_PLANES = 20_000
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def speaks_of_files(xml: str) -> bool:
     )
 
 
-def resolve(path: Path, xml: str, n_pages: int) -> OmeSet | None:
+def resolve(path: Path, xml: str, n_pages: int, limits: Limits | None = None) -> OmeSet | None:
     """Find the planes of an OME-TIFF.
 
     Parameters
@@ -130,7 +129,7 @@ def resolve(path: Path, xml: str, n_pages: int) -> OmeSet | None:
     for element in root.findall("Image"):
         pixels = element.find("Pixels")
         if pixels is not None:
-            images.append(_image(element.get("Name") or "", pixels, files))
+            images.append(_image(element.get("Name") or "", pixels, files, limits or Limits()))
     return OmeSet(xml, metadata_file, tuple(images))
 
 
@@ -206,7 +205,7 @@ def _beside(path: Path, name: str) -> Path:
     return path.with_name(name)
 
 
-def _image(name: str, pixels: ET.Element, files: _Files) -> OmeImage:
+def _image(name: str, pixels: ET.Element, files: _Files, limits: Limits) -> OmeImage:
     """Sizes and places of one Pixels element."""
     try:
         sizes = {a: int(pixels.get(f"Size{a}", "1")) for a in "CZT"}
@@ -218,8 +217,9 @@ def _image(name: str, pixels: ET.Element, files: _Files) -> OmeImage:
     per_page = max(1, samples.pop())
     sizes["C"] = max(1, sizes["C"] // per_page)
     count = sizes["C"] * sizes["Z"] * sizes["T"]
-    if not 0 < count <= _MAX_PLANES:
+    if count <= 0:
         raise ImageReadError(f"{files.path}: its OME-XML declares {count} planes; not an image")
+    check_planes(files.path, count, limits)
     order = [a for a in pixels.get("DimensionOrder", "XYCZT") if a in "CZT"]
     if sorted(order) != ["C", "T", "Z"]:
         order = ["C", "Z", "T"]

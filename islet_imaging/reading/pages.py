@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
+from islet_imaging.protocol import Limits
 from islet_imaging.reading.guard import check_read
 from islet_imaging.reading.streams import stream_size
 
@@ -68,7 +69,7 @@ def check_segments(page: Any, path: Path, n_virtual: int = 1) -> None:
 
 
 def read_plane(
-    page: Any, path: Path, *, virtual: int, sample: int, region: Region | None, max_gib: float
+    page: Any, path: Path, *, virtual: int, sample: int, region: Region | None, limits: Limits
 ) -> NDArray[Any]:
     """One sample of one page.
 
@@ -84,8 +85,8 @@ def read_plane(
         Which sample of a pixel, from 0.
     region : tuple of slice or None
         Rows and columns.
-    max_gib : float
-        Largest array to make.
+    limits : Limits
+        What a file may ask for.
 
     Returns
     -------
@@ -95,7 +96,7 @@ def read_plane(
     key = page.keyframe
     separate, _, height, width, contig = key.shaped
     y0, y1, x0, x1 = bounds(region, (height, width))
-    check_read(path, (y1 - y0) * (x1 - x0) * key.dtype.itemsize, max_gib)
+    check_read(path, (y1 - y0) * (x1 - x0) * key.dtype.itemsize, limits)
     planar = separate > 1
     if key.is_final and key.is_contiguous:
         stored = np.memmap(
@@ -108,11 +109,11 @@ def read_plane(
         part = stored[sample if planar else 0, y0:y1, x0:x1, 0 if planar else sample]
         native: NDArray[Any] = np.array(part, dtype=key.dtype)
         return native
-    return _from_segments(page, path, sample, (y0, y1, x0, x1), max_gib)
+    return _from_segments(page, path, sample, (y0, y1, x0, x1), limits)
 
 
 def _from_segments(
-    page: Any, path: Path, sample: int, box: tuple[int, int, int, int], max_gib: float
+    page: Any, path: Path, sample: int, box: tuple[int, int, int, int], limits: Limits
 ) -> NDArray[Any]:
     key = page.keyframe
     separate, _, height, width, _ = key.shaped
@@ -124,7 +125,7 @@ def _from_segments(
         th, tw = min(key.rowsperstrip, height), width
     rows, columns = math.ceil(height / th), math.ceil(width / tw)
     samples = 1 if planar else key.samplesperpixel
-    check_read(path, th * tw * samples * key.dtype.itemsize, max_gib)
+    check_read(path, th * tw * samples * key.dtype.itemsize, limits)
     first = sample * rows * columns if planar else 0
     wanted = [
         first + r * columns + c

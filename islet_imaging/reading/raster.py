@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
+from islet_imaging.protocol import Limits
 from islet_imaging.reading.guard import check_declared, check_read, guarded
 from islet_imaging.reading.pages import bounds
 from islet_imaging.reading.source import FileChannel, Source
@@ -61,7 +62,7 @@ class RasterPlanes:
         return np.ascontiguousarray(self.pixels()[y0:y1, x0:x1, channel])
 
 
-def open_raster(path: Path, *, max_gib: float) -> Source:
+def open_raster(path: Path, *, limits: Limits) -> Source:
     """Open a PNG or JPEG file as a `Source`."""
     with guarded(path):
         data = path.read_bytes()
@@ -70,8 +71,8 @@ def open_raster(path: Path, *, max_gib: float) -> Source:
     n_bytes = height * width * samples * max(1, bits // 8)
     if n_bytes == 0:
         raise ImageReadError(f"{path}: a picture of size zero; export it again")
-    check_declared(path, n_bytes, len(data))
-    check_read(path, n_bytes, max_gib)
+    check_declared(path, n_bytes, len(data), limits)
+    check_read(path, n_bytes, limits)
     planes = RasterPlanes(path, codec, (height, width))
     colours = samples >= 3
     names = ("red", "green", "blue") if colours else ("",)

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from islet_imaging._types import Region
 from islet_imaging.errors import ChannelError, ImageReadError
 from islet_imaging.image import IsletImage
-from islet_imaging.protocol import Protocol
+from islet_imaging.protocol import Limits, Protocol
 from islet_imaging.reading import bioio_formats, raster
 from islet_imaging.reading.companions import said_beside
-from islet_imaging.reading.guard import MAX_READ_GIB, check_file, guarded
+from islet_imaging.reading.guard import check_file, guarded
 from islet_imaging.reading.members import split_scene
 from islet_imaging.reading.multifile import join, part_of, siblings
 from islet_imaging.reading.names import split_token, squash
@@ -47,7 +47,7 @@ def read_image(
     projection: str | None = None,
     plane: int | None = None,
     name: str | None = None,
-    max_gib: float = MAX_READ_GIB,
+    limits: Limits | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> IsletImage:
     """Open a stained image; pixels are read when a channel is asked for.
@@ -72,8 +72,8 @@ def read_image(
         The plane, from 0, for ``projection="plane"``.
     name : str, optional
         The image's name; the file's name, or what files of one image have in common.
-    max_gib : float
-        Largest array that one read may make, GiB.
+    limits : Limits, optional
+        What a file may ask for before it is refused; the protocol's, or the usual ones.
     storage_options : mapping, optional
         For the file system of an address, such as ``{"anon": True}``.
 
@@ -101,7 +101,9 @@ def read_image(
     """
     pattern = protocol.reading.file_pattern if protocol else None
     paths = _paths(_fetched(path, storage_options), pattern)
-    source = _open_all(paths, pattern, max_gib)
+    if limits is None:
+        limits = protocol.reading.limits if protocol else Limits()
+    source = _open_all(paths, pattern, limits)
     own_name = name or default_name(paths, pattern)
     labels = _labels(source, channel_names, protocol, own_name)
     wanted, picked, names_source = _bind(source, labels, channel_names, protocol, own_name)
@@ -132,28 +134,29 @@ def read_image(
     )
 
 
-def open_source(path: Path, *, max_gib: float = MAX_READ_GIB) -> Source:
+def open_source(path: Path, *, limits: Limits | None = None) -> Source:
     """Open one file by its content, whatever its suffix.
 
     A path may go on behind the file, ``plate.lif/Series 1``: the rest names one of its images.
     """
+    limits = limits or Limits()
     with guarded(path):
         path, scene = split_scene(path)
         if path.is_dir() and (path.suffix.lower() == ".zarr" or is_zarr(path)):
-            return open_zarr(path, max_gib=max_gib)
+            return open_zarr(path, limits=limits)
         check_file(path)
         with path.open("rb") as file:
             head = file.read(512)
         if head.startswith(_TIFF):
             from islet_imaging.reading.tiff import open_tiff
 
-            return _with_companion(open_tiff(path, max_gib=max_gib, scene=scene), path)
+            return _with_companion(open_tiff(path, limits=limits, scene=scene), path)
         if head.startswith((raster.PNG, raster.JPEG)):
             no_scene(path, scene)
-            return raster.open_raster(path, max_gib=max_gib)
+            return raster.open_raster(path, limits=limits)
         for magic, (kind, plugin) in bioio_formats.MAGIC.items():
             if head.startswith(magic):
-                return bioio_formats.open_vendor(path, kind, plugin, max_gib=max_gib, scene=scene)
+                return bioio_formats.open_vendor(path, kind, plugin, limits=limits, scene=scene)
     raise ImageReadError(
         f"{path}: {_what(head)}; images are TIFF, PNG, JPEG, CZI, LIF, ND2 or OME-Zarr"
     )
@@ -212,8 +215,8 @@ def _paths(path: str | Path | Sequence[str | Path], pattern: str | None) -> tupl
     return paths
 
 
-def _open_all(paths: tuple[Path, ...], pattern: str | None, max_gib: float) -> Source:
-    sources = [open_source(p, max_gib=max_gib) for p in paths]
+def _open_all(paths: tuple[Path, ...], pattern: str | None, limits: Limits) -> Source:
+    sources = [open_source(p, limits=limits) for p in paths]
     if len(sources) > 1 or part_of(paths[0], pattern):
         return join(sources, pattern)
     return sources[0]

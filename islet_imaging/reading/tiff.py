@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from islet_imaging.errors import ImageReadError
-from islet_imaging.reading.guard import check_declared
+from islet_imaging.protocol import Limits
+from islet_imaging.reading.guard import check_declared, check_planes
 from islet_imaging.reading.ome import speaks_of_files
 from islet_imaging.reading.pages import LOSSY, check_pixels, check_segments, intensity_samples
 from islet_imaging.reading.source import Source, no_scene
@@ -36,19 +37,17 @@ _AXES = {
 #: formats whose first series is the slide and whose others are its label and thumbnail
 _SLIDES = {"lsm", "svs", "ndpi", "scn", "qpi", "bif", "philips", "avs", "indica", "ventana"}
 _CUT = re.compile(r"invalid (?:page|value) offset|corrupted page list")
-#: more planes than this in one image is a damaged header or a movie
-_MAX_PLANES = 20_000
 
 
-def open_tiff(path: Path, *, max_gib: float, scene: str | None = None) -> Source:
+def open_tiff(path: Path, *, limits: Limits, scene: str | None = None) -> Source:
     """Open a TIFF file as a `Source`; no pixel is decoded.
 
     Parameters
     ----------
     path : Path
         The file.
-    max_gib : float
-        Largest array that one read may make.
+    limits : Limits
+        What a file may ask for.
     scene : str, optional
         Which image of a file that holds several.
 
@@ -61,11 +60,11 @@ def open_tiff(path: Path, *, max_gib: float, scene: str | None = None) -> Source
     ImageReadError
         If this is not an image of channels, planes, Y and X.
     """
-    planes = TiffPlanes(path, max_gib)
+    planes = TiffPlanes(path, limits)
     with planes.opened() as tif:
         xml = tif.ome_metadata if tif.is_ome else None
         if xml and speaks_of_files(xml):
-            return open_set(tif, xml, path, scene=scene, max_gib=max_gib)
+            return open_set(tif, xml, path, scene=scene, limits=limits)
         no_scene(path, scene)
         source = _describe(tif, path, planes)
         # tifffile steps over tags and pages that lie beyond the file's end
@@ -106,7 +105,7 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
     axes, shape = series.get_axes(False), series.get_shape(False)
     if 0 in shape:
         raise ImageReadError(f"{path}: an image of size zero ({axes} {shape}); export it again")
-    check_declared(path, math.prod(shape) * key.dtype.itemsize, file_bytes)
+    check_declared(path, math.prod(shape) * key.dtype.itemsize, file_bytes, planes.limits)
     lead_axes, lead, samples = _split(axes, shape, key, path)
     colours = samples > 1 and (int(key.photometric) in (2, 6) or kind == "svs")
     n_samples = intensity_samples(key, samples, colours=colours)
@@ -116,8 +115,7 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
     channel_axis, sizes = _roles(lead_axes, lead, n_samples, path)
     n_lead = sizes.get(channel_axis, 1) if channel_axis else 1
     n_planes = sizes.get("Z", 1)
-    if math.prod(lead) > _MAX_PLANES:
-        raise ImageReadError(f"{path}: the header declares {math.prod(lead)} planes; not an image")
+    check_planes(path, math.prod(lead), planes.limits)
 
     truncated = len(series) < math.prod(lead)
     if truncated and len(series) != 1:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from islet_imaging._types import Region
+from islet_imaging.protocol import Limits
 from islet_imaging.reading.guard import guarded
 from islet_imaging.reading.pages import read_plane
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 class TiffPlanes:
     """Reads regions of planes; opens the file for each read and keeps what was parsed."""
 
-    def __init__(self, path: Path, max_gib: float, by_page: bool = False) -> None:
+    def __init__(self, path: Path, limits: Limits, by_page: bool = False) -> None:
         self.path = path
-        self.max_gib = max_gib
+        self.limits = limits
         #: pages are numbered in the file, not in its first series
         self.by_page = by_page
         #: what tifffile warned of when the file was last opened
@@ -41,11 +42,11 @@ class TiffPlanes:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the parsed file, so that an image can go to another process."""
-        kept = ("path", "max_gib", "by_page", "where")
+        kept = ("path", "limits", "by_page", "where")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], state["max_gib"], state["by_page"])  # type: ignore[misc]
+        self.__init__(state["path"], state["limits"], state["by_page"])  # type: ignore[misc]
         self.where = state["where"]
 
     @contextmanager
@@ -74,7 +75,7 @@ class TiffPlanes:
                 virtual=virtual,
                 sample=sample,
                 region=region,
-                max_gib=self.max_gib,
+                limits=self.limits,
             )
 
 

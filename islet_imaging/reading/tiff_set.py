@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from islet_imaging.errors import ImageReadError
+from islet_imaging.protocol import Limits
 from islet_imaging.reading.guard import check_declared, guarded
 from islet_imaging.reading.metadata import Facts, parse_ome
 from islet_imaging.reading.ome import OmeImage, OmeSet, resolve
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tifffile import TiffFile
 
 
-def open_set(tif: TiffFile, xml: str, path: Path, *, scene: str | None, max_gib: float) -> Source:
+def open_set(tif: TiffFile, xml: str, path: Path, *, scene: str | None, limits: Limits) -> Source:
     """Open one image of an OME-TIFF whose XML names files or several images.
 
     Parameters
@@ -39,14 +40,14 @@ def open_set(tif: TiffFile, xml: str, path: Path, *, scene: str | None, max_gib:
         The file.
     scene : str or None
         Which image, where it holds several.
-    max_gib : float
-        Largest array that one read may make.
+    limits : Limits
+        What a file may ask for.
 
     Returns
     -------
     Source
     """
-    found = resolve(path, xml, len(tif.pages))
+    found = resolve(path, xml, len(tif.pages), limits)
     own = found.own(path) if found else []
     if found is None or not own:
         raise ImageReadError(
@@ -55,7 +56,7 @@ def open_set(tif: TiffFile, xml: str, path: Path, *, scene: str | None, max_gib:
         )
     names = scene_names([found.images[i].name for i in own])
     number = own[pick_scene(path, names, scene)]
-    return _source(found, number, path, max_gib)
+    return _source(found, number, path, limits)
 
 
 def set_scenes(path: Path, found: OmeSet) -> tuple[str, ...]:
@@ -64,7 +65,7 @@ def set_scenes(path: Path, found: OmeSet) -> tuple[str, ...]:
     return scene_names([found.images[i].name for i in own]) if len(own) > 1 else ()
 
 
-def _source(found: OmeSet, number: int, path: Path, max_gib: float) -> Source:
+def _source(found: OmeSet, number: int, path: Path, limits: Limits) -> Source:
     image = found.images[number]
     sizes = image.sizes
     if sizes["T"] > 1:
@@ -85,7 +86,7 @@ def _source(found: OmeSet, number: int, path: Path, max_gib: float) -> Source:
             "keep its files together"
         )
     files = image.files
-    readers = tuple(TiffPlanes(f, max_gib, by_page=True) for f in files)
+    readers = tuple(TiffPlanes(f, limits, by_page=True) for f in files)
     key = _check_pages(image, files, readers, path)
     samples = int(key.shaped[0]) * int(key.shaped[4])
     colours = samples > 1 and int(key.photometric) in (2, 6)
@@ -144,7 +145,7 @@ def _check_pages(
                     check_pixels(key, "ome", path)
                     first = key
                     n_bytes = int(np.prod(key.shaped)) * key.dtype.itemsize
-                    check_declared(path, n_bytes, int(tif.filehandle.size))
+                    check_declared(path, n_bytes, int(tif.filehandle.size), reader.limits)
                 elif key.shaped != first.shaped or key.dtype != first.dtype:
                     raise ImageReadError(
                         f"{path}: its planes differ in size or type ({file.name}); export again"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
+from islet_imaging.protocol import Limits
 from islet_imaging.reading.guard import check_read, guarded
 from islet_imaging.reading.metadata import Facts, shown_colour, to_um, worded
 from islet_imaging.reading.pages import bounds
@@ -87,14 +88,14 @@ class ZarrPlanes:
     path: Path
     axes: str
     shape: tuple[int, int]
-    max_gib: float
+    limits: Limits
 
     def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:
         """Pixels (Y, X) of a channel's plane."""
         y0, y1, x0, x1 = bounds(region, self.shape)
         with guarded(self.path):
             array = _open(self.path)
-            check_read(self.path, (y1 - y0) * (x1 - x0) * array.dtype.itemsize, self.max_gib)
+            check_read(self.path, (y1 - y0) * (x1 - x0) * array.dtype.itemsize, self.limits)
             at: dict[str, Any] = {"c": channel, "z": plane, "t": 0, "y": slice(y0, y1)}
             at["x"] = slice(x0, x1)
             part = np.asarray(array[tuple(at[a] for a in self.axes)])
@@ -112,15 +113,15 @@ def _open(path: Path) -> Any:
     return zarr.open_array(str(path), mode="r")
 
 
-def open_zarr(path: Path, *, max_gib: float) -> Source:
+def open_zarr(path: Path, *, limits: Limits) -> Source:
     """Open an OME-Zarr image as a `Source`; no chunk is read.
 
     Parameters
     ----------
     path : Path
         The group that holds the multiscale image: a ``.zarr`` folder, or a field of a plate.
-    max_gib : float
-        Largest array that one read may make.
+    limits : Limits
+        What a file may ask for.
 
     Returns
     -------
@@ -173,7 +174,7 @@ def open_zarr(path: Path, *, max_gib: float) -> Source:
         n_planes=int(sizes.get("z", 1)),
         shape=shape,
         dtype=dtype,
-        read=ZarrPlanes(path / inner, axes, shape, max_gib),
+        read=ZarrPlanes(path / inner, axes, shape, limits),
         names_source="OME-Zarr" if any(names) else "",
         pixel_size_um=facts.pixel_size_um,
         pixel_size_source="OME-Zarr" if facts.pixel_size_um else facts.doubt,

@@ -294,7 +294,7 @@ def _compared(data: ReportData) -> str:
             else ""
         )
         text += "and the p value at which it meets 0, two-sided. "
-        exact = tested.loc[tested["p_exact"].notna(), "design"] if "p_exact" in tested else []
+        exact = list(tested.loc[tested["p_exact"].notna(), "design"]) if "p_exact" in tested else []
         kinds = {"sign-flip" if str(d).startswith("paired") else "permutation" for d in exact}
         if kinds:
             text += f"An exact {' or '.join(sorted(kinds))} test is given beside. "

@@ -120,7 +120,7 @@ def read_labels(
     import numpy as np
     import tifffile
 
-    from islet_imaging.reading.guard import MAX_READ_GIB
+    from islet_imaging.protocol import Limits
     from islet_imaging.reading.pages import read_plane
 
     path = label_path(folder, image, kind)
@@ -128,7 +128,7 @@ def read_labels(
         with tifffile.TiffFile(path) as tif:
             page = tif.pages[0]
             found: NDArray[np.int32] = read_plane(
-                page, path, virtual=0, sample=0, region=region, max_gib=MAX_READ_GIB
+                page, path, virtual=0, sample=0, region=region, limits=Limits()
             ).astype(np.int32, copy=False)
     except (OSError, ValueError) as error:
         raise IsletImagingError(

@@ -181,7 +181,8 @@ def measuring_part(protocol: Protocol) -> dict[str, Any]:
     for section in MEASURED:
         plain[section].pop("labels")
     plain["islets"].pop("regions")  # they are laid over what is measured
-    for which in ("include", "exclude"):  # they say which images there are, not what they hold
+    # they say which images there are, and which are refused, not what the others hold
+    for which in ("include", "exclude", "limits"):
         plain["reading"].pop(which)
     plain["network_markers"] = protocol.network_markers
     return plain

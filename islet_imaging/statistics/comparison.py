@@ -337,8 +337,8 @@ def _compare(
         return row | {"n_units": len(other), "n_reference": len(reference), "note": str(error)}
     row |= facts
     row["effect_pp"] = 100 * float(found.value)
-    row["fraction"] = float(np.mean([a.mean for a in found.second]))
-    row["fraction_reference"] = float(np.mean([a.mean for a in found.first]))
+    means = [float(np.mean([a.mean for a in arms])) for arms in (found.second, found.first)]
+    row |= {"fraction": means[0], "fraction_reference": means[1]}
     fewest = min(a.fractions.shape[-1] for a in (*found.first, *found.second))
     if fewest < 2:
         notes.append(
@@ -348,7 +348,8 @@ def _compare(
         return row | {"note": "; ".join(notes)}
     low, high = found.limits((1 - level) / 2)
     row |= {"effect_low_pp": 100 * float(low), "effect_high_pp": 100 * float(high)}
-    row["p"] = float(found.p())
+    p = float(found.p())
+    row["p"] = p
     if design.equivalence_pp is not None:
         row["p_equivalence"] = float(found.p_equivalence(design.equivalence_pp / 100))
     if rates is not None:
@@ -359,8 +360,8 @@ def _compare(
             f"{fewest} {_many(design.unit)}: an exact test cannot go below p = {floor:.2g}, so a "
             "smaller p rests on the model"
         )
-    rarest = min(min(float(p), 1 - float(p)) for p in (row["fraction"], row["fraction_reference"]))
-    if row["p"] > 1 - level and rarest < RARE and fewest < ENOUGH_FOR_RARE:
+    rarest = min(min(mean, 1 - mean) for mean in means)
+    if p > 1 - level and rarest < RARE and fewest < ENOUGH_FOR_RARE:
         notes.append(
             f"rare fractions and {fewest} {_many(design.unit)}: no test that holds says much here; "
             "`batches_for_fractions` says how many it takes"

@@ -6,7 +6,7 @@ in units of a spread that starts from what batches usually differ by and learns 
 found is said with both numbers, with the batch and without it; whether it failed, only the
 laboratory knows.
 It fails with two batches (which one is odd?), where half of the batches failed, and, in part, where
-a failed batch of a fraction below 20 % hides among others that scatter.
+a failed batch of a fraction below 25 % hides among others that scatter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ALPHA = 0.02
 SMALL_CELLS, SMALL_SHARE = 50, 0.1
 #: a batch with less than this share of what half of the batches hold looks like one that failed,
 #: where that is this fraction or more
-FAILED_SHARE, FAILED_OF = 0.1, 0.2
+FAILED_SHARE, FAILED_OF = 0.1, 0.25
 #: with fewer, nobody can say which one is odd
 LEAST_BATCHES = 3
 
@@ -49,7 +49,7 @@ def outlying(positives: ArrayLike, totals: ArrayLike) -> NDArray[np.bool_]:
     On the arcsine scale, where beta-distributed batches scatter alike at all fractions.  The spread
     is the scaled median deviation of the other batches, moderated towards the usual one, so that
     two failed batches of ten do not hide each other.  Where several failed, they do: so a batch is
-    named too that holds less than a tenth of what the median batch holds, if that is 20 % or more.
+    named too that holds less than a tenth of what the median batch holds, if that is 25 % or more.
 
     References
     ----------

@@ -184,7 +184,6 @@ def test_designs_on_the_shell_go_into_the_run_and_its_tables(folder: Path, tmp_p
     assert (run / "protocol.yaml").read_bytes() == before
 
 
-
 def test_patterns_and_a_ledger_on_the_shell(folder: Path, tmp_path: Path) -> None:
     write(folder / "old" / "islet.ome.tif", staining(1, 0.5))
     status, text = call("init", folder, "--exclude", "old", "--exclude", "[x], *.bak")

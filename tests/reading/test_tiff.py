@@ -12,9 +12,10 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from islet_imaging.errors import ChannelError, ImageReadError
-from islet_imaging.protocol import Channel, Protocol, Reading
+from islet_imaging.errors import ChannelError, ImageReadError, ProtocolError
+from islet_imaging.protocol import Channel, Limits, Protocol, Reading
 from islet_imaging.reading import read_image
+from islet_imaging.scoring.fingerprints import measuring_part
 
 NAMES = ["DAPI", "INS", "GCG", "NKX6.1"]
 FEW = settings(
@@ -377,7 +378,48 @@ def _slide(file: Path, side: int, compression: str | None) -> None:
 def test_too_large_for_one_read(tmp_path: Path) -> None:
     file = tmp_path / "slide.ome.tif"
     _slide(file, 5000, "zlib")
-    image = read_image(file, max_gib=0.02)
+    image = read_image(file, limits=Limits(max_gib=0.02))
     with pytest.raises(ImageReadError, match=r"47.7 MiB.*limit is 0.02 GiB.*by region"):
         image.channel("channel 1")
     assert image.channel("channel 1", (slice(0, 512), slice(0, 512))).shape == (512, 512)
+
+
+def test_every_limit_is_stated_and_can_be_changed(tmp_path: Path) -> None:
+    """What is refused as a bomb can be let in by whoever knows better; and less can be let in."""
+    blank = tmp_path / "blank.tif"
+    tifffile.imwrite(blank, np.zeros((6000, 6000), np.uint16), compression="zlib", rowsperstrip=600)
+    share = 72e6 / blank.stat().st_size
+    tight, loose = Limits(max_compression=share * 0.9), Limits(max_compression=share * 1.1)
+    with pytest.raises(ImageReadError, match=r"raise reading\.limits\.max_compression in"):
+        read_image(blank, limits=tight)
+    image = read_image(blank, limits=loose)
+    assert not image.channel(image.channel_names[0]).any()
+    stack = tmp_path / "stack.tif"
+    tifffile.imwrite(stack, np.zeros((6, 8, 8), np.uint16), imagej=True, metadata={"axes": "ZYX"})
+    read_image(stack, projection="max", limits=Limits(max_planes=6))
+    with pytest.raises(ImageReadError, match=r"6 planes.*reading\.limits\.max_planes"):
+        read_image(stack, projection="max", limits=Limits(max_planes=5))
+    several = tmp_path / "set.ome.tif"
+    tifffile.imwrite(several, np.zeros((6, 8, 8), np.uint16), ome=True, metadata={"axes": "ZYX"})
+    with pytest.raises(ImageReadError, match=r"reading\.limits\.max_planes"):
+        read_image(several, projection="max", limits=Limits(max_planes=5))
+    # the protocol's, where nothing is said beside it
+    asked = Protocol(
+        channels=(Channel("DAPI", "dna"),), reading=Reading(limits=Limits(max_gib=0.001))
+    )
+    large = tmp_path / "large.tif"
+    tifffile.imwrite(large, np.ones((1000, 1000), np.uint16))
+    with pytest.raises(ImageReadError, match=r"reading\.limits\.max_gib"):
+        read_image(large, protocol=asked).channel("DAPI")
+    assert read_image(large, protocol=asked, limits=Limits()).channel("DAPI").any()
+
+
+def test_limits_are_read_from_a_protocol_and_checked() -> None:
+    text = {"format": "islet-imaging/2", "channels": [{"name": "DAPI", "role": "dna"}]}
+    read = Protocol.from_dict({**text, "reading": {"limits": {"max_compression": 9000}}})
+    assert read.reading.limits == Limits(max_compression=9000)
+    # an image that was measured stays measured
+    assert measuring_part(read) == measuring_part(Protocol.from_dict(text))
+    for wrong in ({"max_gib": 0}, {"max_planes": 0}, {"max_compression": 0.5}, {"most": 1}):
+        with pytest.raises(ProtocolError, match="limits"):
+            Protocol.from_dict({**text, "reading": {"limits": wrong}})
