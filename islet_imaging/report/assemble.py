@@ -193,7 +193,7 @@ def _gallery(
     run: Path, rows: Sequence[ImageRow], called: CalledRun, islets: pd.DataFrame
 ) -> list[GalleryEntry]:
     from islet_imaging.run.folder import read_labels
-    from islet_imaging.run.measurements import check_unchanged
+    from islet_imaging.run.measurements import check_unchanged, require
 
     of = {r.image: r for r in rows}
     if not called.protocol.markers or not len(called.corrected):
@@ -213,6 +213,7 @@ def _gallery(
             for name in (dna, marker):
                 if (image, name) not in limits:
                     limits[image, name] = image_limits(stained, name)
+            require(run, row, "nuclei_labels")
             nuclei = read_labels(run, image, region=region)
             entries.append(
                 gallery_entry(
@@ -233,7 +234,7 @@ def _gallery(
                 )
             )
         except IsletImagingError as error:
-            log.info("not in the gallery: %s", error)
+            log.warning("not in the gallery: %s", error)
     return entries
 
 

@@ -121,19 +121,16 @@ def read_labels(
     import tifffile
 
     from islet_imaging.protocol import Limits
+    from islet_imaging.reading.guard import guarded
     from islet_imaging.reading.pages import read_plane
 
     path = label_path(folder, image, kind)
-    try:
-        with tifffile.TiffFile(path) as tif:
-            page = tif.pages[0]
-            found: NDArray[np.int32] = read_plane(
-                page, path, virtual=0, sample=0, region=region, limits=Limits()
-            ).astype(np.int32, copy=False)
-    except (OSError, ValueError) as error:
-        raise IsletImagingError(
-            f"{path}: no label image of {image!r} in this run ({error})"
-        ) from error
+    # decoders of a damaged file raise whatever they like
+    with guarded(path), tifffile.TiffFile(path) as tif:
+        page = tif.pages[0]
+        found: NDArray[np.int32] = read_plane(
+            page, path, virtual=0, sample=0, region=region, limits=Limits()
+        ).astype(np.int32, copy=False)
     return found
 
 
