@@ -171,8 +171,11 @@ def with_given(sheet: SampleSheet, folder: Path, protocol: Protocol) -> SampleSh
                 problems.setdefault(sample.image, found.problems[sample.image])
     used |= {p for files in given.values() for p in files.values()}
     drawn = {p.absolute() for p in used}
-    kept = [s for s in sheet.samples if not any(p.absolute() in drawn for p in s.paths)]
-    masks = [s for s in sheet.samples if s not in kept]
+    kept, masks = list(sheet.samples), []
+    if drawn:
+        is_mask = [any(p.absolute() in drawn for p in s.paths) for s in kept]
+        masks = [s for s, mask in zip(kept, is_mask, strict=True) if mask]
+        kept = [s for s, mask in zip(kept, is_mask, strict=True) if not mask]
     good = [dataclasses.replace(s, given=given[s.image]) for s in kept if s.image not in problems]
     failed = [
         SampleProblem(s.row, s.image, f"{s.image}: {why}", s.condition, s.batch, s.role)

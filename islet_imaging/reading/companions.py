@@ -9,6 +9,7 @@ It fails softly: an index that is damaged, or does not list a file, says nothing
 from __future__ import annotations
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -78,10 +79,12 @@ def files_beside(path: Path) -> list[Path]:
 def _indexes(path: Path) -> Iterator[tuple[Path, Callable[[Path], dict[str, Said]]]]:
     """The index files that may list ``path``, those that are there."""
     folder = path.parent
+    # asked for every image of a folder: text is several times faster than paths
+    beside = os.path.dirname(path)
     for name in ("Index.xml", "Index.idx.xml", "Index.ref.xml"):
-        if (folder / name).is_file():
+        if os.path.isfile(os.path.join(beside, name)):
             yield folder / name, _operetta
-    if (folder / "MeasurementData.mlf").is_file():
+    if os.path.isfile(os.path.join(beside, "MeasurementData.mlf")):
         yield folder / "MeasurementData.mlf", _yokogawa
     if " wv " in path.name or "(fld" in path.name:
         for index in sorted(folder.glob("*.xdce")):

@@ -10,6 +10,7 @@ import re
 import stat
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 #: bytes of a description that are read; OME-XML of thousands of planes is megabytes
@@ -65,8 +66,24 @@ def read_header(path: Path) -> Header | None:
     (9, 8, 1, True)
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
             return None
+    except (OSError, ValueError):
+        return None
+    return _read_once(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=16384)
+def _read_once(  # what changes with a file makes it another key
+    path: Path,
+    number: int,  # noqa: ARG001
+    size: int,  # noqa: ARG001
+    modified: int,  # noqa: ARG001
+    changed: int,  # noqa: ARG001
+) -> Header | None:
+    """Several questions are asked of each file of a folder, one after the other."""
+    try:
         with path.open("rb") as stream:
             return _read(stream)
     except (OSError, struct.error, ValueError, MemoryError, OverflowError):

@@ -128,12 +128,20 @@ def without_run(sheet: SampleSheet, out: Path) -> SampleSheet:
     run = out.resolve()
     if not run.exists():
         return sheet
-    inside = {
-        s.image
-        for s in sheet.samples
-        for p in (q.resolve() for q in s.paths)
-        if p.is_relative_to(run) and not p.is_relative_to(run / INPUT)
-    }
+    folders: dict[Path, bool] = {}
+
+    def of_run(path: Path) -> bool:
+        return path.is_relative_to(run) and not path.is_relative_to(run / INPUT)
+
+    def lies_in_run(path: Path) -> bool:
+        if path.is_symlink():
+            return of_run(path.resolve())
+        # resolving every file of a large folder takes seconds
+        if path.parent not in folders:
+            folders[path.parent] = of_run(path.parent.resolve())
+        return folders[path.parent]
+
+    inside = {s.image for s in sheet.samples if any(lies_in_run(p) for p in s.paths)}
     if not inside:
         return sheet
     log.info("%d files in the run folder %s are no input", len(inside), out)

@@ -180,6 +180,7 @@ def tasks_of(plan: Plan, kept_in: Path) -> tuple[Protocol, list[Task]]:
         flat_field = hash_file(Path(calibration))
     plain = protocol.to_dict()
     shared = shared_parts(protocol, plan.networks, flat_field, plan.device)
+    run = str(out.absolute())
     tasks = []
     for s in sheet.samples:
         parts = image_parts(s, plan.inputs, shared)
@@ -188,7 +189,7 @@ def tasks_of(plan: Plan, kept_in: Path) -> tuple[Protocol, list[Task]]:
                 image=s.image,
                 files=tuple(str(p.absolute()) for p in s.paths),
                 facts={**s.extra, "role": s.role},
-                run=str(out.absolute()),
+                run=run,
                 protocol=plain,
                 key=digest(parts),
                 threads=1,
