@@ -73,6 +73,7 @@ thresholds that did best of those tried on images of the table.  Hold a method a
 """
 
 SPEED_PEERS = {
+    "otsu_watershed": Peer("otsu_watershed_throughput.py", ("scikit-image==0.26.0",)),
     "instanseg": Peer("instanseg_throughput.py", _INSTANSEG, _WEIGHTS, "instanseg"),
     "stardist": Peer("stardist_throughput.py", ("stardist==0.9.2", "tensorflow-cpu==2.21.0")),
     "openvino": Peer("openvino_throughput.py", ("openvino==2026.4.1", "numpy")),

@@ -2,6 +2,7 @@
 
     python benchmarks/nuclei/run.py                      # ours on every set
     python benchmarks/nuclei/run.py --methods all        # and every peer, each in its own venv
+    python benchmarks/nuclei/run.py --methods network --float32 --as network_float32
 
 Writes ``results/accuracy.csv`` (a row per method, scale told or not, set) and
 ``results/accuracy.md``.  Rows of methods and sets that are not run again are kept.  Figures that
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,8 +22,10 @@ import numpy as np
 import pandas as pd
 from methods import PEER_METHODS, python_of, run_ours, run_peer
 
+from islet_imaging.network.training.integers import drop_integers
 from islet_imaging.network.training.matching import summarise_matchings
 from islet_imaging.network.training.nuclei_evaluation import cases, image_sets, match_case
+from islet_imaging.network.weights import load_model
 from islet_imaging.phantom import PRESETS
 
 HERE = Path(__file__).parent
@@ -36,6 +40,9 @@ def main() -> None:
     parser.add_argument("--sets", default="all")
     parser.add_argument("--modes", default="known,auto")
     parser.add_argument("--model", default="islet-nuclei", help="name or folder of the network")
+    parser.add_argument(
+        "--float32", action="store_true", help="the network's float32 weights, not its integers"
+    )
     parser.add_argument("--phantoms", type=int, default=4, help="phantoms of each preset")
     parser.add_argument("--min-confidence", type=float, help="of a nucleus; else the network's own")
     parser.add_argument("--as", dest="label", help="name of the network's rows in the table")
@@ -53,6 +60,10 @@ def main() -> None:
         python_of(method, PEER_METHODS[method], args.venvs)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
+        if args.float32:
+            single = Path(scratch) / "float32"
+            shutil.copytree(load_model(args.model).folder, single)
+            args.model = str(drop_integers(single).folder)
         for name in sets:
             images = list(cases(name, args.data, phantom_seeds=args.phantoms))
             folder = Path(scratch) / name

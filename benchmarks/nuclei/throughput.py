@@ -28,7 +28,7 @@ import pandas as pd
 from methods import PEERS, SPEED_PEERS, peer_environment, python_of
 
 from islet_imaging._types import Work, usable_cores
-from islet_imaging.network.engine import shared_engine
+from islet_imaging.network.engine import OnnxEngine, shared_engine
 from islet_imaging.network.nuclei import segment_nuclei_network
 from islet_imaging.network.weights import load_model
 from islet_imaging.phantom import phantom
@@ -114,8 +114,9 @@ def main() -> None:
             image, part = Path(folder) / "image.npy", Path(folder) / "block.npy"
             np.save(image, quarter)
             np.save(part, block)
-            for name in ("instanseg", "stardist"):
-                for threads in dict.fromkeys((CORES, 1)):
+            for name in ("otsu_watershed", "stardist", "instanseg"):
+                # scikit-image knows one thread
+                for threads in dict.fromkeys((1,) if name == "otsu_watershed" else (CORES, 1)):
                     times = _peer(name, args.venvs, image, threads)
                     table.add("method", name, threads, quarter.size, times)
             onnx = str(load_model(OURS).onnx_path)
@@ -130,13 +131,19 @@ def main() -> None:
 def _methods(table: Table, quarter: np.ndarray) -> None:
     dna = np.tile(quarter, (2, 2))
     diameter = 7.5 / PIXEL_UM
-    for threads in dict.fromkeys((CORES, 1)):
-        times = best(
-            lambda n=threads: segment_nuclei_network(
-                dna, diameter_px=diameter, work=Work(threads=n)
+    model = load_model(OURS)
+    single = OnnxEngine(model.weights("weights.onnx"), model.settings)
+    for engine, what in (
+        (shared_engine(OURS, "cpu"), "all of it"),
+        (single, "all of it, float32"),
+    ):
+        for threads in dict.fromkeys((CORES, 1)):
+            times = best(
+                lambda n=threads, e=engine: segment_nuclei_network(
+                    dna, e, diameter_px=diameter, work=Work(threads=n)
+                )
             )
-        )
-        table.add("method", f"{OURS}, all of it", threads, dna.size, times)
+            table.add("method", f"{OURS}, {what}", threads, dna.size, times)
 
 
 def _engines(table: Table, block: np.ndarray) -> None:
@@ -147,13 +154,15 @@ def _engines(table: Table, block: np.ndarray) -> None:
         table.add("engine", what, threads, block.size, best(call))
 
     shipped = shared_engine(OURS, "cpu")
-    add("ONNX Runtime, as shipped", 1, lambda: shipped.run(block))
+    add("ONNX Runtime, integers, as shipped", 1, lambda: shipped.run(block))
+    single = OnnxEngine(model.weights("weights.onnx"))
+    add("ONNX Runtime, float32", 1, lambda: single.run(block))
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = CORES
     session = onnxruntime.InferenceSession(str(model.onnx_path), options)
-    add("ONNX Runtime", CORES, lambda: session.run(None, {"image": block}))
+    add("ONNX Runtime, float32", CORES, lambda: session.run(None, {"image": block}))
     try:
         import torch
     except ImportError:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-BLOCK_PX = 512
+BLOCK_PX = 768
 
 
 class CellLogits(NamedTuple):

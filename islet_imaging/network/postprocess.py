@@ -161,12 +161,13 @@ def _drop_weak(
     from islet_imaging.network.normalise import WORKING_DIAMETER_PX
 
     n = len(peaks) + 1
-    flat = labels.ravel()
-    p = sigmoid(fields[:4])
+    at = np.flatnonzero(labels)
+    flat = labels.ravel()[at]
+    p = sigmoid(fields[:4].reshape(4, -1)[:, at])
     # only pixels that will be drawn: an edge through a 2x2 block says nothing about confidence
     drawn = p > cfg.foreground
-    area = np.bincount(flat, weights=drawn.sum(axis=0).ravel(), minlength=n)
-    weight = np.bincount(flat, weights=np.where(drawn, p, 0).sum(axis=0).ravel(), minlength=n)
+    area = np.bincount(flat, weights=drawn.sum(axis=0), minlength=n)
+    weight = np.bincount(flat, weights=np.where(drawn, p, 0).sum(axis=0), minlength=n)
     least = cfg.min_area * np.pi / 4 * WORKING_DIAMETER_PX**2
     keep = (area >= least) & (weight >= cfg.min_confidence * area) & (area > 0)
     keep[0] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ from hypothesis import strategies as st
 
 from islet_imaging._types import Work
 from islet_imaging.errors import ModelError
+from islet_imaging.network.blocks import make_grid
 from islet_imaging.network.engine import OnnxEngine, make_engine
-from islet_imaging.network.nuclei import make_grid, segment_nuclei_network
+from islet_imaging.network.nuclei import segment_nuclei_network
 from islet_imaging.network.positivity import network_logits
 from islet_imaging.network.stain import WORKING_PIXEL_UM
-from islet_imaging.network.training.integers import drop_integers, exact_weights, quantise
+from islet_imaging.network.training.integers import (
+    choose_weights,
+    drop_integers,
+    exact_weights,
+    quantise,
+)
 from islet_imaging.network.weights import INTEGERS, load_model, weights_used
 
 SHIPPED = ("islet-nuclei", "islet-positivity")
@@ -92,8 +99,6 @@ def test_exact_weights_sum_without_rounding_in_any_order(seed, channels, bound, 
 
 
 def test_without_integers_float32_runs(tmp_path):
-    import shutil
-
     folder = tmp_path / "net"
     shutil.copytree(load_model("islet-nuclei").folder, folder)
     before = load_model(folder)
@@ -102,6 +107,44 @@ def test_without_integers_float32_runs(tmp_path):
     assert model.package_sha256 != before.package_sha256  # other numbers, other keys of a run
     assert model.sha256 == before.sha256
     assert "float32" in make_engine(str(folder), "cpu").name
+
+
+@pytest.mark.parametrize(
+    ("whole", "problem", "note", "runs"),
+    [
+        (0.899, None, "integer weights run", INTEGERS),
+        (0.88, None, "f1 falls by 0.020", "weights.onnx"),
+        (0.9, ModelError("integer weights need the extra"), "need the extra", "weights.onnx"),
+    ],
+)
+def test_a_taught_network_gets_integers_unless_they_lose(
+    whole, problem, note, runs, tmp_path, monkeypatch
+):
+    folder = tmp_path / "net"
+    shutil.copytree(load_model("islet-nuclei").folder, folder)
+    data = load_model(folder).weights(INTEGERS)
+    drop_integers(folder)
+
+    class Crops:
+        def crop(self, number):
+            return {"image": np.full((1, 32, 32), number / 100, np.float32)}
+
+    def made(model, images):
+        if problem is not None:
+            raise problem
+        assert len(images) == 120
+        return data
+
+    def score():
+        with_integers = load_model(folder).processor_weights == INTEGERS
+        return {"f1": whole if with_integers else 0.9}, {"f1": 1.0}
+
+    monkeypatch.setattr("islet_imaging.network.training.integers.quantise", made)
+    chosen = choose_weights(folder, Crops(), score, "f1")
+    assert note in chosen.note
+    assert load_model(folder).processor_weights == runs
+    assert chosen.float32[0] == {"f1": 0.9}
+    assert chosen.scores[0] == {"f1": whole if runs == INTEGERS else 0.9}
 
 
 def test_integers_clip_what_no_crop_held():
@@ -138,7 +181,7 @@ def kept():
 def test_the_same_bits_for_any_threads_and_tiles(kept, threads, tile, block):
     dna, marker = kept
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("islet_imaging.network.nuclei.make_grid", lambda s: make_grid(s, block))
+        patch.setattr("islet_imaging.network.blocks.make_grid", lambda s: make_grid(s, block))
         patch.setattr("islet_imaging.network.positivity.BLOCK_PX", block)
         one, other = (
             segment_nuclei_network(dna, diameter_px=13.0, work=w)

@@ -27,4 +27,5 @@ def segment(dna, diameter):
     return watershed(-distance, seeds, mask=mask)
 
 
-run(segment)
+if __name__ == "__main__":
+    run(segment)

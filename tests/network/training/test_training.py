@@ -204,4 +204,6 @@ def test_finetuning_compares_before_it_replaces(tmp_path):
     assert load_model(result.model).sha256 != shipped
     assert len(result.held_out) == 1
     assert result.after["f1"] > 0.5
+    assert result.after["f1"] >= result.after_float32["f1"] - 0.005
+    assert "weights" in result.weights
     assert (tmp_path / "out" / "comparison.json").exists()
