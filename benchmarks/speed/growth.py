@@ -1,0 +1,286 @@
+"""How time and memory grow with pixels, cells, images and workers.
+
+The idea: every case is a folder of drawn stainings, scored by `score_folder` in a process of its
+own; a second process adds up the memory of it and all its workers (on Linux shared pages count
+once).  Each case is a row of ``results/growth.csv``; ``table`` writes ``results/growth.md`` and the
+picture ``docs/images/growth.svg`` of what was measured so far.
+
+    python benchmarks/speed/growth.py images --count 1000 --edge 1024 --workers 1 --scratch /tmp/g
+    python benchmarks/speed/growth.py slide --edge 20000 --workers 2 --scratch /tmp/g
+    python benchmarks/speed/growth.py table
+
+Seconds on the wall mean something on a quiet machine only; the load stands beside.  Seconds of the
+processor hold under load too: of the leading process, of its workers, and from both the time that
+the case would take if nothing overlapped, ``lead + workers / n``.
+It fails to show what real stainings have and drawn ones, repeated with small changes, have not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "growth.csv"
+PICTURE = HERE.parents[1] / "docs" / "images" / "growth.svg"
+#: different stainings that a folder is made of, and their edge, px
+KINDS, DRAWN_PX = 8, 512
+CHANNELS = ("DAPI", "INS", "GCG")
+
+
+def write_images(folder: Path, count: int, edge: int) -> None:
+    """Images of 3 channels of 16 bit: drawn stainings side by side, shifted and dimmed anew."""
+    import tifffile
+
+    from islet_imaging import phantom
+
+    drawn = [
+        phantom("ffpe20x", seed=k, shape=(DRAWN_PX, DRAWN_PX), channels=CHANNELS).image
+        for k in range(min(KINDS, count))
+    ]
+    planes = [np.stack([i.channel(n) for n in CHANNELS]).astype(np.float32) for i in drawn]
+    rng = np.random.default_rng(0)
+    rows = ["file,condition,batch,role"]
+    for k in range(count):
+        times = -(-edge // DRAWN_PX)
+        tiles = [
+            [
+                np.roll(planes[(k + 3 * y + 5 * x) % len(planes)], tuple(rng.integers(0, 512, 2)),
+                        (1, 2)) * rng.uniform(0.85, 1.15)
+                for x in range(times)
+            ]
+            for y in range(times)
+        ]  # fmt: skip
+        stack = (
+            np.block([[tiles[y] for y in range(times)]])
+            if times == 1
+            else np.concatenate([np.concatenate(row, axis=2) for row in tiles], axis=1)
+        )
+        pixels = np.clip(stack.reshape(3, times * DRAWN_PX, -1)[:, :edge, :edge], 0, 65535)
+        name = f"batch{k % 4}/{k:06d}.ome.tif"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(
+            folder / name, pixels.astype(np.uint16), ome=True, compression="zlib",
+            compressionargs={"level": 1}, photometric="minisblack",
+            metadata={"axes": "CYX", "Channel": {"Name": list(CHANNELS)},
+                      "PhysicalSizeX": drawn[0].pixel_size_um,
+                      "PhysicalSizeY": drawn[0].pixel_size_um},
+        )  # fmt: skip
+        rows.append(f"{name},{'ab'[k % 2]},batch{k % 4},sample")
+    (folder / "samples.csv").write_text("\n".join(rows) + "\n", "utf-8")
+
+
+def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
+    """Score in this process, twice; what it took."""
+    from contextlib import ExitStack
+
+    from islet_imaging import score_folder
+    from islet_imaging.cli.score import dask_executor
+    from islet_imaging.scoring import image as of_image
+
+    pure = [0.0]
+    real = of_image.measure_image
+
+    def timed(*args: Any, **more: Any) -> Any:
+        begun = time.process_time()
+        try:
+            return real(*args, **more)
+        finally:
+            pure[0] += time.process_time() - begun
+
+    of_image.measure_image = timed
+    sheet = folder / "samples.csv"
+    samples = sheet if sheet.is_file() else None
+    with ExitStack() as stack:
+        executor = None
+        if dask:
+            executor, _ = stack.enter_context(dask_executor("local", workers))
+        begun, cpu = time.perf_counter(), time.process_time()
+        run = score_folder(folder, out, samples=samples, workers=workers, executor=executor)
+        wall, lead = time.perf_counter() - begun, time.process_time() - cpu
+    for child in multiprocessing.active_children():
+        child.join(10)
+    others = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter()
+    score_folder(folder, out, samples=samples, workers=1)
+    again = time.perf_counter() - begun
+    images = run.images
+    return {
+        "failed": int((images["status"] == "failed").sum()),
+        "n_cells": int(images["n_cells"].sum()),
+        "seconds": round(wall, 1),
+        "lead_cpu_s": round(lead, 1),
+        "workers_cpu_s": round(others.ru_utime + others.ru_stime, 1),
+        # of the leading process; with one worker that is where images are measured
+        "measuring_cpu_s": round(pure[0], 1),
+        "second_run_s": round(again, 1),
+        "report_mb": round((out / "report.html").stat().st_size / 1e6, 2),
+        "provenance_mb": round((out / "provenance.json").stat().st_size / 1e6, 2),
+    }
+
+
+def _memory(process: psutil.Process) -> float:
+    """Bytes of a process and all that it started; shared pages once where the system says so."""
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            full = one.memory_full_info()
+            total += getattr(full, "pss", full.rss)
+        except psutil.Error:
+            continue
+    return total
+
+
+def case(kind: str, given: argparse.Namespace) -> None:
+    """Make a folder where it is missing, score it beside a watcher, add a row."""
+    count = given.count if kind == "images" else 1
+    folder = given.scratch / f"{kind}-{count}-{given.edge}"
+    if not folder.is_dir():
+        if kind == "images":
+            write_images(folder, count, given.edge)
+        else:
+            sys.path.insert(0, str(HERE))
+            from slide import write_slide
+
+            write_slide(folder / "slide.ome.tif", given.edge)
+    out = given.scratch / f"run-{time.time_ns()}"
+    command = [sys.executable, __file__, "score", "--folder", str(folder), "--out", str(out)]
+    command += ["--workers", str(given.workers), *(["--dask"] if given.dask else [])]
+    load = os.getloadavg()[0]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        watched, peak = psutil.Process(process.pid), [0.0]
+
+        def watch() -> None:
+            while process.poll() is None:
+                try:
+                    peak[0] = max(peak[0], _memory(watched))
+                except psutil.Error:
+                    return
+                time.sleep(0.3)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        said, _ = process.communicate()
+        watcher.join()
+        if process.returncode:
+            sys.exit(process.returncode)
+    row = {
+        "what": kind, "images": count, "edge_px": given.edge,
+        "workers": given.workers, "dask": int(given.dask),
+        **json.loads(said.strip().splitlines()[-1]),
+        "peak_gb": round(peak[0] / 1e9, 2),
+        "load_before": round(load, 1), "cores": os.cpu_count(), "machine": platform.machine(),
+    }  # fmt: skip
+    RESULT.parent.mkdir(exist_ok=True)
+    new = not RESULT.is_file()
+    with RESULT.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, row.keys())
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row)
+
+
+def _unoverlapped(row: dict[str, float]) -> float:
+    """Seconds if the leading process and its workers never worked at the same time."""
+    return row["lead_cpu_s"] + row["workers_cpu_s"] / max(1, row["workers"])
+
+
+def table() -> None:
+    """Write the table and the picture of all rows."""
+    import pandas as pd
+
+    rows = pd.read_csv(RESULT)
+    rows["mp"] = rows["images"] * rows["edge_px"] ** 2 / 1e6
+    rows["cpu"] = rows["lead_cpu_s"] + rows["workers_cpu_s"]
+    rows["path_s"] = [_unoverlapped(r) for r in rows.to_dict("records")]
+    lines = [
+        "# Growth",
+        "",
+        "Written by `python benchmarks/speed/growth.py table` from growth.csv. Drawn stainings of "
+        "3 channels, 16 bit. CPU s/MP: seconds of the processor, all processes, a megapixel. Path: "
+        "seconds of the processor of the leading process and 1/n of its n workers', the time on a "
+        "free machine if nothing overlapped. Overhead: what the leading process does beside "
+        "measuring, where one worker does all. Memory: of all processes together.",
+        "",
+        "| what | images | edge, px | cells | workers | wall, s | load before | CPU s/MP | path, s "
+        "| overhead | peak, GB | second run, s | report, MB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows.to_dict("records"):
+        share = 1 - r["measuring_cpu_s"] / r["lead_cpu_s"]
+        alone = f"{100 * share:.1f} %" if r["workers"] == 1 and not r["dask"] else ""
+        lines.append(
+            f"| {r['what']} | {r['images']:,} | {r['edge_px']:,} | {r['n_cells']:,} "
+            f"| {r['workers']}{' (dask)' if r['dask'] else ''} | {r['seconds']:.0f} "
+            f"| {r['load_before']} | {r['cpu'] / r['mp']:.2f} | {r['path_s']:.0f} | {alone} "
+            f"| {r['peak_gb']} | {r['second_run_s']} | {r['report_mb']} |"
+        )
+    (HERE / "results" / "growth.md").write_text("\n".join(lines) + "\n", "utf-8")
+    _picture(rows)
+    print("\n".join(lines))
+
+
+def _picture(rows: Any) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for (axis, x, y), words in zip(
+        (
+            (axes[0], "mp", "cpu"),
+            (axes[1], "mp", "peak_gb"),
+            (axes[2], "n_cells", "cpu"),
+        ),
+        (
+            ("megapixels", "CPU seconds, all processes"),
+            ("megapixels", "peak memory, GB, all processes"),
+            ("cells", "CPU seconds, all processes"),
+        ),
+        strict=True,
+    ):
+        for (what, workers), some in rows.groupby(["what", "workers"]):
+            axis.plot(some[x], some[y], "o" if what == "images" else "s", alpha=0.8,
+                      label=f"{what}, {workers} worker{'s' if workers > 1 else ''}")  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel=words[0], ylabel=words[1])
+    axes[0].legend(fontsize=7)
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, metadata={"Date": None})
+
+
+def main() -> None:
+    """Run a case, or write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["images", "slide", "table", "score"])
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--edge", type=int, default=1024)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--dask", action="store_true")
+    parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.what == "table":
+        table()
+    elif given.what == "score":
+        print(json.dumps(score(given.folder, given.out, given.workers, given.dask)))
+    else:
+        case(given.what, given)
+
+
+if __name__ == "__main__":
+    main()
