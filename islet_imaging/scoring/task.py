@@ -209,7 +209,7 @@ def read_task(task: Task, protocol: Protocol) -> IsletImage:
 def is_large(task: Task) -> bool:
     """Whether an image is worked on in parts; one that cannot be read is not."""
     # a header is read only where the files could hold so much
-    if sum(int(stamp.get("bytes", 0)) for stamp in task.stamps.values()) < WHOLE_PX // 8:
+    if sum(int(stamp.get("bytes", 0)) for stamp in task.stamps.values()) < WHOLE_PX // 3:
         return False
     try:
         shape = read_task(task, Protocol.from_dict(task.protocol)).shape
