@@ -249,9 +249,16 @@ def test_regions_of_rois_and_of_label_images(tmp_path: Path) -> None:
     from islet_imaging.segmentation.drawn_islets import DrawnRegions
 
     (islet,) = found = read_regions(tmp_path / "a_islets.tif", (60, 60))
-    assert islet.name == "islet 4"
+    assert islet.name == "islet 1"  # a black-and-white mask: patches are islets
     drawn = DrawnRegions(found, (60, 60)).islets_in((slice(0, 60), slice(0, 60)))
     assert np.array_equal(drawn > 0, labels > 0)
+    labels[40:50, 40:50] = 7
+    labels[52:55, 5:9] = 7  # an islet in two parts
+    tifffile.imwrite(tmp_path / "b_islets.tif", labels)
+    found = read_regions(tmp_path / "b_islets.tif", (60, 60))
+    assert [o.name for o in found] == ["islet 4", "islet 7"]
+    drawn = DrawnRegions(found, (60, 60)).islets_in((slice(0, 60), slice(0, 60)))
+    assert np.array_equal(drawn == 2, labels == 7)
 
 
 def test_regions_outside_or_of_no_area_are_refused(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def checked_labels(
         0 is background; axes of length 1 before Y are dropped.
     shape : tuple of int
         Of the image, px.
-    what : str
-        For messages: "nuclei" or "cells".
+    what : {"nuclei", "cells", "regions"}
+        What they are of.
     source : str
         For messages: the file.
 
@@ -112,6 +112,8 @@ they are turned by 90 degrees (labels.T)
     array = np.asarray(labels)
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0]
+    if array.dtype == bool and what == "regions":
+        array = array.astype(np.uint8)
     if array.dtype == bool:
         raise IsletImagingError(f"{start}: {_BINARY}")
     if array.dtype.kind not in "iu":
@@ -140,7 +142,8 @@ they are turned by 90 degrees (labels.T)
             "(skimage.segmentation.relabel_sequential)"
         )
     found = np.ascontiguousarray(array, np.int32)
-    _check_pieces(found, start)
+    if what != "regions":  # an islet may well be drawn in parts
+        _check_pieces(found, start)
     return found
 
 
@@ -167,6 +170,9 @@ def _check_pieces(labels: Labels, start: str) -> None:
     home[0] = 0
     count = np.bincount(home[1:], minlength=int(labels.max()) + 1)
     boxes = ndi.find_objects(labels)
+    areas = np.bincount(labels.ravel())[1:]
+    # a dying nucleus falls into pieces, which lie where it lay
+    usual = float(np.median(2 * np.sqrt(areas[areas > 0] / np.pi)))
     for number in np.flatnonzero(count > 1):
         if number == 0 or boxes[number - 1] is None:
             continue
@@ -175,7 +181,7 @@ def _check_pieces(labels: Labels, start: str) -> None:
         reach = own[0].equivalent_diameter_area
         for other in own[1:]:
             apart = np.hypot(*np.subtract(other.centroid, own[0].centroid))
-            if other.area >= PIECE * own[0].area and apart > 2 * reach:
+            if other.area >= PIECE * own[0].area and apart > 2 * max(reach, usual):
                 top, left = boxes[number - 1][0].start, boxes[number - 1][1].start
                 (y, x), (v, u) = own[0].centroid, other.centroid
                 raise IsletImagingError(

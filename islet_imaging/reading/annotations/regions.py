@@ -83,7 +83,8 @@ def regions_of_labels(labels: NDArray[Any]) -> list[Outline]:
     Parameters
     ----------
     labels : ndarray of int, shape (Y, X)
-        0 is outside.
+        0 is outside.  Where there is one number only, a black-and-white mask, each patch of it is
+        an islet.
 
     Returns
     -------
@@ -93,9 +94,12 @@ def regions_of_labels(labels: NDArray[Any]) -> list[Outline]:
     from scipy import ndimage as ndi
 
     found = []
-    for number, box in enumerate(ndi.find_objects(np.asarray(labels)), start=1):
+    labels = np.asarray(labels)
+    if np.count_nonzero(np.bincount(labels.ravel())[1:]) == 1:
+        labels, _ = ndi.label(labels, structure=np.ones((3, 3)))
+    for number, box in enumerate(ndi.find_objects(labels), start=1):
         if box is not None:
-            rings = pixel_rings(np.asarray(labels[box]) == number)
+            rings = pixel_rings(labels[box] == number)
             at = (box[0].start, box[1].start)
             found.append(Outline(tuple(r + at for r in rings), f"islet {number}", ISLET))
     return found

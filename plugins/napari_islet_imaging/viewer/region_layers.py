@@ -250,6 +250,16 @@ def keep_changed(viewer: napari.Viewer, session: ReviewSession) -> bool:
     return True
 
 
+def keep_or_tell(viewer: napari.Viewer, session: ReviewSession) -> None:
+    """As `keep_changed`; what cannot be kept is told in the window."""
+    from napari.utils.notifications import show_warning
+
+    try:
+        keep_changed(viewer, session)
+    except IsletImagingError as error:
+        show_warning(f"Regions were not kept: {error}")
+
+
 def _unchanged(layer: Any) -> bool:
     return bool(tag_of(layer).get("held") == _state(layer))
 

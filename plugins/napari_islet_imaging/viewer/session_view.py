@@ -174,7 +174,7 @@ class SessionView:
         self.session.set_open(opened)
 
     def _on_image(self, name: str) -> None:
-        region_layers.keep_changed(self.viewer, self.session)
+        region_layers.keep_or_tell(self.viewer, self.session)
         made, self._prepared = self._prepared, None
         first = self.layer("calls") is None
         in_turns = made is not None

@@ -199,6 +199,9 @@ def test_one_number_in_two_places_is_refused_and_loose_pixels_are_not() -> None:
     loose = labels()
     loose[17, 20] = 1
     assert np.array_equal(checked_labels(loose, SHAPE), loose)
+    dying = labels()  # in two pieces, as the truth of phantoms has them
+    dying[30:33, 5:8] = dying[36:39, 9:12] = 4
+    assert np.array_equal(checked_labels(dying, SHAPE), dying)
 
 
 def test_other_refusals_name_the_file(tmp_path: Path) -> None:
