@@ -256,7 +256,10 @@ def _picture(rows: Any) -> None:
         for (what, workers), some in rows.groupby(["what", "workers"]):
             axis.plot(some[x], some[y], "o" if what == "images" else "s", alpha=0.8,
                       label=f"{what}, {workers} worker{'s' if workers > 1 else ''}")  # fmt: skip
-        axis.set(xscale="log", yscale="log", xlabel=words[0], ylabel=words[1])
+        wide = "log" if rows[x].max() > 30 * rows[x].min() else "linear"
+        axis.set(xscale=wide, yscale=wide, xlabel=words[0], ylabel=words[1])
+        if wide == "linear":
+            axis.set(xlim=(0, None), ylim=(0, None))
     axes[0].legend(fontsize=7)
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, metadata={"Date": None})
