@@ -40,7 +40,7 @@ class ChannelsForm(QTableWidget):
         header.setSectionResizeMode(_FILE, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         for column in (_ROLE, _WHERE):
-            self.setColumnWidth(column, 112)
+            self.setColumnWidth(column, 122)
         self._fit(3)
         self.itemChanged.connect(self._named)
 

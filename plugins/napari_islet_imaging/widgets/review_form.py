@@ -84,7 +84,7 @@ class ReviewForm(SessionPanel):
         self.column.setSpacing(4)
         self._build_choices()
         # the number leads; its place is kept, so that no button moves when its words change
-        self.headline = Message(lines=4)
+        self.headline = Message(lines=5)
         self.headline.setObjectName("headline")
         self.column.addWidget(self.headline)
         self.progress = QProgressBar()
