@@ -75,6 +75,12 @@ def _sentence(data: ReportData, row: Mapping[str, Any]) -> str:
     return text
 
 
+def _noted(row: Mapping[Any, Any]) -> str:
+    """What must be known of a number, under its sentence: nobody scrolls to the end of a table."""
+    note = clean(row.get("note")).strip()
+    return f'<p class="why">{esc(note[0].upper() + note[1:])}.</p>' if note else ""
+
+
 def _islet_fractions(data: ReportData, marker: str) -> dict[tuple[str, str], Any]:
     column = f"{marker}_fraction"
     islets, images = data.islets, data.images
@@ -125,7 +131,10 @@ def headline(data: ReportData) -> str:
             of=_denominator(data),
         )
         said = "".join(
-            f'<p class="say">{_sentence(data, row)}</p>' for row in rows.to_dict("records")
+            f'<p class="say">{_sentence(data, row)}</p>'
+            # of what has no estimate the sentence holds the reason
+            + ("" if missing(row["fraction"]) else _noted(row))
+            for row in rows.to_dict("records")
         )
         keys = "".join(
             f'<span class="key"><svg viewBox="0 0 12 12" fill="{colour}" aria-hidden="true">'
@@ -152,7 +161,6 @@ def headline(data: ReportData) -> str:
         ("ci_low", "From", percent),
         ("ci_high", "To", percent),
         ("interval", "Interval", clean),
-        ("note", "Note", clean),
     ]
     by_batch = [
         ("condition", "Condition", clean),
@@ -209,7 +217,6 @@ _COMPARED = (
     ("effect_corrected_pp", "Corrected for wrong calls", points),
     ("effect_corrected_low_pp", "From", points),
     ("effect_corrected_high_pp", "To", points),
-    ("note", "Note", clean),
 )
 
 
@@ -220,7 +227,11 @@ def comparison(data: ReportData) -> str:
         return ""
     # a column that no row of this study has is not asked for
     columns = [c for c in _COMPARED if c[0] in rows and rows[c[0]].notna().any()]
-    said = "".join(f'<p class="say">{_difference(data, r)}</p>' for r in rows.to_dict("records"))
+    said = "".join(
+        f'<p class="say">{_difference(data, r)}</p>'
+        + ("" if missing(r.get("effect_pp")) else _noted(r))
+        for r in rows.to_dict("records")
+    )
     return (
         "<p>Conditions are compared over batches, never over cells or islets. Difference, interval "
         "and p speak of one quantity, the difference of the mean fractions of batches; conditions "

@@ -77,6 +77,19 @@ def test_headline_states_estimand_interval_and_n(page: str) -> None:
     assert "the mean over batches of the share" in page
 
 
+def test_what_must_be_known_of_a_number_stands_under_its_sentence() -> None:
+    """In a table's last column nobody would scroll to it."""
+    data = report_data()
+    summary = data.summary.assign(note="2 of 4 batches lie far from the others")
+    compared = data.comparisons.assign(note="rare fractions and 4 batches")
+    made = build_report(dataclasses.replace(data, summary=summary, comparisons=compared))
+    clause = '<p class="why">2 of 4 batches lie far from the others.</p>'
+    assert made.count(clause) == len(summary)
+    assert made.index(clause) < made.index("summary.csv")
+    assert '<p class="why">Rare fractions and 4 batches.</p>' in made
+    assert ">Note<" not in made.split("summary.csv")[1].split("</table>")[0]
+
+
 def test_names_from_files_are_text(page: str) -> None:
     tags = parsed(page)
     assert "script" not in {t for t, _ in tags.seen}
