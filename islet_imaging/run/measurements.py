@@ -10,6 +10,7 @@ It fails, and says to score again, where the proof does.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.run.rows import ImageRow
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 PRODUCTS = ("cells", "pairs", "islets", "nuclei_labels", "islets_labels")
 
 
@@ -85,7 +86,12 @@ def write_record(
     proof = {"format": RECORD_FORMAT, "key": key, "files": files, "parts": dict(parts or {})}
     # two lines: the proof is asked for often, the rest is long
     text = "\n".join(json.dumps(part, default=str) for part in (proof, dict(outcome)))
-    write_text(record_path(run, image), text)
+    write_text(record_path(run, image), f"{_sum_of(text)}\n{text}")
+
+
+def _sum_of(text: str) -> str:
+    """What stands in front of a record: a proof that is damaged proves nothing."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,10 @@ class Record:
 def read_record(run: Path, image: str) -> Record | None:
     """The record of an image; None where there is none that can be read."""
     try:
-        first, _, rest = record_path(run, image).read_text("utf-8").partition("\n")
+        known, _, text = record_path(run, image).read_text("utf-8").partition("\n")
+        if known != _sum_of(text):
+            return None
+        first, _, rest = text.partition("\n")
         found = json.loads(first)
     except (OSError, ValueError, RecursionError):
         return None

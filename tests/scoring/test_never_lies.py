@@ -510,3 +510,18 @@ def test_every_part_of_the_protocol_is_in_the_key(
     score(folder, out)
     assert numbers(score(folder, out, change(A))) == fresh(folder, tmp_path, change(A))
     assert numbers(score(folder, out)) == fresh(folder, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_record_proves_nothing(folder: Path, tmp_path: Path, seed: int) -> None:
+    """Its stamps prove the files, and nothing proved the record: numbers in it were believed."""
+    out = tmp_path / "run"
+    wanted = numbers(score(folder, out))
+    record = out / ".work" / "1.ome.tif.record"
+    whole = record.read_bytes()
+    at = len(whole) // 4 * seed + 3
+    # any byte: a digit of a stamp, of the key, or of how the image fared
+    record.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(IsletImagingError, match="score the folder again"):
+        resummarise(out)
+    assert numbers(score(folder, out)) == wanted
