@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from islet_imaging.experiment.sample_sheet import Sample, SampleSheet
 
 #: raised when the work of one image would come out differently than before
-WORK_VERSION = 2
+WORK_VERSION = 3
 
 #: of what may be given with an image, what changes its measurements
 MEASURED = ("nuclei", "cells")
