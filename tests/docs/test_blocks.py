@@ -47,7 +47,7 @@ NOT_RUN = {
     "CONTRIBUTING.md": 2,
     "README.md": 3,
     "docs/napari.md": 1,
-    "docs/nuclei_network.md": 4,
+    "docs/nuclei_network.md": 5,
     "docs/positivity_network.md": 3,
     "models/islet-nuclei/README.md": 1,
     "models/islet-positivity/README.md": 1,
