@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from islet_imaging.errors import IsletImagingError
 from islet_imaging.export import export
 from islet_imaging.export.image import export_names
 from islet_imaging.run.folder import Run
+from islet_imaging.run.validation_sheet import draw_validation_sheet
 
 
 def test_images_that_differ_in_their_ending_are_named_apart() -> None:
@@ -34,3 +36,17 @@ def test_a_foreign_run_cannot_write_outside(run: Run, tmp_path: Path, name: str)
     with pytest.raises(IsletImagingError, match="no name of an image"):
         export(foreign, tmp_path / "out" / "deep", format="geojson")
     assert not list(tmp_path.glob("outside*"))
+
+
+@pytest.mark.parametrize("format", ["geojson", "roi"])
+def test_an_export_onto_a_full_disk_is_a_sentence(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    def full(*args: object, **more: object) -> tuple[int, str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("islet_imaging.run.files.tempfile.mkstemp", full)
+    with pytest.raises(IsletImagingError, match="No space left"):
+        export(run, tmp_path / "out", format=format)
+    with pytest.raises(IsletImagingError, match="No space left"):
+        draw_validation_sheet(run, n=5)

@@ -368,3 +368,12 @@ def test_a_thousand_edits_replay_quickly():
     assert (found["INS_call"] == "positive").all()
     # a wide limit: this only guards against doing something per cell and edit
     assert time.perf_counter() - start < 30
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a disk that is full")
+def test_a_correction_onto_a_full_disk_is_a_sentence(tmp_path):
+    path = tmp_path / "corrections.jsonl"
+    path.symlink_to("/dev/full")
+    edit = Edit("ana", "a.tif", "call", 1, 0.0, 5.0, "INS", "unsure", "positive")
+    with pytest.raises(JournalError, match=r"No space left on device.*It was not applied"):
+        Journal(path).append(edit)
