@@ -271,3 +271,23 @@ def test_opens_in_a_browser(tmp_path: Path) -> None:
     assert "<h2>Result</h2>" in done.stdout
     assert done.stdout.count('role="img"') >= 2 + 4 + 3
     assert "<strong>" in done.stdout
+
+
+def test_outlines_keep_to_the_line_with_no_more_points_than_scikit_image() -> None:
+    from skimage.measure import approximate_polygon, find_contours
+
+    from islet_imaging.report.gallery import simplified
+
+    y, x = np.mgrid[-30:31, -30:31]
+    for lobes in range(2, 9):
+        mask = np.hypot(y, x) < 18 + 5 * np.cos(lobes * np.arctan2(y, x))
+        line = find_contours(mask.astype(float), 0.5)[0]
+        short = simplified(line, 0.6)
+        assert len(short) <= len(approximate_polygon(line, 0.6)) + 1
+        assert (short[0] == short[-1]).all()
+        # every point of the line lies at most 0.6 from one of the pieces
+        start, step = short[:-1, None], np.diff(short, axis=0)[:, None]
+        along = ((line - start) * step).sum(-1) / (step**2).sum(-1)
+        foot = start + np.clip(along, 0, 1)[..., None] * step
+        away = np.hypot(*np.moveaxis(line - foot, -1, 0)).min(axis=0)
+        assert away.max() <= 0.6 + 1e-9
