@@ -55,7 +55,7 @@ def make_demo(
             insulin_fractions=(0.35, 0.55),
             control_islets=2,
             single_stain_batches=1,
-            shape=(640, 640),
+            shape=(576, 576),
             # as fine as the eye can tell; whose light is in whose ring is asked by nobody here
             plane_um=2.0,
             measure_light=False,

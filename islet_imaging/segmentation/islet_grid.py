@@ -20,6 +20,8 @@ from islet_imaging._types import Labels, Mask
 GRID_UM = 2.0
 #: edge of the parts in which distances are worked out, grid px
 PART = 2048
+#: rows that are drawn at a time
+STRIP = 128
 
 
 class IsletGrid:
@@ -121,12 +123,16 @@ class IsletGrid:
     def draw(self, top: int, labels: NDArray[Any]) -> Labels:
         """Islets of the rows from ``top`` on; bands go from top to bottom, each once."""
         height, width = labels.shape
-        rows = np.arange(top, top + height) // self.block + self.pad
         columns = np.arange(width) // self.block + self.pad
-        out: Labels = self.groups[rows[:, None], columns[None, :]]
-        out[self._depth_at(top, height) <= 0] = 0
-        flat = np.flatnonzero(labels)
-        out.ravel()[flat] = self._islet_of[labels.ravel()[flat]]
+        out: Labels = np.empty(labels.shape, self.groups.dtype)
+        # strips that stay in the processor's cache
+        for start in range(0, height, STRIP):
+            part, nuclei = out[start : start + STRIP], labels[start : start + STRIP]
+            rows = np.arange(top + start, top + start + len(part)) // self.block + self.pad
+            part[...] = self.groups[rows[:, None], columns[None, :]]
+            part[self._depth_at(top + start, len(part)) <= 0] = 0
+            inside = nuclei > 0
+            part[inside] = self._islet_of[nuclei[inside]]
         return self._in_raster_order(out)
 
     @property
@@ -148,9 +154,12 @@ class IsletGrid:
 
     def _in_raster_order(self, band: Labels) -> Labels:
         """Number islets by their first pixel, on from the bands before."""
-        flat = np.flatnonzero(band)[::-1]
         first = np.full(len(self._order), -1, np.int64)
-        first[band.ravel()[flat]] = flat
+        for start in reversed(range(0, len(band), STRIP)):
+            part = band[start : start + STRIP]
+            # of several values for one place the last is kept: that of the first pixel
+            flat = np.flatnonzero(part)[::-1]
+            first[part.ravel()[flat]] = flat + start * band.shape[1]
         new = np.flatnonzero((first >= 0) & (self._order == 0))
         new = new[np.argsort(first[new])]
         self._order[new] = self._drawn + np.arange(1, len(new) + 1, dtype=np.int32)
