@@ -27,7 +27,7 @@ SHARES = (0.0, 0.02, 0.05, 0.20, 0.40, 0.80, 0.95, 1.0)
 TEXTURES = ("standard", "heldout")
 SHAPE = (1024, 1024)
 #: images of each share; a field of the preset with the largest magnification holds few cells
-TWINS = {"easy_confocal": 8}
+TWINS = {"easy_confocal": 4}
 SEED = 80_000
 
 

@@ -21,7 +21,7 @@ SURE = (0.2, 0.8)
 #: added to the positive and to the negative cells: no share is 0 or 1 for certain
 PSEUDO = 0.5
 #: power of the share's odds
-STRENGTH = 0.7
+STRENGTH = 0.6
 
 
 def share_of(evidence: Float64) -> float:
@@ -65,7 +65,7 @@ def at_share(evidence: Float64, share: float) -> Float64:
     Examples
     --------
     >>> at_share(np.array([0.5]), 0.9).round(2), at_share(np.array([0.3]), 0.5).round(2)
-    (array([0.82]), array([0.3]))
+    (array([0.79]), array([0.3]))
     """
     odds = np.log(share / (1 - share)) * STRENGTH
     safe = np.clip(evidence, 1e-12, 1 - 1e-12)
