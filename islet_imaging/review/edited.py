@@ -113,10 +113,13 @@ class EditedTable:
         return self._rows - 1
 
     def set_values(self, row: int, values: Mapping[str, Any]) -> None:
-        """Write those of some values that are columns."""
+        """Write those of some values that are columns; None, of a number, is no number."""
         for name, value in values.items():
-            if name in self._types:
-                self._list(name)[row] = value
+            if name not in self._types:
+                continue
+            if value is None and self._types[name].kind != "f":
+                continue
+            self._list(name)[row] = float("nan") if value is None else value
 
 
 def _series(values: list[Any], kind: Any) -> pd.Series[Any]:

@@ -325,7 +325,10 @@ class Replay:
         for shape in edit.after or ():
             cell = int(shape["cell"])
             values: dict[str, Any] = {"image": edit.image, "y_px": edit.y_px, "x_px": edit.x_px}
-            values |= {k: v for k, v in (shape.get("row") or {}).items() if v is not None}
+            values |= shape.get("row") or {}
+            for name, place in (("y_px", edit.y_px), ("x_px", edit.x_px)):
+                if values[name] is None:
+                    values[name] = place
             values["corrected_by"] = edit.who
             if cell in old:
                 label = self._places.label(old[cell])

@@ -42,11 +42,9 @@ def read_found(run: Run, image: str, folders: Sequence[Path] = ()) -> IsletImage
         return run.read_image(image)
     except IsletImagingError:
         row = next(r for r in run.provenance["images"] if r["image"] == image)
-        # images and run may have been moved together
-        beside = run.path.parent / Path(str(run.provenance["folder"])).name
         found = []
         for file, sha256 in zip(row["files"], row.get("inputs", ()), strict=False):
-            here = _find(Path(file), str(sha256), [*folders, beside])
+            here = find_file(run, Path(file), str(sha256), folders)
             if here is None:
                 raise
             found.append(here)
@@ -55,8 +53,24 @@ def read_found(run: Run, image: str, folders: Sequence[Path] = ()) -> IsletImage
         return read_image(found, protocol=run.protocol, name=image)
 
 
-def _find(file: Path, sha256: str, folders: Sequence[Path]) -> Path | None:
-    for folder in folders:
+def find_file(run: Run, file: Path, sha256: str, folders: Sequence[Path] = ()) -> Path | None:
+    """Where a file of a run is now, by its name and bytes; None where it is nowhere.
+
+    Parameters
+    ----------
+    run : Run
+        The run folder; what was moved together with it lies beside it.
+    file : Path
+        Where it was.
+    sha256 : str
+        Of its bytes.
+    folders : sequence of Path
+        Where else to look, in any depth.
+    """
+    beside = run.path.parent / Path(str(run.provenance["folder"])).name
+    if file.is_file() and _hash(file) == sha256:
+        return file
+    for folder in (*folders, beside):
         if not folder.is_dir():
             continue
         for candidate in (folder / file.name, *folder.rglob(file.name)):

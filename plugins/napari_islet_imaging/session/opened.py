@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from islet_imaging.network.scale import FoundScale
     from islet_imaging.review.journal import Edit
     from islet_imaging.run.folder import Run
+    from napari_islet_imaging.session.remeasure import Measuring
 
 
 def load_image(
@@ -116,6 +117,8 @@ class OpenImage:
     scale: FoundScale | None = None
     _map: OutlineMap | None = field(default=None, repr=False)
     _scales: dict[str, float] | None = field(default=None, repr=False)
+    #: what changed nuclei are measured with, once one was
+    measuring: Measuring | None = field(default=None, repr=False)
 
     def full_scales(self, markers: Sequence[str]) -> dict[str, float]:
         """The camera's limit per marker, from the whole image, read once."""

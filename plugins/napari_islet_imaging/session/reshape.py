@@ -15,14 +15,12 @@ import numpy as np
 
 from islet_imaging.arrays.text_masks import encode_mask
 from napari_islet_imaging.session.outlines import Region, grown_box
+from napari_islet_imaging.session.remeasure import measure_region, measuring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
     from numpy.typing import NDArray
 
-    from napari_islet_imaging.session.opened import OpenImage
     from napari_islet_imaging.session.review import ReviewSession
 
 #: pieces smaller than this share of the protocol's smallest nucleus are specks, not nuclei
@@ -71,6 +69,18 @@ def commit_painting(session: ReviewSession) -> list[int]:
     anchor = (int(first["cell"]), float(row.get("y_px", 0.0)), float(row.get("x_px", 0.0)))
     session.reshape(before, after, anchor, region)
     return sorted(old | new)
+
+
+def check_ready(session: ReviewSession) -> None:
+    """Raise, before a person begins, where changed nuclei of the open image cannot be measured.
+
+    Raises
+    ------
+    IsletImagingError
+        If whole cells that it was measured by are gone.
+    """
+    if session.open is not None and session.open.scale is not None:
+        measuring(session)
 
 
 def merge_cells(session: ReviewSession, cells: list[int]) -> list[int]:
@@ -277,99 +287,6 @@ def remeasure(
                     row[f"{marker}_{name}"] = plain_row(held)[f"{marker}_{name}"]  # type: ignore[index]
         rows[cell] = row
     return rows
-
-
-def measure_region(session: ReviewSession, open_image: OpenImage, region: Region) -> pd.DataFrame:
-    """Measure and call all cells whose nuclei lie in a region, as in the whole image."""
-    from islet_imaging.correction.image import correct_image
-    from islet_imaging.measurement.measure import measure_cells, measure_halo_px
-    from islet_imaging.measurement.saturation import saturated_fractions
-    from islet_imaging.positivity import image_threshold
-    from islet_imaging.positivity.staining_run import call_image
-    from islet_imaging.quality import flag_cells
-    from islet_imaging.scoring.drawn import placed
-    from islet_imaging.segmentation.cells import grow_cells
-
-    protocol, size = session.protocol, open_image.pixel_size_um
-    if size is None or open_image.scale is None:
-        raise RuntimeError("a scored image has a pixel size and a scale")
-    shape = open_image.labels.shape
-    wide = grown_box([region], shape, measure_halo_px(size))
-    used = [c.name for c in protocol.channels if c.role != "ignore"]
-    raw = {name: np.asarray(open_image.image.channel(name, wide)) for name in used}
-    flat = {name: field[wide] for name, field in session.run.flat_fields().items()}
-    channels, _ = correct_image(
-        raw, protocol.correction, pixel_size_um=size, flat_fields=flat or None
-    )
-    nuclei = open_image.labels[wide]
-    grown = grow_cells(
-        nuclei,
-        ring_um=protocol.cells.ring_of(open_image.scale.nucleus_um),
-        gap_um=protocol.cells.gap_um,
-        pixel_size_um=size,
-    )
-    table = measure_cells(
-        nuclei,
-        grown,
-        channels,
-        dna=protocol.dna,
-        pixel_size_um=size,
-        islets=open_image.islets[wide],
-        compartments={c.name: c.compartment for c in protocol.channels},
-        origin_px=(wide[0].start, wide[1].start),
-        image_shape_px=shape,
-    )
-    table = _with_answers(table, session, open_image, wide)
-    scales = open_image.full_scales(protocol.markers)
-    table = saturated_fractions(table, grown, raw.__getitem__, scales)
-    table.insert(0, "image", open_image.name)
-    table["flags"], table["excluded"] = flag_cells(table, protocol)
-    table = placed(table, session.run.regions().get(open_image.name, []), shape, protocol)
-    whole = session.raw[open_image.name]
-    cuts = {
-        marker: image_threshold(whole, cut, spillover=protocol.calling(marker).spillover)
-        for marker, cut in session.thresholds().items()
-    }
-    return call_image(table, cuts, protocol)
-
-
-def _with_answers(
-    table: pd.DataFrame, session: ReviewSession, open_image: OpenImage, wide: Region
-) -> pd.DataFrame:
-    """The rows with what the positivity network says of them, where the protocol asks it."""
-    from islet_imaging.correction.prepared import PreparedCorrection
-    from islet_imaging.network.engine import shared_engine
-    from islet_imaging.network.positivity import network_columns, network_logits_lazy
-
-    protocol, size, labels = session.protocol, open_image.pixel_size_um, open_image.labels
-    scale = open_image.scale
-    if not protocol.network_markers or size is None or scale is None or not len(table):
-        return table
-    prepared = PreparedCorrection(
-        open_image.image.channel,
-        [c.name for c in protocol.channels if c.role != "ignore"],
-        labels.shape,
-        protocol.correction,
-        pixel_size_um=size,
-        flat_fields=session.run.flat_fields(),
-    )
-
-    def plane(name: str) -> Callable[[slice, slice], NDArray[Any]]:
-        return lambda rows, columns: prepared.channel(name, (rows, columns))
-
-    for model, markers in protocol.network_markers.items():
-        logits = network_logits_lazy(
-            plane(protocol.dna),
-            {m: plane(m) for m in markers},
-            lambda rows, columns: labels[rows, columns],
-            labels.shape,
-            int(table["cell"].max()),
-            pixel_size_um=scale.working_pixel_um,
-            engine=shared_engine(model),
-            region=wide,
-        )
-        table = table.assign(**network_columns(table["cell"].to_numpy(), logits))
-    return table
 
 
 def shape_record(

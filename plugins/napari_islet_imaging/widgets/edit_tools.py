@@ -105,6 +105,12 @@ class EditTools(QWidget):
         if view is None or nuclei is None or session is None:
             return
         if on:
+            try:
+                reshape.check_ready(session)
+            except IsletImagingError as error:  # before a stroke is lost
+                self.panel.say(str(error))
+                self.paint_button.setChecked(False)
+                return
             nuclei.visible = True
             nuclei.refresh()
             if self._watched is not nuclei:
