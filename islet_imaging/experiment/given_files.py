@@ -10,6 +10,7 @@ It fails, for all, where the folder of such files is not there.
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -202,8 +203,25 @@ def _needed(what: str, role: str) -> bool:
     return not role.startswith(_NO_NUCLEI)
 
 
-def told_of_mixture(samples: Sequence[Sample]) -> str:
+class WithNuclei(typing.Protocol):
+    """An image of a folder, before it is scored or after: its role, and what was given with it."""
+
+    @property
+    def role(self) -> str:
+        """As in the sample sheet."""
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """What was given with it, by `KINDS`."""
+
+
+def told_of_mixture(images: Sequence[WithNuclei]) -> str:
     """What to say where some images have given nuclei and others not; "" where all are alike.
+
+    Parameters
+    ----------
+    images : sequence of Sample or ImageRow
+        Images of the folder; those of single stains need no nuclei.
 
     Examples
     --------
@@ -214,10 +232,10 @@ by that too'
     >>> told_of_mixture([a, a])
     ''
     """
-    n = sum("nuclei" in s.given for s in samples)
-    if n in (0, len(samples)):
+    own = ["nuclei" in i.given for i in images if not i.role.startswith(_NO_NUCLEI)]
+    if all(own) or not any(own):
         return ""
     return (
-        f"nuclei of {n} of {len(samples)} images were given, of the others they were found: shares "
-        "of the two differ by that too"
+        f"nuclei of {sum(own)} of {len(own)} images were given, of the others they were found: "
+        "shares of the two differ by that too"
     )

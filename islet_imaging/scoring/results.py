@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from islet_imaging.errors import IsletImagingError
+from islet_imaging.experiment.given_files import told_of_mixture
 from islet_imaging.protocol import Protocol, Statistics
 from islet_imaging.review.journal import Journal
 from islet_imaging.run.called import call_run
@@ -127,6 +128,8 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
     facts["corrections"].update(called.counts)
     facts["thresholds_not_used"] = sorted({*called.not_used, *facts.get("thresholds_not_used", ())})
     told = [*called.told, *thresholds_told(facts["thresholds_not_used"])]
+    if mixture := told_of_mixture([r for r in rows if r.status == "scored"]):
+        told.append(mixture)
     facts["told"] = told
     for sentence in told:
         log.warning("%s", sentence)

@@ -2,8 +2,8 @@
 
 The idea: what scoring works out from the whole image (camera offset, background, illumination, bars
 that were drawn into it) and what it was given beside (whole cells) is taken from the whole image
-here too, once per image that is open; only then is a crop measured.  The row of a nucleus is the one
-that scoring these outlines would give.
+here too, once per image that is open; only then is a crop measured.  The row of a nucleus is that
+which scoring these outlines would give.
 It fails, with a word and before anything is kept, where the file of whole cells that the run was
 measured by is gone; and the neighbours of a changed nucleus keep the rings that they had.
 """

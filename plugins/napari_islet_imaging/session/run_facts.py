@@ -29,12 +29,15 @@ class RunFacts:
         One row per image.
     summary : DataFrame or None
         The run's headline, once it was written.
+    told : list of str
+        What concerns every number of the run.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self.images: pd.DataFrame = run.images
         self.summary: pd.DataFrame | None = None
+        self.told: list[str] = []
         self._flags = {
             str(row["image"]): [
                 (str(f.get("code") or ""), str(f.get("message") or f.get("code")))
@@ -48,6 +51,7 @@ class RunFacts:
         """Take the summary from the run again."""
         there = (self._run.path / "summary.csv").is_file()
         self.summary = self._run.summary if there else None
+        self.told = [str(t) for t in self._run.provenance.get("told", ())]
 
     def batches(self) -> dict[str, tuple[str, str]]:
         """Condition and batch of each image that counts as a sample."""

@@ -8,7 +8,7 @@ It fails to be the answer: with every further image the threshold moves, and the
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ def provisional_calls(
     samples: str | None = None,
     include: list[str] | None = None,
     exclude: list[str] | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> Provisional:
     """Call the cells of an image of a folder that is being scored.
 
@@ -93,6 +94,8 @@ def provisional_calls(
         The run's sample sheet.
     include, exclude : list of str, optional
         The run's patterns, where they are not the protocol's.
+    given : mapping of str to str, optional
+        The run's places of own nuclei, whole cells and regions, by what is there.
 
     Returns
     -------
@@ -104,8 +107,6 @@ def provisional_calls(
         If the image could not be measured.
     """
     from islet_imaging.errors import IsletImagingError
-    from islet_imaging.experiment.drafting import protocol_of_folder
-    from islet_imaging.experiment.sample_sheet import read_samples, samples_without_sheet
     from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.protocol import Protocol
     from islet_imaging.reading import read_image
@@ -113,13 +114,19 @@ def provisional_calls(
     from islet_imaging.run.folder import read_labels
     from islet_imaging.run.measurements import load_work, read_record
     from islet_imaging.run.rows import ImageRow
-    from islet_imaging.scoring.plan import with_patterns
+    from islet_imaging.scoring.plan import requested
 
-    if protocol is None:
-        used = protocol_of_folder(folder, include or (), exclude or ())
-    else:
-        used = with_patterns(Protocol.from_dict(protocol), include, exclude)
-    sheet = read_samples(samples, folder, used) if samples else samples_without_sheet(folder, used)
+    stated = None if protocol is None else Protocol.from_dict(protocol)
+    request = requested(
+        folder,
+        out,
+        protocol=stated,
+        samples=samples,
+        include=include,
+        exclude=exclude,
+        **(given or {}),
+    )
+    used, sheet = request.protocol, request.sheet
     named = {s.image: s for s in sheet.samples}
     if image not in named:
         raise IsletImagingError(f"{image} could not be measured; why is said when the run is done.")

@@ -2,8 +2,11 @@
 
 The idea: two shapes layers, *Islets* and *Left out*, are drawn or brought and become outlines in
 pixels of their image, whatever a layer is scaled in; regions of a run come back as such layers,
-with their names.  What was changed is in the journal before another image's take its place.
-It fails for lines and paths, which enclose nothing, and says so.
+with their names.  An outline with holes or further parts is one shape, as napari draws such (its
+rings joined by seams without width), so that all of it is seen, moved and turned together.  What
+was changed is in the journal before another image's take its place.
+It fails for lines and paths, which enclose nothing, and says so; and a corner of a seam that is
+dragged away leaves one outline along the seam, which encloses what is seen.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from napari_islet_imaging.viewer.layers import layers_of, session_layer, tag_of
 
 if TYPE_CHECKING:
     import napari
+    from numpy.typing import NDArray
 
     from napari_islet_imaging.session.review import ReviewSession
     from napari_islet_imaging.viewer.stained import StainedImage
@@ -105,9 +109,6 @@ def outlines_in(viewer: napari.Viewer, image: StainedImage) -> list[Outline] | N
         return None
     stain = image.layers[0]
     found = [one for kind, layer in layers for one in _outlines(layer, stain, kind)]
-    if image.session is not None and image.session.open is not None:
-        held = image.session.run.regions().get(image.session.open.name, [])
-        found = _with_holes(found, held)
     shape = (int(stain.data.shape[-2]), int(stain.data.shape[-1]))
     return checked_regions(found, shape)
 
@@ -124,9 +125,9 @@ def _outlines(layer: Any, stain: Any, kind: str) -> list[Outline]:
         points = np.asarray(corners, float)[:, -2:]
         if shape == "ellipse":
             points = _ellipse(points)
-        ring = np.array([_in_pixels(layer, stain, p) for p in points])
+        rings = [np.array([_in_pixels(layer, stain, p) for p in ring]) for ring in parted(points)]
         name = str(names[number]) if number < len(names) and names[number] == names[number] else ""
-        found.append(Outline((ring,), "" if name == "None" else name, kind))
+        found.append(Outline(tuple(rings), "" if name == "None" else name, kind))
     return found
 
 
@@ -172,9 +173,8 @@ def _fill(layer: Any, outlines: Sequence[Outline]) -> None:
 
     layer.selected_data = set()
     layer.data = []
-    # the first ring is the outline; a hole is drawn by the library, the viewer shows the outline
     if outlines:
-        layer.add([o.rings[0] for o in outlines], shape_type="polygon")
+        layer.add([joined(o.rings) for o in outlines], shape_type="polygon")
     layer.features = pd.DataFrame({"name": [o.name for o in outlines]}, dtype=object)
     layer.feature_defaults = {"name": ""}
     layer.refresh()
@@ -238,9 +238,7 @@ def keep_changed(viewer: napari.Viewer, session: ReviewSession) -> bool:
         return False
     (name,) = names
     held = session.run.regions().get(name, [])
-    found: list[Outline] = []
-    for kind, layer in own:
-        found += _with_holes(_outlines(layer, stains[0], kind), held)
+    found = [one for kind, layer in own for one in _outlines(layer, stains[0], kind)]
     drawn = checked_regions(found, (int(stains[0].data.shape[-2]), int(stains[0].data.shape[-1])))
     for _, layer in own:
         tag_of(layer)["held"] = _state(layer)
@@ -270,10 +268,55 @@ def hand_over(viewer: napari.Viewer, image: StainedImage, run: Path) -> None:
         layer.metadata[KEY] = {**tag_of(layer), "role": LAYERS[kind][0], "run": str(run)}
 
 
-def _with_holes(drawn: list[Outline], held: Sequence[Outline]) -> list[Outline]:
-    """Outlines that nobody touched keep the holes that the viewer does not show."""
-    first = {(o.kind, np.round(o.rings[0], 3).tobytes()): o for o in held}
-    return [first.get((o.kind, np.round(o.rings[0], 3).tobytes()), o) for o in drawn]
+def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """One path around all rings of an outline, there and back between them along seams.
+
+    Parameters
+    ----------
+    rings : sequence of ndarray, each shape (n, 2)
+        As of an `Outline`.
+
+    Returns
+    -------
+    ndarray of float64, shape (m, 2)
+        Seams are passed twice, so that the same pixels lie inside by the even-odd rule.
+
+    Examples
+    --------
+    >>> square = np.array([[0.0, 0.0], [0.0, 9.0], [9.0, 9.0], [9.0, 0.0]])
+    >>> path = joined([square, square / 3 + 3])
+    >>> len(path), [ring.tolist() for ring in parted(path)][1][0]
+    (10, [3.0, 3.0])
+    """
+    start = rings[0][:1]
+    path = [rings[0]]
+    for ring in rings[1:]:
+        path += [start, ring, ring[:1]]
+    return np.concatenate(path)
+
+
+def parted(path: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """The rings that `joined` made a path of; a path without seams is one ring.
+
+    Parameters
+    ----------
+    path : ndarray of float64, shape (m, 2)
+        Of a polygon in the viewer, moved or turned or not.
+    """
+    near = 1e-6 * max(1.0, float(np.ptp(path, axis=0).max()))
+
+    def same(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+        return bool(np.abs(one - other).max() <= near)
+
+    turns = [k for k in range(len(path)) if same(path[k], path[0])]
+    ends = [*turns[1:], len(path)]
+    rings = [path[: ends[0]]]
+    for begin, end in zip(turns[1:], ends[1:], strict=True):
+        ring = path[begin + 1 : end]
+        if len(ring) < 4 or not same(ring[0], ring[-1]):
+            return [path]  # a corner at a seam was moved alone: what is seen is one outline
+        rings.append(ring[:-1])
+    return rings
 
 
 def _state(layer: Any) -> list[Any]:

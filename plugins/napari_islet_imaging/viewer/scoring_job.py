@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from islet_imaging.protocol import Protocol
     from islet_imaging.reading.annotations import Outline
     from napari_islet_imaging.viewer.stained import StainedImage
+
+
+def protocol_of_file(path: Path) -> Protocol:
+    """A protocol of a file, its own relative paths as they are meant: from where the file lies.
+
+    Raises
+    ------
+    IsletImagingError
+        If it is no protocol.
+    """
+    from islet_imaging.protocol import Protocol
+    from islet_imaging.scoring.places import with_absolute_paths
+
+    return with_absolute_paths(Protocol.load(path), path.parent)
 
 
 def holds_another(out: Path, chosen: StainedImage) -> bool:
@@ -56,6 +70,7 @@ def lay_out(
     protocol: Protocol,
     *,
     nuclei: Path | None = None,
+    control_nuclei: Mapping[Path, Path] | None = None,
     regions: Sequence[Outline] | None = None,
     who: str = "",
 ) -> dict[str, Any]:
@@ -73,6 +88,8 @@ def lay_out(
         From the form.
     nuclei : Path, optional
         File of nuclei to take instead of finding them.
+    control_nuclei : mapping of Path to Path, optional
+        The same of controls, as far as they have such files.
     regions : sequence of Outline, optional
         What is islet and what is left out; None leaves what the run holds.
     who : str
@@ -92,13 +109,16 @@ def lay_out(
     sheet = out / "samples.csv"
     with sheet.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        own = [] if nuclei is None else ["nuclei"]
-        writer.writerow(["file", "condition", "batch", "role", *own])
+        more = [] if nuclei is None else ["nuclei"]
+        writer.writerow(["file", "condition", "batch", "role", *more])
         for k, path in enumerate(files):
             relative = path.resolve().relative_to(folder).as_posix()
             role = "sample" if k == 0 else "negative_control"
             # one image is one staining run; the tables say that nothing follows for others
-            given = [str(nuclei.resolve()) if k == 0 else ""] if nuclei is not None else []
+            given = []
+            if nuclei is not None:
+                own = nuclei if k == 0 else (control_nuclei or {}).get(path)
+                given = ["" if own is None else str(own.resolve())]
             writer.writerow([relative, "this image", "this image", role, *given])
     job: dict[str, Any] = {
         "folder": str(folder),

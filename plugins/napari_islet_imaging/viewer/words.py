@@ -150,7 +150,8 @@ def notes(session: ReviewSession) -> list[str]:
     """What is to be known beside the number: intervals as last written, flags of the image."""
     if session.hidden or session.blinded:  # the run's lines name conditions
         return []
-    return [*intervals(session), *image_flags(session)]
+    told = [f"⚑ {sentence}" for sentence in session.facts.told]
+    return [*intervals(session), *told, *image_flags(session)]
 
 
 def result(session: ReviewSession) -> str:

@@ -32,6 +32,7 @@ def score_folder(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool])
         samples=job.get("samples"),
         include=job.get("include"),
         exclude=job.get("exclude"),
+        **job.get("given", {}),
         workers=job.get("workers"),
         progress=tell,
         cancelled=cancelled,
@@ -70,6 +71,7 @@ def ledger(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> di
         samples=job.get("samples"),
         include=job.get("include"),
         exclude=job.get("exclude"),
+        **job.get("given", {}),
     )
     return {"entries": [str(e) for e in found.entries], "sum": str(found)}
 

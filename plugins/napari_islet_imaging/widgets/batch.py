@@ -37,6 +37,7 @@ from napari_islet_imaging.viewer.provisional import (
     provisional_calls,
     provisional_layers,
 )
+from napari_islet_imaging.viewer.scoring_job import protocol_of_file
 from napari_islet_imaging.viewer.session_view import view_of
 from napari_islet_imaging.viewer.turns import in_thread, in_turns, while_there
 from napari_islet_imaging.widgets.docking import dock_review, session_of, switch_session
@@ -81,6 +82,25 @@ class BatchWidget(Panel):
         self.exclude_edit = QLineEdit()
         self.exclude_edit.setPlaceholderText("none; or patterns such as *overview*")
         form.addRow("Leave out", self.exclude_edit)
+        self.given_edits = {
+            what: self._path_row(form, name, folder=True)
+            for what, name in (
+                ("nuclei", "Own nuclei"),
+                ("cells", "Whole cells"),
+                ("regions", "Regions"),
+            )
+        }
+        for what, text in (
+            ("nuclei", "none: they are found"),
+            ("cells", "none: a ring around each nucleus"),
+            ("regions", "none: islets are found"),
+        ):
+            edit = self.given_edits[what]
+            edit.setPlaceholderText(text)
+            edit.setToolTip(
+                "A folder of such files, called like their images, or a pattern as in "
+                f"masks/{{image}}_masks.tif; a column '{what}' of the sample sheet goes before it"
+            )
         self.workers_box = NumberBox()
         self.workers_box.setRange(0, 64)
         self.workers_box.setSpecialValueText("as many as cores")
@@ -166,8 +186,6 @@ class BatchWidget(Panel):
 
     def _asked(self) -> dict[str, Any] | None:
         """What the form says, for a job; None, with the reason shown, where it cannot be used."""
-        from islet_imaging.protocol import Protocol
-
         if self.job is not None and self.job.running:
             return None
         protocol = self.protocol_edit.text()
@@ -176,10 +194,15 @@ class BatchWidget(Panel):
                 "folder": self.folder_edit.text(),
                 "out": self.out_edit.text(),
                 "samples": self.samples_edit.text() or None,
-                "protocol": Protocol.load(protocol).to_dict() if protocol else None,
+                "protocol": protocol_of_file(Path(protocol)).to_dict() if protocol else None,
                 "include": patterns_of(self.include_edit.text()),
                 "exclude": patterns_of(self.exclude_edit.text()),
                 "workers": self.workers_box.value() or None,
+                "given": {
+                    what: edit.text().strip()
+                    for what, edit in self.given_edits.items()
+                    if edit.text().strip()
+                },
             }
             if not asked["folder"] or not asked["out"]:
                 raise IsletImagingError("Choose a folder of images, and one for the results.")
@@ -435,6 +458,7 @@ def read_provisional(
         samples=parameters["samples"],
         include=parameters["include"],
         exclude=parameters["exclude"],
+        given=parameters["given"],
     )
     draw(found, next(iter(found.thresholds)))
     return found, [create(one) for one in provisional_layers(found)]

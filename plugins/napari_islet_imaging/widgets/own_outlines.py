@@ -19,7 +19,7 @@ from napari_islet_imaging.viewer.layers import tag_of
 from napari_islet_imaging.viewer.parts import button, chooser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import napari
 
@@ -192,6 +192,43 @@ class OwnOutlines(QWidget):
         shape = (int(image.layers[0].data.shape[-2]), int(image.layers[0].data.shape[-1]))
         labels = checked_labels(np.asarray(layer.data), shape, "nuclei", f"layer '{layer.name}'")
         return write_labels_of(labels, folder / f"{image.stem}_nuclei.tif")
+
+    def nuclei_of_controls(self, controls: Sequence[Path]) -> dict[Path, Path]:
+        """Files of own nuclei of controls, where the image's own are used: found by their names.
+
+        They lie beside the control, or beside the image's.
+        """
+        from islet_imaging.reading.annotations.naming import find_for_images
+        from islet_imaging.reading.listing import ImageFiles
+
+        if self.nuclei_box.currentText() == FIND:
+            return {}
+        found: dict[Path, Path] = {}
+        for control in controls:
+            beside = [control.parent] + ([] if self._file is None else [self._file.parent])
+            for folder in dict.fromkeys(beside):
+                image = ImageFiles(control.name, (control,))
+                hit = find_for_images(folder, [image], "nuclei").files.get(control.name)
+                if hit is not None:
+                    found.setdefault(control, hit)
+        return found
+
+    def of_controls(self, controls: Sequence[Path]) -> str:
+        """Whose nuclei controls have, in a sentence; empty where all are found here."""
+        if not controls or self.nuclei_box.currentText() == FIND:
+            return ""
+        own = self.nuclei_of_controls(controls)
+        told = []
+        if own:
+            told.append(f"Nuclei of controls: {', '.join(p.name for p in own.values())}.")
+        lost = [p for p in controls if p not in own]
+        if lost:
+            name = lost[0].name.split(".")[0]
+            told.append(
+                f"Nuclei of {', '.join(p.name for p in lost)} will be found here, unlike yours. To "
+                f"use your own there too, put a file such as {name}_masks.tif beside it."
+            )
+        return " ".join(told)
 
     def regions(self, image: StainedImage) -> list[Outline] | None:
         """Regions as drawn; None where no layer for them is there.

@@ -20,7 +20,7 @@ from napari_islet_imaging.viewer import region_layers, words
 from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.layers import layers_of, show_scale_bar, tag_of
 from napari_islet_imaging.viewer.loading import load_session
-from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out
+from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out, protocol_of_file
 from napari_islet_imaging.viewer.stained import (
     StainedImage,
     images_in,
@@ -81,6 +81,7 @@ class ScoreWidget(ScoreForm):
             (self.own.use_button, self.use_regions),
         ):
             pressed.clicked.connect(does)
+        self.own.nuclei_box.textActivated.connect(self._tell_controls)
 
     # ------------------------------------------------------------ what is in the viewer
 
@@ -210,10 +211,8 @@ class ScoreWidget(ScoreForm):
 
     def use_protocol(self, path: Path) -> None:
         """Score with a protocol from a file; its channels fill the form."""
-        from islet_imaging.protocol import Protocol
-
         try:
-            protocol = Protocol.load(path)
+            protocol = protocol_of_file(path)
         except IsletImagingError as error:
             self.status.setText(str(error))
             return
@@ -239,6 +238,12 @@ class ScoreWidget(ScoreForm):
         short = names if len(names) <= 24 else f"{len(paths)} files" if len(paths) > 1 else "1 file"
         self.controls_button.setText(short or "none (choose files…)")
         self.controls_button.setToolTip(names)
+        self._tell_controls()
+
+    def _tell_controls(self, *_: object) -> None:
+        """Say whose nuclei the controls have, where the image's are not found here."""
+        if told := self.own.of_controls(self.controls):
+            self.status.setText(told)
 
     def current_protocol(self) -> Protocol:
         """The protocol that the form says.
@@ -307,6 +312,7 @@ class ScoreWidget(ScoreForm):
                 out,
                 protocol,
                 nuclei=self.own.nuclei(chosen, input_folder(out)),
+                control_nuclei=self.own.nuclei_of_controls(self.controls),
                 regions=self.own.regions(chosen),
                 who=login_name() if chosen.session is None else chosen.session.reviewer,
             )

@@ -136,7 +136,7 @@ def test_whole_cells_that_are_gone_are_told_before_anything_changes(tmp_path):
     kept = file.read_bytes()
     tifffile.imwrite(file, discs(11))
     before = session.open.committed.copy()
-    with pytest.raises(IsletImagingError, match="by whole cells of the file .*a_masks.tif"):
+    with pytest.raises(IsletImagingError, match=r"by whole cells of the file .*a_masks\.tif"):
         reshape.check_ready(session)
     with pytest.raises(IsletImagingError, match="Put it back"):
         reshape.split_cell(session, 24)

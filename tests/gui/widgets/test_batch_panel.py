@@ -137,3 +137,56 @@ def test_an_image_is_looked_at_while_its_folder_still_runs(viewer, half_a_run, q
     shown = [widget.list.item(k).text() for k in range(widget.list.count())]
     assert set(shown) == {"image 1", "image 2"}
     assert widget.looked.text() == ""
+
+
+def test_own_nuclei_whole_cells_and_regions_of_a_folder(viewer, qtbot, tmp_path):
+    """The rows of the panel do what the shell's options do; provisional calls are of them too."""
+    import json
+
+    import tifffile
+    from napari_islet_imaging.viewer.work import score_folder as job
+    from napari_islet_imaging.widgets.batch import BatchWidget, read_provisional
+
+    from islet_imaging import Run, score_folder
+    from tests.scoring.test_drawn_regions import DRAWN
+    from tests.scoring.test_given_folders import PROTOCOL, discs
+    from tests.scoring.test_three_ways import same_cells
+    from tests.stainings import staining, write
+
+    images = tmp_path / "images"
+    for folder in ("masks", "whole"):
+        (images / folder).mkdir(parents=True)
+    (tmp_path / "drawn").mkdir()
+    for k, name in enumerate("ab"):
+        write(images / f"{name}.ome.tif", staining(k, 0.5))
+        tifffile.imwrite(images / "masks" / f"{name}_cp_masks.tif", discs(7))
+        tifffile.imwrite(images / "whole" / f"cells-{name}.tif", discs(12))
+        (tmp_path / "drawn" / f"{name}.geojson").write_text(json.dumps(DRAWN))
+    (tmp_path / "protocol.yaml").write_text(PROTOCOL.dump())
+    widget = BatchWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="batch")
+    widget.folder_edit.setText(str(images))
+    widget.out_edit.setText(str(tmp_path / "window"))
+    widget.protocol_edit.setText(str(tmp_path / "protocol.yaml"))
+    given = {
+        "nuclei": str(images / "masks"),
+        "cells": str(images / "whole" / "cells-{image}.tif"),
+        "regions": str(tmp_path / "drawn"),
+    }
+    for what, place in given.items():
+        qtbot.keyClicks(widget.given_edits[what], place)
+    widget.ledger_button.click()
+    qtbot.waitUntil(lambda: "Nothing was written" in widget.status.text(), timeout=120000)
+    assert widget.status.text().startswith("2 to measure (2 new)")
+    asked = widget._asked()
+    told = []
+    job({**asked, "workers": 1}, lambda done, total, what: told.append(what), lambda: False)
+    shell = score_folder(images, tmp_path / "shell", protocol=PROTOCOL, workers=1, **given)
+    window = Run.open(tmp_path / "window")
+    same_cells(window.cells, shell.cells)
+    assert window.islets["region"].tolist() == ["A", "islet 2"] * 2
+    assert (window.labels("a.ome.tif") == discs(7)).all()
+    found, _ = read_provisional(asked, "a.ome.tif", tuple(t for t in told if t))
+    assert (found.n_images, found.n_all) == (2, 2)
+    final = window.cells[window.cells["image"] == "a.ome.tif"]
+    assert len(found.table) == len(final) == 49

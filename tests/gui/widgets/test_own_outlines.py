@@ -162,6 +162,51 @@ def test_what_cannot_be_is_told_before_scoring(panel, viewer):
     assert panel.job is None
 
 
+def test_controls_have_own_nuclei_where_there_are_some_and_else_it_is_told(panel, viewer, tmp_path):
+    import csv
+
+    import tifffile
+
+    from islet_imaging.scoring.results import resummarise
+
+    dark = [tmp_path / "control_1.ome.tif", tmp_path / "control_2.ome.tif"]
+    for k, path in enumerate(dark):
+        write(path, staining(5 + k, 0.0))
+    tifffile.imwrite(tmp_path / "islet_masks.tif", discs(7))
+    tifffile.imwrite(tmp_path / "control_1_cp_masks.tif", discs(6))
+    panel.use_controls(dark)
+    assert panel.status.text() == ""  # all nuclei are found: nothing to say
+    panel.own.use_file(tmp_path / "islet_masks.tif")
+    panel.own.nuclei_box.textActivated.emit("islet_masks.tif")
+    assert panel.status.text() == (
+        "Nuclei of controls: control_1_cp_masks.tif. Nuclei of control_2.ome.tif will be found "
+        "here, unlike yours. To use your own there too, put a file such as control_2_masks.tif "
+        "beside it."
+    )
+    panel._start = lambda *_: None  # what the job would be is enough
+    panel.score()
+    with (tmp_path / "run" / "samples.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    given = [Path(row["nuclei"]).name for row in rows]
+    assert given == ["islet_masks.tif", "control_1_cp_masks.tif", ""]
+    # scored so, every number says it, in the tables and in the window
+    from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.viewer import words
+
+    run = score_folder(
+        tmp_path, tmp_path / "run", samples=tmp_path / "run" / "samples.csv", workers=1,
+        protocol=panel.current_protocol(),
+    )  # fmt: skip
+    said = "nuclei of 2 of 3 images were given, of the others they were found"
+    assert run.summary["note"].str.contains(said).all()
+    assert resummarise(run.path).summary["note"].str.count(said).eq(1).all()
+    session = ReviewSession(run, reviewer="ana")
+    assert any(said in note for note in words.notes(session))
+    # with masks of all there is nothing to say
+    tifffile.imwrite(tmp_path / "control_2_masks.tif", discs(6))
+    assert "found here" not in panel.own.of_controls(dark)
+
+
 def _left():
     from qtpy.QtCore import Qt
 
