@@ -18,6 +18,8 @@ from napari_islet_imaging.viewer.session_view import SessionView, view_of
 from napari_islet_imaging.viewer.turns import TURN_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import napari
 
     from napari_islet_imaging.session.review import ReviewSession
@@ -153,6 +155,38 @@ class SessionPanel(Panel):
     def say(self, text: str) -> None:
         """Show a message."""
         raise NotImplementedError
+
+    def with_image(
+        self, name: str, then: Callable[[], object], failed: Callable[[str], object]
+    ) -> None:
+        """Do something with an image open: now if it is, else when it has been opened.
+
+        Parameters
+        ----------
+        name : str
+            The image.
+        then : callable
+            What is done then.
+        failed : callable
+            Told why the image cannot be opened.
+        """
+        session, view = self.session, self.view
+        if session is None or view is None or view.opening:
+            return
+        if session.open is not None and session.open.name == name:
+            then()
+            return
+        self.leave_image()
+        self.say(f"Opening {session.shown_name(name)}…")
+
+        def opened() -> None:
+            self.say("")
+            then()
+
+        view.open(name, opened, failed)
+
+    def leave_image(self) -> None:
+        """Another image is about to take the place of the open one."""
 
     def _look_for_session(self, event: Any) -> None:
         """Follow a run that is opened into the viewer, also beside one that is shown already."""

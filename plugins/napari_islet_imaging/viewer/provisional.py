@@ -116,6 +116,7 @@ def provisional_calls(
     from islet_imaging.run.rows import ImageRow
     from islet_imaging.scoring.plan import requested
 
+    places = given or {}
     stated = None if protocol is None else Protocol.from_dict(protocol)
     request = requested(
         folder,
@@ -124,7 +125,9 @@ def provisional_calls(
         samples=samples,
         include=include,
         exclude=exclude,
-        **(given or {}),
+        nuclei=places.get("nuclei"),
+        cells=places.get("cells"),
+        regions=places.get("regions"),
     )
     used, sheet = request.protocol, request.sheet
     named = {s.image: s for s in sheet.samples}

@@ -291,21 +291,11 @@ class ReviewWidget(ReviewForm):
         return self.view is not None and bool(self.view.opening)
 
     def _with_image(self, name: str, then: Callable[[], object]) -> None:
-        """Do something with an image open: now if it is, else when it has been opened."""
-        session, view = self.session, self.view
-        if session is None or view is None or view.opening:
-            return
-        if session.open is not None and session.open.name == name:
-            then()
-            return
-        self.tools.finish()  # what was painted belongs to the image before
-        self.say(f"Opening {session.shown_name(name)}…")
+        self.with_image(name, then, self._not_opened)
 
-        def opened() -> None:
-            self.say("")
-            then()
-
-        view.open(name, opened, self._not_opened)
+    def leave_image(self) -> None:
+        """What was painted belongs to the image before."""
+        self.tools.finish()
 
     def _centre(self) -> None:
         if self.view is not None:

@@ -21,7 +21,6 @@ from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.layers import camera_of
 from napari_islet_imaging.viewer.panel import SessionPanel
 from napari_islet_imaging.viewer.parts import wrapped
-from napari_islet_imaging.viewer.session_view import view_of
 
 if TYPE_CHECKING:
     import napari
@@ -207,20 +206,10 @@ class SharesWidget(SessionPanel):
     # ------------------------------------------------------------ going there
 
     def _go(self, table: QTableWidget, row: int) -> None:
-        item, session, view = table.item(row, 0), self.session, self.view
-        if item is None or session is None or view is None or view.opening:
-            return
-        image, islet, cell = item.data(_PLACE)
-        if session.open is not None and session.open.name == image:
-            self._arrive(islet, cell)
-            return
-        self.say(f"Opening {session.shown_name(image)}…")
-
-        def opened() -> None:
-            self.say("")
-            self._arrive(islet, cell)
-
-        view_of(self.viewer, session).open(image, opened, self.say)
+        item = table.item(row, 0)
+        if item is not None:
+            image, islet, cell = item.data(_PLACE)
+            self.with_image(image, lambda: self._arrive(islet, cell), self.say)
 
     def _arrive(self, islet: int, cell: int) -> None:
         session, view = self.session, self.view

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
 from napari_islet_imaging.viewer.axis import AsinhScale, shown_range
-from napari_islet_imaging.viewer.layers import tag_of
+from napari_islet_imaging.viewer.layers import camera_of, tag_of
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QAbstractButton
 
@@ -177,7 +177,7 @@ def test_the_table_goes_to_images_islets_and_decided_cells(review, viewer, qtbot
     islet = int(table.islets.item(0, 0).text())
     own = session.table[session.table["islet"] == islet]
     middle = (own[["y_um", "x_um"]].min() + own[["y_um", "x_um"]].max()) / 2
-    np.testing.assert_allclose(viewer.scene.camera.center[-2:], middle, atol=0.5)
+    np.testing.assert_allclose(camera_of(viewer).center[-2:], middle, atol=0.5)
     table.tabs.setCurrentIndex(2)
     settle(0.1)
     assert table.corrected.item(0, 1).text().startswith("INS positive")

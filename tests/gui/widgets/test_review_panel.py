@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
 from napari_islet_imaging.session.colours import CATEGORIES, NEUTRAL
+from napari_islet_imaging.viewer.layers import camera_of
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QLabel
 
@@ -49,7 +50,7 @@ def test_a_review_by_keys_on_the_canvas(review, viewer, run, qtbot):
     row = session.row(session.focus)
     ring = next(x for x in viewer.layers if x.name == "cell in focus")
     np.testing.assert_allclose(ring.data[0], [row["y_px"], row["x_px"]])
-    np.testing.assert_allclose(viewer.camera.center[-2:], [row["y_um"], row["x_um"]], atol=0.2)
+    np.testing.assert_allclose(camera_of(viewer).center[-2:], [row["y_um"], row["x_um"]], atol=0.2)
 
 
 def test_ctrl_z_takes_back_the_call_and_not_what_is_drawn(review, viewer, run, qtbot):
