@@ -71,12 +71,23 @@ class StainedImage:
         return session
 
     @property
+    def opened(self) -> bool:
+        """Whether it was opened or made as an image, not made of another layer by a tool."""
+        first = self.layers[0]
+        return self.session is None and (bool(tag_of(first)) or _file_of(first) is not None)
+
+    @property
     def channels(self) -> list[str]:
         """Names of its channels, each once."""
         if self.tokens:
             return list(self.tokens)
         names = [_AGAIN.sub("", file_channel(x)) for x in self.layers]
         return names if len(set(names)) == len(names) else [file_channel(x) for x in self.layers]
+
+    def name_channels(self) -> None:
+        """Note on layers of a file each the names that the files differ in, as the run has them."""
+        for layer, name in zip(self.layers, self.tokens, strict=False):
+            layer.metadata[KEY] = {**tag_of(layer), "channel": name}
 
     @property
     def stem(self) -> str:

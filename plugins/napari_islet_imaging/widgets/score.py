@@ -20,6 +20,7 @@ from napari_islet_imaging.viewer import region_layers, words
 from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.layers import layers_of, show_scale_bar, tag_of
 from napari_islet_imaging.viewer.loading import load_session
+from napari_islet_imaging.viewer.put_away import PutAway
 from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out, protocol_of_file
 from napari_islet_imaging.viewer.stained import (
     StainedImage,
@@ -53,6 +54,7 @@ class ScoreWidget(ScoreForm):
         self.controls: list[Path] = []
         self.session: ReviewSession | None = None
         self._images: dict[str, StainedImage] = {}
+        self._put_away = PutAway(viewer)
         self._followed: ReviewSession | None = None
         #: what is being scored, whatever the form is about meanwhile
         self._scoring: StainedImage | None = None
@@ -68,6 +70,7 @@ class ScoreWidget(ScoreForm):
 
     def _connect(self) -> None:
         self.image_box.currentTextChanged.connect(self._image_chosen)
+        self.image_box.activated.connect(self._show_chosen)
         for pressed, does in (
             (self.split_button, self.split_colours),
             (self.protocol_button, self._choose_protocol),
@@ -88,20 +91,23 @@ class ScoreWidget(ScoreForm):
     def look_at_layers(self, *_: object) -> None:
         """Group the viewer's image layers into images."""
         images = images_in(self.viewer)
+        self.split_button.setVisible(self._picture() is not None)
         same = {k: [id(x) for x in v.layers] for k, v in images.items()} == {
             k: [id(x) for x in v.layers] for k, v in self._images.items()
         }
-        self._images = images
         if same and images:
+            self._images = images
             self.own.look(self.chosen)
             self._show_result()
             return
-        held = self.image_box.currentText()
+        held, known = self.image_box.currentText(), self._images
+        fresh = [n for n, image in images.items() if n not in known and image.opened]
+        self._images = images
         self.image_box.blockSignals(True)
         self.image_box.clear()
         self.image_box.addItems(list(images))
-        if held in images:
-            self.image_box.setCurrentText(held)
+        if held in images or fresh:  # an image of files of a channel each has another name by now
+            self.image_box.setCurrentText(held if held in images else fresh[-1])
         self.image_box.blockSignals(False)
         # the form of an image that is still there stays as it was filled in; its channels may be
         # coming one after another
@@ -111,7 +117,23 @@ class ScoreWidget(ScoreForm):
             self.channels.set_channels(images[held].channels)
             if not self.out_edit.isModified():  # what was typed stays
                 self.out_edit.setText(str(images[held].results_folder()))
+            self._offer(fresh)
         self.own.look(self.chosen)
+
+    def _offer(self, fresh: list[str]) -> None:
+        """Turn to an image that was opened beside a scored one; else say that it is there."""
+        if not fresh or self._running() or self._arriving:
+            return
+        if self.chosen is not None and self.chosen.session is not None:
+            self.image_box.setCurrentText(fresh[-1])
+            self._show_chosen()
+        else:  # what was typed for the other image is not lost
+            self.status.setText(f"'{fresh[-1]}' was opened as well: choose it above to score it.")
+
+    def _show_chosen(self, *_: object) -> None:
+        """Show the chosen image alone: two would shine through each other."""
+        if self.chosen is not None:
+            self._put_away.show_only(self.chosen, list(self._images.values()))
 
     def _image_chosen(self, *_: object) -> None:
         chosen = self.chosen
@@ -157,6 +179,7 @@ class ScoreWidget(ScoreForm):
             split_colours(self.viewer, picture)
             self.look_at_layers()
             self.image_box.setCurrentText(name)
+            self._show_chosen()
             self.status.setText(
                 "Say in the table what each colour is and where it lies; one of them must be DNA. "
                 "Pictures made for the eye (JPEG, screenshots) have no true intensities: calls may "
@@ -257,29 +280,14 @@ class ScoreWidget(ScoreForm):
 
         from islet_imaging.protocol import Nuclei, Protocol, Reading
 
-        text = self.size_edit.text().strip().replace(",", ".")
-        try:
-            size = float(text)
-        except ValueError:
-            raise IsletImagingError(
-                "No pixel size. Type it in um (the microscope's software shows it); it is not "
-                "guessed, because every length depends on it."
-            ) from None
+        size = self.typed_pixel_size()
         channels = self.channels.channels()
         if sum(c.role == "dna" for c in channels) != 1:
             raise IsletImagingError(
                 "Say which one channel is the stain of DNA: choose 'dna' for it in the column 'is'."
             )
         nuclei = Nuclei() if self.protocol is None else self.protocol.nuclei
-        typed = self.nucleus_edit.text().strip().replace(",", ".")
-        try:
-            diameter = float(typed) if typed else nuclei.diameter_um
-            nuclei = dataclasses.replace(nuclei, diameter_um=diameter)
-        except (ValueError, IsletImagingError):
-            raise IsletImagingError(
-                "The size of a nucleus is its diameter in um, from 2 to 60; leave the field empty "
-                "where the image is to tell it."
-            ) from None
+        nuclei = self.with_typed_diameter(nuclei)
         stated = Reading() if self.protocol is None else self.protocol.reading
         reading = dataclasses.replace(stated, pixel_size_um=size)
         if self.chosen is not None and self.chosen.n_planes > 1:
@@ -400,6 +408,7 @@ class ScoreWidget(ScoreForm):
         self.status.setText("Scored; opening…")
         scored = [] if self._scoring is None else self._scoring.layers
         if self._scoring is not None:
+            self._scoring.name_channels()
             region_layers.hand_over(self.viewer, self._scoring, Path(result["run"]))
         if self._scoring is not None and self._scoring.n_planes > 1:
             for layer in scored:  # the stack stays as it is, beside the plane that was scored

@@ -7,6 +7,7 @@ It fails on a screen lower than 700 px: there notes and legend are scrolled to.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from qtpy.QtWidgets import (
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.viewer.panel import Panel
 from napari_islet_imaging.viewer.parts import Legend, Message, Notes, button, chooser
 from napari_islet_imaging.widgets.channels_form import ChannelsForm
@@ -25,6 +27,8 @@ from napari_islet_imaging.widgets.own_outlines import OwnOutlines
 
 if TYPE_CHECKING:
     import napari
+
+    from islet_imaging.protocol import Nuclei
 
 #: what the field of a nucleus's size says where it is empty
 NUCLEUS = "auto"
@@ -116,6 +120,41 @@ class ScoreForm(Panel):
         self.column.addWidget(self.notes)
         self.column.addWidget(Legend())
         self.column.addStretch()
+
+    def typed_pixel_size(self) -> float:
+        """The pixel size of the form, um.
+
+        Raises
+        ------
+        IsletImagingError
+            If there is none.
+        """
+        try:
+            return float(self.size_edit.text().strip().replace(",", "."))
+        except ValueError:
+            raise IsletImagingError(
+                "No pixel size. Type it in um (the microscope's software shows it); it is not "
+                "guessed, because every length depends on it."
+            ) from None
+
+    def with_typed_diameter(self, nuclei: Nuclei) -> Nuclei:
+        """How nuclei are found, with the size of the form where it has one.
+
+        Raises
+        ------
+        IsletImagingError
+            If no nucleus has that size.
+        """
+        typed = self.nucleus_edit.text().strip().replace(",", ".")
+        if not typed:
+            return nuclei
+        try:
+            return dataclasses.replace(nuclei, diameter_um=float(typed))
+        except (ValueError, IsletImagingError):
+            raise IsletImagingError(
+                "The size of a nucleus is its diameter in um, from 2 to 60; leave the field empty "
+                "where the image is to tell it."
+            ) from None
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:

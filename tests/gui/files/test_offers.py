@@ -222,3 +222,54 @@ def _until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end
         settle(0.05)
+
+
+def test_a_second_file_is_not_scored_as_the_first(viewer, qtbot, tmp_path):
+    """Beside an image that is not scored it is told; beside a scored one the form turns to it."""
+    from napari_islet_imaging.session.review import ReviewSession
+    from napari_islet_imaging.viewer.layers import layers_of
+    from napari_islet_imaging.viewer.session_view import view_of
+    from napari_islet_imaging.widgets.score import ScoreWidget
+
+    from islet_imaging import score_folder
+    from tests.gui.driving import settle
+    from tests.scoring.test_given_folders import PROTOCOL
+    from tests.stainings import staining, write
+
+    for k, name in enumerate(("one", "two", "three")):
+        write(tmp_path / name / f"{name}.ome.tif", staining(k, 0.5))
+    run = score_folder(tmp_path / "one", tmp_path / "run", protocol=PROTOCOL, workers=1)
+    panel = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(panel, name="score")
+    viewer.open(tmp_path / "two" / "two.ome.tif", plugin="islet-imaging")
+    panel.nucleus_edit.setText("9")
+    viewer.open(tmp_path / "three" / "three.ome.tif", plugin="islet-imaging")
+    assert panel.image_box.currentText() == "two.ome.tif"
+    assert panel.nucleus_edit.text() == "9"
+    assert panel.status.text() == (
+        "'three.ome.tif' was opened as well: choose it above to score it."
+    )
+    viewer.layers.clear()
+    session = ReviewSession(run, reviewer="ana")
+    session.open_image("one.ome.tif")
+    view_of(viewer, session).show()
+    settle(0.5)
+    assert panel.image_box.currentText() == "one.ome.tif"
+    assert "INS+" in panel.result.text()
+    seen = {x.name for x in viewer.layers if x.visible}
+    viewer.open(tmp_path / "two" / "two.ome.tif", plugin="islet-imaging")
+    assert panel.image_box.currentText() == "two.ome.tif"
+    assert panel.result.text() == ""
+    assert not any(x.visible for x in layers_of(viewer, session))
+    assert sum(x.visible for x in viewer.layers) == 2
+    # chosen again, the first is as it was
+    panel.image_box.setCurrentText("one.ome.tif")
+    panel.image_box.activated.emit(panel.image_box.currentIndex())
+    assert {x.name for x in layers_of(viewer, session) if x.visible} == seen
+    assert sum(x.visible for x in viewer.layers) == len(seen)
+    # what another tool makes of a layer is no image that was opened
+    viewer.add_image(viewer.layers[0].data * 2.0, name="blurred")
+    assert panel.image_box.currentText() == "one.ome.tif"
+    # a colour picture beside it offers to be split
+    viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True, name="picture")
+    assert panel.split_button.isVisible()

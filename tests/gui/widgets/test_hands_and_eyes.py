@@ -33,8 +33,17 @@ def places(panel):
 
 
 def small(viewer):
-    viewer.window._qt_window.resize(1366, 768)
-    settle(0.3)
+    """Make the window small, and wait until nothing in it moves any more."""
+    window = viewer.window._qt_window
+    window.resize(1366, 768)
+    before = None
+    for _ in range(40):
+        settle(0.2)
+        now = [b.mapTo(window, QPoint(0, 0)).y() for b in window.findChildren(QAbstractButton)]
+        if now == before:
+            return
+        before = now
+    raise AssertionError("the window does not come to rest")
 
 
 def test_on_a_small_screen_all_that_is_pressed_is_seen_and_stays(review, viewer):
