@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from islet_imaging.correction.burned_in import BurnedIn
+    from islet_imaging.correction.prepared import PreparedCorrection
     from islet_imaging.image import IsletImage
     from islet_imaging.network.scale import FoundScale
     from islet_imaging.review.journal import Edit
     from islet_imaging.run.folder import Run
-    from napari_islet_imaging.session.remeasure import Measuring
 
 
 def load_image(
@@ -80,6 +81,31 @@ def load_image(
         np.zeros(labels.shape, np.uint8),
         run.scale(name),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Measuring:
+    """What the measurements of an image rest on beside the nuclei.
+
+    Parameters
+    ----------
+    image : IsletImage
+        Its pixels, without what was drawn into them.
+    correction : PreparedCorrection
+        With the numbers of the whole image.
+    burned_in : BurnedIn or None
+        Bars and letters that were found in it.
+    cells : ndarray of int32, shape (Y, X), or None
+        Whole cells that were given instead of rings.
+    reach_px : int
+        Length that none of them is longer than.
+    """
+
+    image: IsletImage
+    correction: PreparedCorrection
+    burned_in: BurnedIn | None
+    cells: NDArray[np.int32] | None
+    reach_px: int
 
 
 @dataclass(eq=False)

@@ -10,7 +10,6 @@ measured by is gone; and the neighbours of a changed nucleus keep the rings that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.session.moved import find_file
+from napari_islet_imaging.session.opened import Measuring
 from napari_islet_imaging.session.outlines import Region, grown_box
 
 if TYPE_CHECKING:
@@ -26,36 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from islet_imaging.correction.burned_in import BurnedIn
-    from islet_imaging.correction.prepared import PreparedCorrection
-    from islet_imaging.image import IsletImage
     from napari_islet_imaging.session.opened import OpenImage
     from napari_islet_imaging.session.review import ReviewSession
-
-
-@dataclass(frozen=True, eq=False)
-class Measuring:
-    """What the measurements of an image rest on beside the nuclei.
-
-    Parameters
-    ----------
-    image : IsletImage
-        Its pixels, without what was drawn into them.
-    correction : PreparedCorrection
-        With the numbers of the whole image.
-    burned_in : BurnedIn or None
-        Bars and letters that were found in it.
-    cells : ndarray of int32, shape (Y, X), or None
-        Whole cells that were given instead of rings.
-    reach_px : int
-        Length that none of them is longer than.
-    """
-
-    image: IsletImage
-    correction: PreparedCorrection
-    burned_in: BurnedIn | None
-    cells: NDArray[np.int32] | None
-    reach_px: int
 
 
 def measuring(session: ReviewSession) -> Measuring:
