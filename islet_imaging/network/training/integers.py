@@ -8,7 +8,8 @@ processor (ONNX Runtime's page on quantisation, ``reduce_range``); 255 * 64 * 2 
 the last convolution have few channels but carry the picture's precision and the output's, so they
 stay in float32, with inputs and weights on grids so coarse that every product and every sum is a
 float32 without rounding: the order of sums and fused products change nothing either
-(`exact_weights`).  What is added to what across the network is added in float32, one sum at a time.
+(`integer_graph.exact_weights`).  What is added to what across the network is added in float32, one
+sum at a time.
 
 Jacob et al., Quantization and training of neural networks for efficient integer-arithmetic-only
 inference, CVPR 2018.
@@ -30,11 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
-from islet_imaging._types import Float32, Float64
+from islet_imaging._types import Float32
 from islet_imaging.errors import ModelError
 from islet_imaging.network.engine import OnnxEngine, onnx_runtime
+from islet_imaging.network.training.integer_graph import exact_first, exact_last, simplify
 from islet_imaging.network.weights import INTEGERS, SETTINGS_KEY, Model, file_sha256, load_model
 
 if TYPE_CHECKING:
@@ -47,12 +48,6 @@ CROPS = 120
 
 MAX_LOSS = 0.005
 """A taught network whose score falls by more with integers keeps float32."""
-
-INPUT_BITS = 11
-"""The largest value of the input is this many bits of steps."""
-
-_EXACT_BITS = 24
-"""Integers up to this many bits are float32 without rounding."""
 
 _MISSING = "integer weights need the extra: pip install 'islet-imaging[train]'"
 
@@ -181,128 +176,12 @@ def quantise(model: bytes, images: Sequence[Float32]) -> bytes:
             logging.getLogger().setLevel(level)
         made = onnx.load(str(out))
     values = np.stack([np.asarray(i, np.float32) for i in images])
-    _exact_first(made, first, float(values.min()), float(values.max()))
-    _exact_last(made, last)
-    _float_sums(made)
+    exact_first(made, first, float(values.min()), float(values.max()))
+    exact_last(made, last)
+    simplify(made)
     onnx.checker.check_model(made)
     data: bytes = made.SerializeToString()
     return data
-
-
-def exact_weights(
-    weights: NDArray[np.floating], bias: NDArray[np.floating], bound: float
-) -> tuple[Float32, Float32]:
-    """Round a convolution so that no sum of it rounds, for inputs that are integers.
-
-    Parameters
-    ----------
-    weights : (O, I, Y, X)
-        For integer inputs.
-    bias : (O,)
-    bound : float
-        The largest absolute input.
-
-    Returns
-    -------
-    weights, bias : float32
-        Multiples of a power of two of their own for each output channel, so that every partial
-        sum, in whatever order, is such a multiple of less than 25 bits.
-
-    Examples
-    --------
-    >>> w, b = exact_weights(np.full((1, 2, 1, 1), 1 / 3), np.array([0.1]), 255)
-    >>> np.log2(np.gcd.reduce((w.ravel() * 2**20).astype(int))) >= 20 - 15
-    np.True_
-    """
-    w, b = np.asarray(weights, np.float64), np.asarray(bias, np.float64)
-    rounded_w, rounded_b = np.empty_like(w), np.empty_like(b)
-    for k in range(len(w)):
-        reach = float(np.abs(w[k]).sum() * bound + abs(b[k]))
-        bits = _EXACT_BITS - int(np.ceil(np.log2(max(reach, 1e-30))))
-        while True:
-            step = 2.0**-bits
-            rounded_w[k], rounded_b[k] = np.rint(w[k] / step), np.rint(b[k] / step)
-            if np.abs(rounded_w[k]).sum() * bound + abs(rounded_b[k]) <= 2**_EXACT_BITS:
-                break
-            bits -= 1  # rounding went up
-        rounded_w[k] *= step
-        rounded_b[k] *= step
-    return rounded_w.astype(np.float32), rounded_b.astype(np.float32)
-
-
-def _exact_first(model: Any, name: str, low: float, high: float) -> None:
-    """Put the input on a grid and the first convolution on one that fits it."""
-    from onnx import helper, numpy_helper
-
-    graph = model.graph
-    steps = 2.0 ** (INPUT_BITS - int(np.ceil(np.log2(max(abs(low), abs(high), 1e-30)))))
-    ends = np.rint([low * steps, high * steps]).astype(np.float32)
-    weights, bias = _parameters(graph, name)
-    _set_parameters(graph, name, *exact_weights(weights / steps, bias, float(np.abs(ends).max())))
-    for key, value in (("input_steps", np.float32(steps)), ("input_low", ends[0]),
-                       ("input_high", ends[1])):  # fmt: skip
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), key))
-    for node in graph.node:
-        for i, source in enumerate(node.input):
-            if source == "image":
-                node.input[i] = "image_on_grid"
-    for node in reversed(
-        [
-            helper.make_node("Mul", ["image", "input_steps"], ["image_scaled"]),
-            helper.make_node("Round", ["image_scaled"], ["image_rounded"]),
-            helper.make_node("Clip", ["image_rounded", "input_low", "input_high"],
-                             ["image_on_grid"]),
-        ]
-    ):  # fmt: skip
-        graph.node.insert(0, node)
-
-
-def _float_sums(model: Any) -> None:
-    """Let skips be added in float32, where one addition is the same everywhere.
-
-    ONNX Runtime fuses an Add between integers, and does it by fused products on one processor, by
-    others on the next, and by fixed-point numbers on ARM; a Sum it leaves alone.
-    """
-    for node in model.graph.node:
-        if node.op_type == "Add":
-            node.op_type = "Sum"
-
-
-def _exact_last(model: Any, name: str) -> None:
-    """Let the last convolution see integers 0 to 255; their scale goes into its weights."""
-    from onnx import numpy_helper
-
-    graph = model.graph
-    conv = next(n for n in graph.node if n.name == name)
-    before = next(n for n in graph.node if n.output[0] == conv.input[0])
-    if before.op_type != "DequantizeLinear":
-        raise ModelError("the last convolution does not see integers: another form of network")
-    scale = numpy_helper.to_array(_initializer(graph, before.input[1]))
-    graph.initializer.append(numpy_helper.from_array(np.ones((), np.float32), "output_unit"))
-    before.input[1] = "output_unit"
-    weights, bias = _parameters(graph, name)
-    _set_parameters(graph, name, *exact_weights(weights * np.float64(scale), bias, 255))
-
-
-def _initializer(graph: Any, name: str) -> Any:
-    return next(i for i in graph.initializer if i.name == name)
-
-
-def _parameters(graph: Any, name: str) -> tuple[Float64, Float64]:
-    """Weights and bias of a convolution, by its name."""
-    from onnx import numpy_helper
-
-    conv = next(n for n in graph.node if n.name == name)
-    w, b = (numpy_helper.to_array(_initializer(graph, i)) for i in conv.input[1:3])
-    return np.asarray(w, np.float64), np.asarray(b, np.float64)
-
-
-def _set_parameters(graph: Any, name: str, weights: Float32, bias: Float32) -> None:
-    from onnx import numpy_helper
-
-    conv = next(n for n in graph.node if n.name == name)
-    for key, value in zip(conv.input[1:3], (weights, bias), strict=True):
-        _initializer(graph, key).CopyFrom(numpy_helper.from_array(value, key))
 
 
 @dataclass(frozen=True)
