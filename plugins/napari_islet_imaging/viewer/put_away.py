@@ -13,7 +13,7 @@ from weakref import WeakSet
 from napari_islet_imaging.viewer.layers import layers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import napari
 
@@ -33,24 +33,20 @@ class PutAway:
         self._viewer = viewer
         self._layers: WeakSet[Any] = WeakSet()
 
-    def show_only(self, chosen: StainedImage, images: Sequence[StainedImage]) -> None:
-        """Show an image and hide all others.
+    def show_only(self, shown: Sequence[Any], others: Iterable[Any]) -> None:
+        """Show layers as they were when they were hidden, and hide others.
 
         Parameters
         ----------
-        chosen : StainedImage
-            What is shown, as it was when it was hidden.
-        images : sequence of StainedImage
-            All that there are.
+        shown, others : iterable of layers
+            What is in both is shown; None among the others is nothing.
         """
-        shown = self._of(chosen)
         changed = False
-        for image in images:
-            for layer in self._of(image):
-                if layer not in shown and layer.visible:
-                    self._layers.add(layer)
-                    layer.visible = False
-                    changed = True
+        for layer in others:
+            if layer is not None and layer not in shown and layer.visible:
+                self._layers.add(layer)
+                layer.visible = False
+                changed = True
         for layer in shown:
             if layer in self._layers:
                 self._layers.discard(layer)
@@ -59,7 +55,11 @@ class PutAway:
         if changed:
             self._viewer.reset_view()
 
-    def _of(self, image: StainedImage) -> list[Any]:
-        if image.session is None:
-            return list(image.layers)
-        return layers_of(self._viewer, image.session)
+
+def layers_of_all(viewer: napari.Viewer, images: Mapping[str, StainedImage]) -> list[Any]:
+    """All layers of images: of one that was scored those of its run."""
+    found: list[Any] = []
+    for image in images.values():
+        own = image.layers if image.session is None else layers_of(viewer, image.session)
+        found += own
+    return found

@@ -20,7 +20,7 @@ from napari_islet_imaging.viewer import region_layers, words
 from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.layers import layers_of, show_scale_bar, tag_of
 from napari_islet_imaging.viewer.loading import load_session
-from napari_islet_imaging.viewer.put_away import PutAway
+from napari_islet_imaging.viewer.put_away import PutAway, layers_of_all
 from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out, protocol_of_file
 from napari_islet_imaging.viewer.stained import (
     StainedImage,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from islet_imaging.protocol import Protocol
     from napari_islet_imaging.session.review import ReviewSession
+
+PICTURE = "A colour picture: split it into its channels to score it."
 
 
 class ScoreWidget(ScoreForm):
@@ -88,10 +90,14 @@ class ScoreWidget(ScoreForm):
 
     # ------------------------------------------------------------ what is in the viewer
 
-    def look_at_layers(self, *_: object) -> None:
+    def look_at_layers(self, event: Any = None) -> None:
         """Group the viewer's image layers into images."""
         images = images_in(self.viewer)
         self.split_button.setVisible(self._picture() is not None)
+        fresh_layer = getattr(event, "value", None)
+        if self.chosen is not None and fresh_layer is self._picture() is not None:
+            self._put_away.show_only([fresh_layer], layers_of_all(self.viewer, images))
+            self.status.setText(PICTURE)
         same = {k: [id(x) for x in v.layers] for k, v in images.items()} == {
             k: [id(x) for x in v.layers] for k, v in self._images.items()
         }
@@ -133,7 +139,8 @@ class ScoreWidget(ScoreForm):
     def _show_chosen(self, *_: object) -> None:
         """Show the chosen image alone: two would shine through each other."""
         if self.chosen is not None:
-            self._put_away.show_only(self.chosen, list(self._images.values()))
+            others = [*layers_of_all(self.viewer, self._images), self._picture()]
+            self._put_away.show_only(layers_of_all(self.viewer, {"": self.chosen}), others)
 
     def _image_chosen(self, *_: object) -> None:
         chosen = self.chosen
@@ -156,7 +163,7 @@ class ScoreWidget(ScoreForm):
         if not self._running():
             self.status.setText("")
         if chosen is None and self._picture() is not None:
-            self.status.setText("A colour picture: split it into its channels to score it.")
+            self.status.setText(PICTURE)
         elif chosen is None:
             stacks = [x for x in self.viewer.layers if x.ndim > 2]
             self.status.setText(
@@ -175,10 +182,9 @@ class ScoreWidget(ScoreForm):
         """Make the colours of a picture layers of their own, to be named in the form."""
         picture = self._picture()
         if picture is not None:
-            name = str(picture.name)
             split_colours(self.viewer, picture)
             self.look_at_layers()
-            self.image_box.setCurrentText(name)
+            self.image_box.setCurrentText(str(picture.name))
             self._show_chosen()
             self.status.setText(
                 "Say in the table what each colour is and where it lies; one of them must be DNA. "

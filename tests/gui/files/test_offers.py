@@ -273,3 +273,7 @@ def test_a_second_file_is_not_scored_as_the_first(viewer, qtbot, tmp_path):
     # a colour picture beside it offers to be split
     viewer.add_image(np.zeros((40, 40, 3), np.uint8), rgb=True, name="picture")
     assert panel.split_button.isVisible()
+    assert panel.status.text().startswith("A colour picture: split it")
+    assert [x.name for x in viewer.layers if x.visible] == ["picture"]
+    panel.image_box.activated.emit(panel.image_box.currentIndex())
+    assert {x.name for x in viewer.layers if x.visible} == seen
