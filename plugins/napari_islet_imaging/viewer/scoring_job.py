@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     from napari_islet_imaging.viewer.stained import StainedImage
 
 
-def protocol_of_file(path: Path) -> Protocol:
-    """A protocol of a file, its own relative paths as they are meant: from where the file lies.
-
-    Raises
-    ------
-    IsletImagingError
-        If it is no protocol.
-    """
-    from islet_imaging.protocol import Protocol
-    from islet_imaging.scoring.places import with_absolute_paths
-
-    return with_absolute_paths(Protocol.load(path), path.parent)
-
-
 def holds_another(out: Path, chosen: StainedImage) -> bool:
     """Whether a folder holds results of another image than this one."""
     held = files_of_run(out)
@@ -70,6 +56,7 @@ def lay_out(
     protocol: Protocol,
     *,
     nuclei: Path | None = None,
+    cells: Path | None = None,
     control_nuclei: Mapping[Path, Path] | None = None,
     regions: Sequence[Outline] | None = None,
     who: str = "",
@@ -86,8 +73,8 @@ def lay_out(
         The run folder.
     protocol : Protocol
         From the form.
-    nuclei : Path, optional
-        File of nuclei to take instead of finding them.
+    nuclei, cells : Path, optional
+        Files of nuclei to take instead of finding them, and of whole cells instead of rings.
     control_nuclei : mapping of Path to Path, optional
         The same of controls, as far as they have such files.
     regions : sequence of Outline, optional
@@ -109,16 +96,16 @@ def lay_out(
     sheet = out / "samples.csv"
     with sheet.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        more = [] if nuclei is None else ["nuclei"]
+        more = [what for what, path in (("nuclei", nuclei), ("cells", cells)) if path is not None]
         writer.writerow(["file", "condition", "batch", "role", *more])
         for k, path in enumerate(files):
             relative = path.resolve().relative_to(folder).as_posix()
             role = "sample" if k == 0 else "negative_control"
             # one image is one staining run; the tables say that nothing follows for others
-            given = []
-            if nuclei is not None:
-                own = nuclei if k == 0 else (control_nuclei or {}).get(path)
-                given = ["" if own is None else str(own.resolve())]
+            own = {"nuclei": nuclei, "cells": cells} if k == 0 else {}
+            if k:
+                own["nuclei"] = (control_nuclei or {}).get(path)
+            given = ["" if (one := own.get(what)) is None else str(one.resolve()) for what in more]
             writer.writerow([relative, "this image", "this image", role, *given])
     job: dict[str, Any] = {
         "folder": str(folder),

@@ -154,6 +154,16 @@ def notes(session: ReviewSession) -> list[str]:
     return [*intervals(session), *told, *image_flags(session)]
 
 
+def of_run(session: ReviewSession) -> list[str]:
+    """Images of the run that were not scored, and where its results are."""
+    images = session.facts.images
+    failed = images[images["status"] != "scored"]
+    return [
+        *(f"⚑ {row.image}: {row.message}" for row in failed.itertuples()),
+        f"tables, report and corrections are in {session.run.path}",
+    ]
+
+
 def result(session: ReviewSession) -> str:
     """What scoring found in the open image, for every marker, as it stands now."""
     if session.hidden:

@@ -31,13 +31,13 @@ from napari_islet_imaging.viewer.layers import create, layers_of, tag_of
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import Panel
 from napari_islet_imaging.viewer.parts import Legend, NumberBox, chooser, wrapped
+from napari_islet_imaging.viewer.protocols import protocol_of_file
 from napari_islet_imaging.viewer.provisional import (
     ROLE,
     draw,
     provisional_calls,
     provisional_layers,
 )
-from napari_islet_imaging.viewer.scoring_job import protocol_of_file
 from napari_islet_imaging.viewer.session_view import view_of
 from napari_islet_imaging.viewer.turns import in_thread, in_turns, while_there
 from napari_islet_imaging.widgets.docking import dock_review, session_of, switch_session

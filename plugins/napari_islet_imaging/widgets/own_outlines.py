@@ -17,9 +17,10 @@ from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.viewer import region_layers
 from napari_islet_imaging.viewer.layers import tag_of
 from napari_islet_imaging.viewer.parts import button, chooser
+from napari_islet_imaging.viewer.protocols import given_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import napari
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from napari_islet_imaging.viewer.stained import StainedImage
 
 FIND, FILE = "find them", "from a file…"
+#: an image of a run that was scored with given nuclei is scored so again
+RUN = "those of its run"
 
 
 class OwnOutlines(QWidget):
@@ -85,18 +88,19 @@ class OwnOutlines(QWidget):
 
     def look(self, image: StainedImage | None) -> None:
         """Follow the chosen image and the viewer's layers."""
-        if image is None or self._image is None or image.name != self._image.name:
-            self._file = None
-        self._image = image
         held = self.nuclei_box.currentText()
-        choices = [FIND, *(layer.name for layer in self._labels())]
+        if image is None or self._image is None or image.name != self._image.name:
+            self._file, held = None, ""  # nuclei of another image are not meant
+        self._image = image
+        ofrun = [RUN] if "nuclei" in self._given() else []
+        choices = [*ofrun, FIND, *(layer.name for layer in self._labels())]
         if self._file is not None:
             choices.append(self._file.name)
         choices.append(FILE)
         self.nuclei_box.blockSignals(True)
         self.nuclei_box.clear()
         self.nuclei_box.addItems(choices)
-        self.nuclei_box.setCurrentText(held if held in choices[:-1] else FIND)
+        self.nuclei_box.setCurrentText(held if held in choices[:-1] else choices[0])
         self.nuclei_box.blockSignals(False)
         for one in (*self.draw_buttons.values(), self.bring_button):
             one.setEnabled(image is not None)
@@ -186,12 +190,38 @@ class OwnOutlines(QWidget):
         chosen = self.nuclei_box.currentText()
         if chosen == FIND:
             return None
+        if chosen == RUN:
+            return self._of_run(image, "nuclei")
         if self._file is not None and chosen == self._file.name:
             return self._file
         layer = next(x for x in self._labels() if x.name == chosen)
         shape = (int(image.layers[0].data.shape[-2]), int(image.layers[0].data.shape[-1]))
         labels = checked_labels(np.asarray(layer.data), shape, "nuclei", f"layer '{layer.name}'")
         return write_labels_of(labels, folder / f"{image.stem}_nuclei.tif")
+
+    def cells(self, image: StainedImage) -> Path | None:
+        """File of the whole cells that the image's run was scored with; None where it has rings.
+
+        Raises
+        ------
+        IsletImagingError
+            If it is gone or has changed.
+        """
+        return self._of_run(image, "cells") if "cells" in self._given() else None
+
+    def _given(self) -> Mapping[str, Any]:
+        """What the chosen image was scored with, by what it is; nothing of an image of no run."""
+        from islet_imaging.run.rows import row_of
+
+        session = None if self._image is None else self._image.session
+        if session is None or session.open is None:
+            return {}
+        return row_of(session.run.provenance, session.open.name).given
+
+    def _of_run(self, image: StainedImage, what: str) -> Path:
+        assert image.session is not None
+        assert image.session.open is not None
+        return given_of_run(image.session, image.session.open.name, what)
 
     def nuclei_of_controls(self, controls: Sequence[Path]) -> dict[Path, Path]:
         """Files of own nuclei of controls, where the image's own are used: found by their names.

@@ -20,8 +20,13 @@ from napari_islet_imaging.viewer import region_layers, words
 from napari_islet_imaging.viewer.jobs import Job
 from napari_islet_imaging.viewer.layers import layers_of, show_scale_bar, tag_of
 from napari_islet_imaging.viewer.loading import load_session
+from napari_islet_imaging.viewer.protocols import (
+    protocol_of_file,
+    protocol_of_run,
+    with_channels,
+)
 from napari_islet_imaging.viewer.put_away import PutAway, layers_of_all
-from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out, protocol_of_file
+from napari_islet_imaging.viewer.scoring_job import holds_another, lay_out
 from napari_islet_imaging.viewer.stained import (
     StainedImage,
     images_in,
@@ -33,7 +38,7 @@ from napari_islet_imaging.viewer.stained import (
 from napari_islet_imaging.viewer.turns import in_turns, while_there
 from napari_islet_imaging.widgets.docking import dock_review, switch_session
 from napari_islet_imaging.widgets.hand_over import open_report
-from napari_islet_imaging.widgets.score_form import NUCLEUS, PLANES, ScoreForm
+from napari_islet_imaging.widgets.score_form import NUCLEUS, PICTURE, PLANES, ScoreForm
 from napari_islet_imaging.widgets.shares import dock_shares
 
 if TYPE_CHECKING:
@@ -41,8 +46,6 @@ if TYPE_CHECKING:
 
     from islet_imaging.protocol import Protocol
     from napari_islet_imaging.session.review import ReviewSession
-
-PICTURE = "A colour picture: split it into its channels to score it."
 
 
 class ScoreWidget(ScoreForm):
@@ -151,12 +154,13 @@ class ScoreWidget(ScoreForm):
         # what was typed for another image is not meant for this one
         scored = None if chosen is None or chosen.session is None else chosen.session.protocol
         known = scored or self.protocol
+        if known is not None:
+            self.channels.set_protocol(known)
         nucleus = None if known is None else known.nuclei.diameter_um
         self.nucleus_edit.setText("" if nucleus is None else f"{nucleus:g}")
         self.score_button.setEnabled(chosen is not None and not self._running())
-        stack = chosen is not None and chosen.n_planes > 1
-        self.planes_box.setVisible(stack)
-        self.planes_label.setVisible(stack)
+        for one in (self.planes_box, self.planes_label):
+            one.setVisible(chosen is not None and chosen.n_planes > 1)
         self.split_button.setVisible(self._picture() is not None)
         self.own.look(chosen)
         self._show_result()
@@ -221,10 +225,7 @@ class ScoreWidget(ScoreForm):
         self.result.setText(words.result(session))
         notes = words.notes(session)
         if not session.blinded:
-            images = session.facts.images
-            failed = images[images["status"] != "scored"]
-            notes += [f"⚑ {row.image}: {row.message}" for row in failed.itertuples()]
-            notes.append(f"tables, report and corrections are in {session.run.path}")
+            notes += words.of_run(session)
         self.notes.set_notes(notes)
         self.report_button.setEnabled(not session.blinded)
         scale = session.open.scale
@@ -284,7 +285,7 @@ class ScoreWidget(ScoreForm):
         """
         import dataclasses
 
-        from islet_imaging.protocol import Nuclei, Protocol, Reading
+        from islet_imaging.protocol import Protocol
 
         size = self.typed_pixel_size()
         channels = self.channels.channels()
@@ -292,17 +293,17 @@ class ScoreWidget(ScoreForm):
             raise IsletImagingError(
                 "Say which one channel is the stain of DNA: choose 'dna' for it in the column 'is'."
             )
-        nuclei = Nuclei() if self.protocol is None else self.protocol.nuclei
-        nuclei = self.with_typed_diameter(nuclei)
-        stated = Reading() if self.protocol is None else self.protocol.reading
-        reading = dataclasses.replace(stated, pixel_size_um=size)
+        session = None if self.chosen is None else self.chosen.session
+        stated = self.protocol
+        if stated is None:
+            stated = Protocol(channels) if session is None else protocol_of_run(session)
+        nuclei = self.with_typed_diameter(stated.nuclei)
+        reading = dataclasses.replace(stated.reading, pixel_size_um=size)
         if self.chosen is not None and self.chosen.n_planes > 1:
             projection = PLANES[self.planes_box.currentText()]
             plane = int(self.viewer.dims.current_step[0]) if projection == "plane" else None
             reading = dataclasses.replace(reading, projection=projection, plane=plane)
-        if self.protocol is None:
-            return Protocol(channels=channels, reading=reading, nuclei=nuclei)
-        return self.protocol.replace(channels=channels, reading=reading, nuclei=nuclei)
+        return with_channels(stated, channels).replace(reading=reading, nuclei=nuclei)
 
     # ------------------------------------------------------------ scoring
 
@@ -326,6 +327,7 @@ class ScoreWidget(ScoreForm):
                 out,
                 protocol,
                 nuclei=self.own.nuclei(chosen, input_folder(out)),
+                cells=self.own.cells(chosen),
                 control_nuclei=self.own.nuclei_of_controls(self.controls),
                 regions=self.own.regions(chosen),
                 who=login_name() if chosen.session is None else chosen.session.reviewer,
@@ -477,9 +479,8 @@ class ScoreWidget(ScoreForm):
         self._arriving = False
         self.status.setText("")
         self.look_at_layers()
-        names = [n for n, image in self._images.items() if image.session is self.session]
-        if names:
-            self.image_box.setCurrentText(names[0])
+        for name in [n for n, i in self._images.items() if i.session is self.session][:1]:
+            self.image_box.setCurrentText(name)
         self._show_result()
 
     def review(self, *_: object) -> None:

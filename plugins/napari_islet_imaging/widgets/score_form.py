@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: what the field of a nucleus's size says where it is empty
 NUCLEUS = "auto"
+#: what the form says of a picture of red, green and blue
+PICTURE = "A colour picture: split it into its channels to score it."
 #: what to do with a z-stack, as the form says it
 PLANES: dict[str, Literal["max", "mean", "plane"]] = {
     "brightest of all planes": "max",
@@ -138,7 +140,7 @@ class ScoreForm(Panel):
             ) from None
 
     def with_typed_diameter(self, nuclei: Nuclei) -> Nuclei:
-        """How nuclei are found, with the size of the form where it has one.
+        """How nuclei are found, with the size that the form says; none: the image tells it.
 
         Raises
         ------
@@ -146,10 +148,8 @@ class ScoreForm(Panel):
             If no nucleus has that size.
         """
         typed = self.nucleus_edit.text().strip().replace(",", ".")
-        if not typed:
-            return nuclei
         try:
-            return dataclasses.replace(nuclei, diameter_um=float(typed))
+            return dataclasses.replace(nuclei, diameter_um=float(typed) if typed else None)
         except (ValueError, IsletImagingError):
             raise IsletImagingError(
                 "The size of a nucleus is its diameter in um, from 2 to 60; leave the field empty "
