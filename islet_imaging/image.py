@@ -8,7 +8,8 @@ It fails, with a `ChannelError` or `PixelSizeError`, rather than hand out a wron
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,36 @@ class IsletImage:
     def channel(self, channel: str, region: Region | None = None) -> NDArray[Any]:
         """Pixels of one channel, (Y, X), as stored; of a region only where one is given."""
         return self.reader(self.index(channel), region)
+
+    def held(self, channels: Iterable[str]) -> IsletImage:
+        """The image with these channels read whole once, when they are first asked for.
+
+        Parameters
+        ----------
+        channels : iterable of str
+            Names, as for `channel`; the others are read from the file every time.
+
+        Returns
+        -------
+        IsletImage
+
+        Examples
+        --------
+        >>> image = IsletImage.from_array(np.zeros((2, 4, 5)), ["DAPI", "INS"]).held(["INS"])
+        >>> image.channel("INS") is image.channel("INS")
+        True
+        """
+        planes: dict[int, NDArray[Any] | None] = {self.index(name): None for name in channels}
+
+        def reader(index: int, region: Region | None) -> NDArray[Any]:
+            if index not in planes:
+                return self.reader(index, region)
+            plane = planes[index]
+            if plane is None:
+                plane = planes[index] = self.reader(index, None)
+            return plane if region is None else plane[region]
+
+        return dataclasses.replace(self, reader=reader)
 
     def full_scale(self, pixels: NDArray[Any]) -> float | None:
         """The largest value that the camera could have written, to tell saturation by.

@@ -14,6 +14,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,9 +212,15 @@ def build(kind: Any, value: Any, where: str) -> Any:
     return _scalar(kind, value, where)
 
 
+@lru_cache(maxsize=128)
+def _hints(kind: Any) -> dict[str, Any]:
+    """Annotations of a dataclass, worked out once: a protocol is built for every image."""
+    return typing.get_type_hints(kind)
+
+
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     given = _mapping(value, where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = dataclasses.fields(kind)
     known = [f.name for f in fields]
     unknown = [k for k in given if k not in known]

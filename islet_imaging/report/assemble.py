@@ -127,15 +127,18 @@ def _thresholds(rows: Sequence[ImageRow], called: CalledRun) -> list[dict[str, A
     from islet_imaging.positivity import threshold_sensitivity
     from islet_imaging.protocol import negative_for
 
-    of = {r.image: r for r in rows}
     cells = called.raw
-    counted = cells[~cells["excluded"].astype(bool)] if len(cells) else cells
-    staining = counted["image"].map(lambda i: of[i].staining)
-    role = counted["image"].map(lambda i: of[i].role)
+    features = {t.feature for found in called.thresholds.values() for t in found.values()}
+    counted = cells[["image", *sorted(features & set(cells.columns))]]
+    if len(cells):
+        counted = counted[~cells["excluded"].astype(bool)]
+    roles = {r.role for r in rows}
+    staining = counted["image"].map({r.image: r.staining for r in rows})
+    role = counted["image"].map({r.image: r.role for r in rows})
     found = []
     for name, by_marker in called.thresholds.items():
         for marker, threshold in by_marker.items():
-            dark = role.map(lambda r, m=marker: negative_for(r, m)).astype(bool)
+            dark = role.isin([r for r in roles if negative_for(r, marker)])
             sample, control = (
                 counted.loc[(staining == name) & kind, threshold.feature].to_numpy()
                 if threshold.feature in counted

@@ -9,9 +9,10 @@ It fails, and says to score again, when the kept measurements are gone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from islet_imaging.protocol import Protocol, negative_for
 from islet_imaging.run.measurements import load_work
@@ -27,6 +28,11 @@ __all__ = [
     "rows_of",
     "threshold_origin",
 ]
+
+#: ``each(function, items)`` gives ``function(*item)`` for each item, in the items' order
+Each = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]]
+#: images whose cells are called in one piece of work
+IMAGES_AT_ONCE = 16
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,16 +128,19 @@ def fit_run(
     return fit_stainings(run, rows, protocol).thresholds
 
 
-def fit_stainings(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> FittedRun:
+def fit_stainings(
+    run: Path, rows: Sequence[ImageRow], protocol: Protocol, each: Each = starmap
+) -> FittedRun:
     """As `fit_run`, with what each threshold came from."""
     from islet_imaging.positivity import Threshold
-    from islet_imaging.positivity.staining_run import fit_stains
     from islet_imaging.positivity.threshold import without_cut
 
     scored = [r for r in rows if r.status == "scored"]
     thresholds: dict[str, dict[str, Threshold]] = {}
     origins: dict[str, dict[str, str]] = {}
     not_used: list[str] = []
+    # each marker of each staining run that is to be fitted, and its images
+    jobs: dict[tuple[str, str], tuple[list[ImageRow], list[ImageRow]]] = {}
     for staining in sorted({r.staining for r in scored}):
         own = [r for r in scored if r.staining == staining]
         samples = [r for r in own if r.role in ("sample", "positive_control")]
@@ -149,24 +158,60 @@ def fit_stainings(run: Path, rows: Sequence[ImageRow], protocol: Protocol) -> Fi
         valid = {m for m in stated if held.get(m, "") == origins[staining].get(m)}
         if any(m in protocol.markers for m in set(stated) - valid):
             not_used.append(staining)
-        known = {m: Threshold.from_dict(stated[m]) for m in protocol.markers if m in valid}
-        if len(known) == len(protocol.markers):
-            thresholds[staining] = known
-            continue
-        used = {r.image: r for group in (samples, *controls.values()) for r in group}
-        tables = {name: load_work(run, used[name], "cells") for name in sorted(used)}
-        fitted = fit_stains(
-            [tables[r.image] for r in samples],
-            {marker: [tables[r.image] for r in group] for marker, group in controls.items()},
-            protocol,
+        thresholds[staining] = {}
+        for marker in protocol.markers:
+            if marker in valid:
+                thresholds[staining][marker] = Threshold.from_dict(stated[marker])
+            else:
+                jobs[staining, marker] = samples, controls[marker]
+    fitted = each(_fit_marker, [(run, protocol, m, *jobs[s, m]) for s, m in jobs])
+    for ((staining, marker), (samples, _)), found in zip(jobs.items(), fitted, strict=True):
+        light = "light of another dye lies in this channel, see the flags"
+        foreign = any(
+            f.code == "bleed_through" and f.severity == "block" and f.channel == marker
+            for r in samples
+            for f in r.flags
         )
-        thresholds[staining] = {**fitted, **known}
-        for flag in (f for r in samples for f in r.flags):
-            if flag.code == "bleed_through" and flag.severity == "block" and flag.channel in fitted:
-                thresholds[staining][flag.channel] = without_cut(
-                    fitted[flag.channel], "light of another dye lies in this channel, see the flags"
-                )
-    return FittedRun(thresholds, origins, tuple(not_used))
+        thresholds[staining][marker] = without_cut(found, light) if foreign else found
+    in_turn = {s: {m: found[m] for m in protocol.markers} for s, found in thresholds.items()}
+    return FittedRun(in_turn, origins, tuple(not_used))
+
+
+def _fit_marker(
+    run: Path,
+    protocol: Protocol,
+    marker: str,
+    samples: Sequence[ImageRow],
+    controls: Sequence[ImageRow],
+) -> Threshold:
+    """Fit one marker of one staining run, in any process that sees the run folder."""
+    from islet_imaging.positivity.fitting import fit_marker
+
+    tables = [[load_work(run, r, "cells") for r in group] for group in (samples, controls)]
+    return fit_marker(tables[0], tables[1], marker, protocol)
+
+
+def _call_images(
+    run: Path,
+    protocol: Protocol,
+    rows: Sequence[ImageRow],
+    thresholds: Mapping[str, Mapping[str, Threshold]],
+) -> pd.DataFrame:
+    """Call the cells of some images, in any process that sees the run folder."""
+    from islet_imaging.positivity.staining_run import call_image
+
+    return _joined(
+        [call_image(load_work(run, r, "cells"), thresholds[r.staining], protocol) for r in rows]
+    )
+
+
+def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    # images without a cell say nothing of the columns' types
+    table = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+    ordered = in_order(table.columns)
+    return table if ordered == list(table.columns) else table[ordered]
 
 
 def threshold_origin(rows: Sequence[ImageRow], marker: str, protocol: Protocol) -> str:
@@ -177,7 +222,12 @@ def threshold_origin(rows: Sequence[ImageRow], marker: str, protocol: Protocol) 
 
 
 def call_run(
-    run: Path, rows: Sequence[ImageRow], protocol: Protocol, *, corrections: bool = True
+    run: Path,
+    rows: Sequence[ImageRow],
+    protocol: Protocol,
+    *,
+    corrections: bool = True,
+    each: Each = starmap,
 ) -> CalledRun:
     """Fit, call every cell of every scored image, and lay the journal's corrections over it.
 
@@ -191,29 +241,32 @@ def call_run(
         How to call.
     corrections : bool
         Whether to lay people's corrections over the calls.
+    each : callable
+        ``each(function, items)`` gives ``function(*item)`` for each item, in order; where fitting
+        and calling are done.  It changes no number.
     """
     import pandas as pd
 
-    from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.review.journal import Journal
     from islet_imaging.review.regions import exchanged_told, without_regions
     from islet_imaging.review.replay import apply_corrections
 
-    found = fit_stainings(run, rows, protocol)
-    parts = [
-        call_image(load_work(run, r, "cells"), found.thresholds[r.staining], protocol)
-        for r in rows
-        if r.status == "scored"
-    ]
+    found = fit_stainings(run, rows, protocol, each)
+    scored = [r for r in rows if r.status == "scored"]
+    jobs = []
+    for k in range(0, len(scored), IMAGES_AT_ONCE):
+        some = scored[k : k + IMAGES_AT_ONCE]
+        of_these = {r.staining: found.thresholds[r.staining] for r in some}
+        jobs.append((run, protocol, some, of_these))
+    parts = list(each(_call_images, jobs))
     fitted = {
         staining: {m: t.to_dict() for m, t in by_marker.items()}
         for staining, by_marker in found.thresholds.items()
     }
     protocol = protocol.replace(fitted=fitted, fitted_from=found.origins)
     if parts:
-        # images without a cell say nothing of the columns' types
-        raw = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
-        raw = raw[in_order(raw.columns)]
+        raw = _joined(parts)
+        parts.clear()  # cells of many images are not held twice
         if "region" in raw:  # drawn in some of the images
             raw["region"] = raw["region"].fillna("").astype(object)
     else:

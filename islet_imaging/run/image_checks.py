@@ -199,10 +199,11 @@ def _single(row: ImageRow) -> bool:
 
 def _nuclei(run: Path, row: ImageRow) -> dict[str, NDArray[np.float64]]:
     """Where the nuclei of an image lie, um, and the DNA light of those that are not cut."""
-    table = load_work(run, row, "cells")
+    columns = ("nucleus_area_um2", "dna_integrated", "touches_border", "y_um", "x_um")
+    table = load_work(run, row, "cells", columns)
     area = table["nucleus_area_um2"]
     light = (table["dna_integrated"] / area).where(
         ~table["touches_border"].astype(bool) & (area > 0.6 * area.median())
     )
-    columns = {"y_um": table["y_um"], "x_um": table["x_um"], "light": light}
-    return {name: column.to_numpy(dtype=float) for name, column in columns.items()}
+    found = {"y_um": table["y_um"], "x_um": table["x_um"], "light": light}
+    return {name: column.to_numpy(dtype=float) for name, column in found.items()}

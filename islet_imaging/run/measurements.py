@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,19 +205,25 @@ def require(run: Path, row: ImageRow, *products: str) -> Record:
     return found
 
 
-def load_work(run: Path, row: ImageRow, name: str) -> pd.DataFrame:
-    """A table that measuring an image left: "cells", "pairs" or "islets".
+def load_work(
+    run: Path, row: ImageRow, name: str, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """A table that measuring an image left: "cells", "pairs" or "islets"; or columns of it.
 
     Raises
     ------
     IsletImagingError
         If there is no proof that it is this run's.
     """
-    import pandas as pd
+    import pyarrow.parquet as pq
 
     require(run, row, name)
     try:
-        return pd.read_parquet(work_table(run, row.image, name))
+        # small tables by the thousand: threads would cost more than they save
+        with pq.ParquetFile(work_table(run, row.image, name)) as file:
+            wanted = None if columns is None else list(columns)
+            table: pd.DataFrame = file.read(wanted, use_threads=False).to_pandas(use_threads=False)
+            return table
     except (OSError, ValueError) as error:
         raise IsletImagingError(
             f"{work_table(run, row.image, name)}: cannot be read ({error}); "

@@ -174,4 +174,7 @@ def with_sheet(
     for name in dict.fromkeys(k for r in rows for k in r.extra):
         own = f"sheet_{name}" if name in table.columns or name in PLACE else name
         more[own] = {image: str(row.extra.get(name, "")) for image, row in of.items()}
-    return table.assign(**{name: table["image"].map(value) for name, value in more.items()})
+    table = table.copy(deep=False)
+    for name, value in more.items():
+        table[name] = table["image"].map(value)
+    return table

@@ -38,12 +38,14 @@ def note_fragile_thresholds(
     from islet_imaging.positivity import threshold_sensitivity
 
     of = {r.image: r for r in rows}
-    cells = called.raw[countable(called.raw)]
+    features = {t.feature for found in called.thresholds.values() for t in found.values()}
+    cells = called.raw[["image", *sorted(features & set(called.raw.columns))]]
+    cells = cells[countable(called.raw)]
     if cells.empty:
         return summary
-    samples = cells[cells["image"].map(lambda i: of[i].role == "sample")]
+    samples = cells[cells["image"].isin([r.image for r in rows if r.role == "sample"])]
     keys = ("condition", "batch", "staining")
-    where = [samples["image"].map(lambda i, k=k: getattr(of[i], k)) for k in keys]
+    where = [samples["image"].map({i: getattr(r, k) for i, r in of.items()}) for k in keys]
     fragile: dict[tuple[str, str], list[str]] = {}
     for (condition, batch, staining), group in samples.groupby(where):
         for marker, threshold in called.thresholds[str(staining)].items():

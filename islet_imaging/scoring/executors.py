@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -23,10 +23,12 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
+from itertools import starmap
 from typing import Any
 
 from islet_imaging._types import usable_cores
-from islet_imaging.errors import Cancelled
+from islet_imaging.errors import Cancelled, IsletImagingError
+from islet_imaging.run.called import Each
 from islet_imaging.run.files import RunWriteError
 from islet_imaging.scoring.memory import fitting, free_bytes, largest_need
 from islet_imaging.scoring.spread import OwnPool, Parts
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: seconds between two looks whether the run is to be stopped
 _LOOK_S = 0.2
+#: fewer images are called in the leading process
+WORTH_CALLING = 48
 
 
 def worker_count(workers: int | None, images: int, large: int = 0) -> int:
@@ -155,6 +159,57 @@ def run_tasks(
             if isinstance(pool, OwnPool):
                 pool.kill()
     return outcomes
+
+
+@contextmanager
+def side_by_side_calls(
+    workers: int | None, executor: Executor | None, images: int
+) -> Iterator[Each]:
+    """Where thresholds are fitted and cells are called, once all images are measured.
+
+    Parameters
+    ----------
+    workers, executor
+        As in `run_tasks`.
+    images : int
+        How many there are; for few of them starting processes takes longer than it saves.
+
+    Yields
+    ------
+    callable
+        ``each(function, items)`` gives ``function(*item)`` for each item, in order.  What a worker
+        could not do, because it died, is done in this process.
+    """
+    count = worker_count(workers, images)
+    if images < WORTH_CALLING or (executor is None and count == 1):
+        yield starmap
+        return
+    pool = executor or OwnPool(count, _watch)
+
+    def each(function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        runs_on = pool.executor if isinstance(pool, OwnPool) else pool
+        begun: list[tuple[tuple[Any, ...], Future[Any] | None]] = []
+        for item in items:
+            try:
+                begun.append((item, runs_on.submit(function, *item)))
+            except BrokenExecutor:
+                begun.append((item, None))
+        begun.reverse()
+        while begun:
+            item, future = begun.pop()
+            try:
+                yield function(*item) if future is None else future.result()
+            except IsletImagingError:
+                raise
+            except Exception:  # of the executor; one of the function's own comes again
+                log.info("a worker ended while cells were called: done in this process")
+                yield function(*item)
+
+    try:
+        yield each
+    finally:
+        if isinstance(pool, OwnPool):
+            pool.kill()
 
 
 def _shared(tasks: list[Task], named: set[str], workers: int) -> tuple[list[Task], list[Task]]:

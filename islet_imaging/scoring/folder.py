@@ -24,7 +24,7 @@ from islet_imaging.run.folder import Run
 from islet_imaging.run.lock import RunLock
 from islet_imaging.run.proof import stamp_of
 from islet_imaging.run.stage import finish_exchange
-from islet_imaging.scoring.executors import run_tasks
+from islet_imaging.scoring.executors import run_tasks, side_by_side_calls
 from islet_imaging.scoring.fingerprints import Inputs, given_of
 from islet_imaging.scoring.places import check_inputs, image_rows, make_run_folder, sweep
 from islet_imaging.scoring.plan import make_plan, requested, same_run, tasks_of
@@ -182,7 +182,8 @@ def score_folder(
         facts["flat_fields"] = stamp_of(fields) if tasks and tasks[0].flat_fields else None
         # the file of the run before may hold stamps of tables that are not made any more
         facts["files"] = _files_before(out)
-        run = write_run(out, protocol, facts)
+        with side_by_side_calls(workers, executor, len(rows)) as each:
+            run = write_run(out, protocol, facts, each)
         log.info("done: %s", run.path / "report.html")
         return run
 

@@ -13,6 +13,7 @@ import logging
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from islet_imaging.errors import IsletImagingError
 from islet_imaging.experiment.given_files import told_of_mixture
 from islet_imaging.protocol import Protocol, Statistics
 from islet_imaging.review.journal import Journal
-from islet_imaging.run.called import call_run
+from islet_imaging.run.called import Each, call_run
 from islet_imaging.run.files import write_parquet, write_table, write_text
 from islet_imaging.run.folder import PROVENANCE_FORMAT, Run, corrections_state
 from islet_imaging.run.lock import RunLock
@@ -86,7 +87,7 @@ def provenance_of(
     }
 
 
-def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
+def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any], each: Each = starmap) -> Run:
     """Call, summarise and exchange tables, protocol, report and provenance, all at once.
 
     Parameters
@@ -97,6 +98,8 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
         How to call.
     facts : mapping
         The provenance.
+    each : callable
+        Where thresholds are fitted and cells called, as in `call_run`.
     """
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
@@ -122,7 +125,7 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any]) -> Run:
     rows = lay_over_run(run, rows_of(facts), protocol, Journal(run / "corrections.jsonl").edits())
     facts["images"] = [r.to_dict() for r in rows]
     rows, folder_flags = check_rows(run, rows, protocol)
-    called = call_run(run, rows, protocol)
+    called = call_run(run, rows, protocol, each=each)
     rows, of_thresholds = with_threshold_flags(rows, called.thresholds)
     folder_flags = [*of_thresholds, *folder_flags]
     facts["corrections"].update(called.counts)

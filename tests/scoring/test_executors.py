@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from itertools import starmap
 from pathlib import Path
 
 import pytest
 
-from islet_imaging.errors import Cancelled
+from islet_imaging.errors import Cancelled, IsletImagingError
 from islet_imaging.run.files import RunWriteError
 from islet_imaging.scoring import executors
 from islet_imaging.scoring.executors import run_tasks
@@ -125,3 +127,27 @@ def test_workers_end_with_the_main_process(tmp_path: Path, how: signal.Signals) 
         process.wait()
     assert len(workers) == 2
     assert all(gone(p) for p in workers)
+
+
+def kills_a_worker(parent: int, value: int) -> int:
+    if value == 3 and os.getpid() != parent:
+        os._exit(9)
+    if value == 5:
+        raise IsletImagingError("of the function")
+    return 10 * value
+
+
+@pytest.mark.parametrize("handed_in", [False, True])
+def test_calls_of_a_worker_that_dies_are_made_in_this_process(handed_in: bool) -> None:
+    with ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(2)) if handed_in else None
+        each = stack.enter_context(executors.side_by_side_calls(2, pool, 100))
+        items = [(os.getpid(), k) for k in range(5)]
+        assert list(each(kills_a_worker, items)) == [0, 10, 20, 30, 40]
+        with pytest.raises(IsletImagingError, match="of the function"):
+            list(each(kills_a_worker, [(os.getpid(), 5)]))
+
+
+def test_few_images_are_called_without_processes() -> None:
+    with executors.side_by_side_calls(2, None, 10) as each:
+        assert each is starmap
