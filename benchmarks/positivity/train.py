@@ -113,7 +113,7 @@ def features(
             "mix": np.arcsinh(mix / 2),
             "left_over": -np.log1p(spill / model.bright / 0.1),
             "light": np.log(np.maximum(light, 0) + 0.05),
-            "logit": np.clip(samples[f"{marker}_network_odds"], -6, 6),
+            "logit": np.clip(samples[f"{marker}_network_odds"], -6, 6) - fit.network.logit_zero,
             "own": own,
             "truth": samples[f"truth_{marker}"].to_numpy(dtype=float),
             "image": samples["image"].to_numpy(),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.coefficients import BY_LEVELS, BY_NETWORK, FLOOR
 from islet_imaging.positivity.controls import Suspect, suspects
@@ -22,7 +23,7 @@ from islet_imaging.positivity.levels import counted, level_of, marker_of, stain_
 from islet_imaging.positivity.methods.control import Control, Enough
 from islet_imaging.positivity.methods.levels import by_levels
 from islet_imaging.positivity.spillover import neighbourhood
-from islet_imaging.positivity.threshold import CellsUsed, Cut, SpillOver, Threshold
+from islet_imaging.positivity.threshold import LOGIT_LIMIT, CellsUsed, Cut, SpillOver, Threshold
 from islet_imaging.protocol import FitMethod
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 #: fewer control cells than this are taken for none
 TOO_FEW = 40
+#: evidence of intensities alone beyond which a cell shows what the network makes of the stain
+CLEAR = 0.95
+#: clear cells of either kind that an image must have to show it
+CLEAR_CELLS = 10
 
 
 def fit_marker(
@@ -186,6 +191,9 @@ def fit_cells(
         fitted = by_levels(own, levels, held, name, learned=learned, bootstrap=bootstrap)
         if fitted.network.weight:
             fitted = _with_light(fitted, cells, column, control)
+            plain = by_levels(own, levels, held, name, learned=BY_LEVELS, bootstrap=0)
+            clear = _clear(cells[usable], column, plain, own, level[usable] - own)
+            fitted = _with_pattern(fitted, clear)
         if held.intensities.size:
             fitted = _few(fitted, held, Enough(min_control_cells, min_control_images))
     if levels.note or note:
@@ -210,6 +218,45 @@ def _with_light(
     bright = max(light.positive or 0.0, FLOOR * light.scale)
     network = dataclasses.replace(fitted.network, zero=light.zero, bright=bright)
     return dataclasses.replace(fitted, network=network)
+
+
+def _with_pattern(fitted: Threshold, clear: pd.DataFrame) -> Threshold:
+    """Where the network's logit has its zero in this run: between cells that are clear without it.
+
+    A stain in granules, or on one side of the nucleus, gets lower logits than a smooth one.  They
+    are held against each other within images, since logits also fall with the share of positives.
+
+    ``clear`` holds ``image``, ``logit``, and ``lit`` for positive by intensity, of clear cells.
+    """
+    middles = []
+    for _, cells in clear.groupby("image", sort=False):
+        low, high = (cells.loc[cells["lit"] == lit, "logit"] for lit in (False, True))
+        if min(len(low), len(high)) >= CLEAR_CELLS:
+            middles.append(0.5 * (low.median() + high.median()))
+    if not middles:
+        return fitted
+    network = dataclasses.replace(fitted.network, logit_zero=float(np.median(middles)))
+    return dataclasses.replace(fitted, network=network)
+
+
+def _clear(
+    cells: pd.DataFrame, column: str, by_intensity: Threshold, own: Float64, removed: Float64
+) -> pd.DataFrame:
+    """Cells that intensities alone call clearly, with what the network makes of them."""
+    import pandas as pd
+
+    evidence = by_intensity.probability(own, removed)
+    logit = cells[f"{marker_of(column)}_network_odds"].to_numpy(dtype=np.float64)
+    image = cells["image"].to_numpy(dtype=object) if "image" in cells.columns else ""
+    table = pd.DataFrame(
+        {
+            "image": image,
+            "lit": evidence > CLEAR,
+            "logit": np.clip(logit, -LOGIT_LIMIT, LOGIT_LIMIT),
+        }
+    )
+    sure: pd.DataFrame = table[(np.abs(evidence - 0.5) > CLEAR - 0.5) & np.isfinite(logit)]
+    return sure
 
 
 def _nothing(feature: str, column: str, reason: str) -> Threshold:

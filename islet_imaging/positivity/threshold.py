@@ -26,8 +26,8 @@ Part = TypeVar("Part")
 #: the network's logit beyond this says nothing more
 LOGIT_LIMIT = 6.0
 #: version of what `Threshold.to_dict` gives; 1 was one flat mapping without a version, 2 had no
-#: `model.left_over`
-VERSION = 3
+#: `model.left_over`, 3 no `network.logit_zero`
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,16 @@ class NetworkTerms:
         Of log((light - zero) / bright + 0.05).
     logit_weight : float
         Of the network logit: what it says of the pattern alone, in log odds.
+    logit_zero : float
+        Logit that lies between the run's clear negatives and positives: the network gives a stain
+        in granules, or on one side, lower logits than a smooth one.
     """
 
     zero: float = 0.0
     bright: float = 1.0
     weight: float = 0.0
     logit_weight: float = 0.0
+    logit_zero: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -303,7 +307,7 @@ class Threshold:
         odds = log_odds(self.model, self.network, x - self.model.zero, taken, light=network)
         if self.network.logit_weight:
             seen = np.clip(np.asarray(logit, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
-            odds = odds + self.network.logit_weight * seen
+            odds = odds + self.network.logit_weight * (seen - self.network.logit_zero)
         out: Float64 = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
         return out
 
@@ -327,7 +331,7 @@ class Threshold:
         version = given.pop("version", 1)
         if version == 1:
             given = _from_flat(given)
-        elif version not in (2, VERSION):
+        elif version not in (2, 3, VERSION):
             raise ProtocolError(
                 f"fitted threshold: version {version!r}; this one reads 1 to {VERSION}"
             )

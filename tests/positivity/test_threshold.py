@@ -169,8 +169,11 @@ def test_a_threshold_stored_by_an_earlier_version_is_read():
     second = {**read.to_dict(), "version": 2}
     second["model"].pop("left_over")
     assert Threshold.from_dict(second) == read
-    with pytest.raises(ProtocolError, match="version 4"):
-        Threshold.from_dict({**read.to_dict(), "version": 4})
+    third = {**read.to_dict(), "version": 3}
+    third["network"].pop("logit_zero")
+    assert Threshold.from_dict(third) == read
+    with pytest.raises(ProtocolError, match="version 5"):
+        Threshold.from_dict({**read.to_dict(), "version": 5})
     with pytest.raises(ProtocolError, match="4 weights"):
         Threshold.from_dict({**flat, "weights": [1.0]})
 
