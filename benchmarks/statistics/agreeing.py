@@ -13,7 +13,9 @@ Array = NDArray[np.float64]
 
 #: share of positive cells, share of errors, correlation of errors within an islet
 WORLDS = ((0.4, 0.08, 0.15), (0.4, 0.03, 0.05), (0.1, 0.05, 0.1), (0.8, 0.15, 0.02),
-          (0.3, 0.1, 0.3), (0.6, 0.02, 0.2), (0.03, 0.02, 0.1))  # fmt: skip
+          (0.3, 0.1, 0.3), (0.6, 0.02, 0.2), (0.03, 0.02, 0.1), (0.05, 0.01, 0.1),
+          (0.2, 0.03, 0.05), (0.5, 0.05, 0.02), (0.9, 0.04, 0.1), (0.02, 0.03, 0.05),
+          (0.5, 0.2, 0.1), (0.15, 0.02, 0.3))  # fmt: skip
 
 
 def tables(rng: np.random.Generator, islets: int, share: float, error: float, icc: float) -> Array:

@@ -51,7 +51,7 @@ def main() -> None:
         ),
         "kappa": (
             "Coverage of the interval of kappa over islets where errors gather in islets",
-            lambda: agreeing.kappa(SEED, half),
+            lambda: agreeing.kappa(SEED, 3 * half),
         ),
         "units": (
             "False positives when cells, islets or batches are n (43 %, unpaired)",

@@ -27,7 +27,10 @@ Array = NDArray[np.float64]
 
 #: what an interval of kappa over islets takes: islets, cells of the rarer label, islets in which
 #: the two differ (simulation: benchmarks/statistics)
-KAPPA_ISLETS, KAPPA_CELLS, KAPPA_DIFFERING = 10, 30, 5
+KAPPA_ISLETS, KAPPA_CELLS, KAPPA_DIFFERING = 10, 50, 6
+#: degrees of freedom for each islet that carries the variance; more of them cover too little where
+#: few islets do, fewer too much (the same simulation)
+KAPPA_FREEDOM = 2.5
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ def cohen_kappa(
     Notes
     -----
     Over islets: jackknife of ``arctanh(kappa)``, leaving out one islet at a time, times t with the
-    lesser of Kish's effective number of islets less 1 and 1.5 times that number of islets which
-    carry the variance.  Below ten islets, or thirty cells of the rarer label, or five islets with a
+    lesser of Kish's effective number of islets less 1 and 2.5 times that number of islets which
+    carry the variance.  Below ten islets, or fifty cells of the rarer label, or six islets with a
     disagreement, no such interval holds, and none is given.
 
     References
@@ -168,7 +171,7 @@ def _kappa_over_islets(
     u2 = (left - left.mean()) ** 2
     se = np.sqrt((m - 1) / m * u2.sum())
     carried = u2.sum() ** 2 / max(float(np.sum(u2**2)), 1e-300)
-    df = max(min(size.sum() ** 2 / np.sum(size**2) - 1, 1.5 * carried), 1.0)
+    df = max(min(size.sum() ** 2 / np.sum(size**2) - 1, KAPPA_FREEDOM * carried), 1.0)
     centre = float(np.arctanh(np.clip(kappa_of(whole[None])[0], -0.9999, 0.9999)))
     half = t_quantile(level, float(df)) * float(se)
     return float(np.tanh(centre - half)), float(np.tanh(centre + half)), m, "over islets"
