@@ -1,4 +1,4 @@
-"""What slide scanners write beside the pixels: Aperio's text, Akoya's XML.
+"""What slide scanners write beside the pixels: Aperio's text, Akoya's and Ventana's XML.
 
 The idea: the same tolerant parsers as for microscopes' metadata; a scanner's own statement of the
 pixel size stands above the resolution tags, which some of them leave at a printer's 72 dpi.
@@ -37,6 +37,51 @@ def parse_svs(description: str) -> Facts:
     if magnification:
         facts.metadata["objective_magnification"] = magnification
     return facts
+
+
+def parse_bif(packets: Sequence[str]) -> tuple[Facts, int]:
+    """Read what a Ventana (Roche) scanner keeps as XMP: its scale, and how far tiles overlap.
+
+    Parameters
+    ----------
+    packets : sequence of str
+        XMP of the pages: one holds ``iScan``, that of the full resolution ``EncodeInfo``.
+
+    Returns
+    -------
+    facts : Facts
+        Pixel size of ``ScanRes``, um, and magnification.
+    overlap_px : int
+        Most that two joined tiles overlap (``TileJointInfo``), px; 0 where none do.
+
+    Examples
+    --------
+    >>> facts, overlap = parse_bif([
+    ...     '<iScan Magnification="20" ScanRes="0.465"/>',
+    ...     '<EncodeInfo><SlideStitchInfo><ImageInfo><TileJointInfo FlagJoined="1" '
+    ...     'Direction="RIGHT" OverlapX="63" OverlapY="-2"/></ImageInfo></SlideStitchInfo>'
+    ...     '</EncodeInfo>'])
+    >>> facts.pixel_size_um, overlap
+    ((0.465, 0.465), 63)
+    """
+    facts, overlap = Facts(), 0.0
+    for packet in packets:
+        try:
+            root = ET.fromstring(_DECLARATION.sub("", packet).strip("\0 \r\n\t"))  # noqa: S314
+        except (ET.ParseError, ValueError):
+            continue
+        for scan in root.iter("iScan"):
+            size = _number(scan.get("ScanRes"))
+            if size:
+                facts.pixel_size_um = plausible((size, size))
+            magnification = _number(scan.get("Magnification"))
+            if magnification:
+                facts.metadata["objective_magnification"] = magnification
+        for joint in root.iter("TileJointInfo"):
+            if joint.get("FlagJoined") == "1":
+                along = "OverlapY" if joint.get("Direction") in ("UP", "DOWN") else "OverlapX"
+                overlap = max(overlap, _number(joint.get(along)) or 0.0)
+    return facts, round(overlap)
 
 
 def parse_qptiff(descriptions: Sequence[str]) -> Facts:

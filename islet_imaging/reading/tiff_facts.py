@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.metadata import (
     Facts,
     parse_imagej,
@@ -18,7 +19,7 @@ from islet_imaging.reading.metadata import (
     resolution_um,
     worded,
 )
-from islet_imaging.reading.slide_descriptions import parse_qptiff, parse_svs
+from islet_imaging.reading.slide_descriptions import parse_bif, parse_qptiff, parse_svs
 from islet_imaging.reading.source import COLOURS, FileChannel
 
 if TYPE_CHECKING:
@@ -29,7 +30,13 @@ _MAX_NAMED_PAGES = 100
 
 
 def facts_of(tif: TiffFile, kind: str) -> tuple[Facts, str, str]:
-    """What the file says, and where names and pixel size were found."""
+    """What the file says, and where names and pixel size were found.
+
+    Raises
+    ------
+    ImageReadError
+        If the file says that its pixels are no picture before they are stitched.
+    """
     tags = tif.pages[0].tags
     x, y = (_rational(tags.valueof(code)) for code in (282, 283))
     facts, names_by, scale_by = Facts(), "", ""
@@ -51,6 +58,15 @@ def facts_of(tif: TiffFile, kind: str) -> tuple[Facts, str, str]:
     elif kind == "qpi":
         facts = parse_qptiff([p.description for p in tif.series[0].pages if p is not None])
         names_by = "QPTIFF description"
+    elif packets := _ventana(tif):
+        facts, overlap = parse_bif(packets)
+        scale_by = "Ventana's iScan"
+        if overlap:
+            raise ImageReadError(
+                f"{tif.filehandle.path}: tiles of this Ventana slide overlap by up to {overlap} px "
+                "and are not stitched here, so cells at the seams would count twice. Export it as "
+                "a stitched OME-TIFF, for instance from QuPath, or with Bio-Formats' bfconvert"
+            )
     if not any(facts.names):
         facts.names = _page_names(tif)
         names_by = "page names"
@@ -61,6 +77,17 @@ def facts_of(tif: TiffFile, kind: str) -> tuple[Facts, str, str]:
     if facts.pixel_size_um is None:
         scale_by = ""
     return facts, names_by, scale_by
+
+
+def _ventana(tif: TiffFile) -> list[str]:
+    """XMP that a Ventana scanner wrote, of the first page and of the full resolution."""
+    found = []
+    for page in (tif.pages[0], tif.series[0].keyframe):
+        value = page.tags.valueof(700)
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+        if "iScan" in text or "EncodeInfo" in text:
+            found.append(text)
+    return found
 
 
 def _page_names(tif: TiffFile) -> list[str]:

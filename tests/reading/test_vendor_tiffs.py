@@ -89,17 +89,51 @@ def test_a_leica_scn_gives_the_channels_of_its_full_level(tmp_path: Path) -> Non
     assert read_image(tmp_path / "a.scn").pixel_size_um == pytest.approx(0.25)
 
 
-def test_a_ventana_bif_gives_the_colours_of_its_slide_not_its_label(tmp_path: Path) -> None:
-    slide = np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-    scan = b'<iScan Magnification="20" />'
+def write_bif(path: Path, slide: np.ndarray, *, scan: str, joints: str = "") -> None:
+    """A label, then the slide in two resolutions; XMP as ``ScanOutputManager`` leaves it."""
     how = {"photometric": "rgb", "metadata": None}
-    with tifffile.TiffWriter(tmp_path / "a.bif") as writer:
+    encoded = f'<?xml version="1.0" encoding="utf-8"?><EncodeInfo>{joints}</EncodeInfo>\0'
+
+    def xmp(text: str) -> list[tuple[int, int, int, bytes, bool]]:
+        return [(700, 1, len(text), text.encode(), True)]
+
+    with tifffile.TiffWriter(path) as writer:
         writer.write(
             np.zeros((40, 20, 3), np.uint8), description="Label Image",
-            software="ScanOutputManager 1.1.0", extratags=[(700, 1, len(scan), scan, True)], **how,
+            software="ScanOutputManager 1.1.0", extratags=xmp(scan), **how,
         )  # fmt: skip
         for level, pixels in enumerate((slide, slide[::2, ::2])):
             description = f"level={level} mag={20 >> level} quality=90"
-            writer.write(pixels, description=description, tile=(32, 32), **how)
+            more = {"extratags": xmp(encoded)} if level == 0 else {}
+            writer.write(pixels, description=description, tile=(32, 32), **more, **how)
+
+
+def test_a_ventana_bif_gives_the_colours_of_its_slide_not_its_label(tmp_path: Path) -> None:
+    slide = np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    write_bif(tmp_path / "a.bif", slide, scan='<iScan Magnification="20" />')
     np.testing.assert_array_equal(channels(tmp_path / "a.bif"), np.moveaxis(slide, 2, 0))
     assert read_image(tmp_path / "a.bif").pixel_size_um is None
+    write_bif(tmp_path / "b.bif", slide, scan='<iScan Magnification="20" ScanRes="0.465"/>')
+    assert read_image(tmp_path / "b.bif").pixel_size_um == pytest.approx(0.465)
+
+
+def test_a_ventana_bif_whose_tiles_overlap_is_refused(tmp_path: Path) -> None:
+    joint = (
+        '<TileJointInfo FlagJoined="{}" Confidence="99" Direction="{}" Tile1="1" Tile2="2" '
+        'OverlapX="{}" OverlapY="{}"/>'
+    )
+    slide = np.random.default_rng(2).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    apart = joint.format(1, "RIGHT", 0, -3) + joint.format(0, "UP", 0, 40)
+    for name, joints, overlap in (
+        ("apart", apart, 0),
+        ("right", apart + joint.format(1, "RIGHT", 24, 1), 24),
+        ("up", apart + joint.format(1, "UP", -1, 17), 17),
+    ):
+        path = tmp_path / f"{name}.bif"
+        info = f"<SlideStitchInfo><ImageInfo>{joints}</ImageInfo></SlideStitchInfo>"
+        write_bif(path, slide, scan="<iScan/>", joints=info)
+        if overlap:
+            with pytest.raises(ImageReadError, match=f"overlap by up to {overlap} px"):
+                read_image(path)
+        else:
+            assert channels(path).shape == (3, HEIGHT, WIDTH)
