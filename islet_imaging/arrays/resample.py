@@ -85,6 +85,10 @@ def resample_region(
     (2, 2)
     """
     y0, x0 = origin
+    if zoom == 1 and rows[0] >= y0 and columns[0] >= x0:
+        own = image[rows[0] - y0 : rows[1] - y0, columns[0] - x0 : columns[1] - x0]
+        if own.shape == (rows[1] - rows[0], columns[1] - columns[0]):
+            return np.array(own, dtype=np.float32, order="C")
     left = axis_matrix(*rows, zoom, y0, y0 + image.shape[0])
     right = axis_matrix(*columns, zoom, x0, x0 + image.shape[1])
     tall = left @ image.astype(np.float32, copy=False)

@@ -81,6 +81,17 @@ class Engine(Protocol):
         """Map (1, C, Y, X) to the network's output; safe to call from several threads."""
 
 
+@lru_cache(maxsize=1)
+def _share_memory(library: Any) -> None:
+    """One arena of memory for all networks of this process instead of one for each."""
+    kinds = library.OrtAllocatorType.ORT_ARENA_ALLOCATOR, library.OrtMemType.DEFAULT
+    where = library.OrtMemoryInfo("Cpu", kinds[0], 0, kinds[1])
+    try:
+        library.create_and_register_allocator(where, None)
+    except Exception as error:  # one that the program around us has registered before serves
+        log.debug("memory of networks is shared as the program set it: %s", error)
+
+
 class OnnxEngine:
     """A network in ONNX Runtime on the processor, one thread for each call."""
 
@@ -98,7 +109,9 @@ class OnnxEngine:
         options.log_severity_level = 3
         # blocks differ in shape at the image's end: patterns of memory would pile up
         options.enable_mem_pattern = False
-        options.enable_cpu_mem_arena = True
+        # what one network gave back is there for the next
+        _share_memory(onnxruntime)
+        options.add_session_config_entry("session.use_env_allocators", "1")
         # bytes, so that a graph can point to no file beside it, which nobody checked
         data = model.read_bytes() if isinstance(model, Path) else model
         try:

@@ -146,9 +146,11 @@ def normalise(image: NDArray[np.generic], limits: tuple[float, float]) -> Float3
     array([[0., 1.]], dtype=float32)
     """
     low, high = limits
-    x = (image.astype(np.float32, copy=False) - np.float32(low)) / np.float32(high - low)
-    x = np.nan_to_num(x, nan=0.0, posinf=10.0, neginf=0.0)
-    return compress(np.clip(x, -0.1, 10.0))
+    x = image.astype(np.float32)
+    x -= np.float32(low)
+    x /= np.float32(high - low)
+    np.nan_to_num(x, copy=False, nan=0.0, posinf=10.0, neginf=0.0)
+    return compress(np.clip(x, -0.1, 10.0, out=x))
 
 
 def compress(x: Float32) -> Float32:

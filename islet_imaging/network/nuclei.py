@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+AS_IT_IS = 1.1
+"""An image that would be enlarged by at most this is not."""
+
 
 def segment_nuclei_network(
     dna: NDArray[np.generic],
@@ -143,7 +146,7 @@ def segment_nuclei_lazy(
     if diameter_px is None:
         diameter_px = estimate_diameter(read, shape, engine, limits=limits)
         log.info("nucleus diameter estimated from the image: %.1f px", diameter_px)
-    zoom = WORKING_DIAMETER_PX / checked_diameter_px(diameter_px)
+    zoom = working_zoom(checked_diameter_px(diameter_px))
     plan = BlockPlan(shape, zoom, limits, config, model)
     if work.spread is not None:
         yield from _Job(plan, Elsewhere(work.spread, plan), work).strips()
@@ -151,6 +154,31 @@ def segment_nuclei_lazy(
     with ThreadPoolExecutor(max(1, work.threads or usable_cores())) as pool:
         here = Here(_in_tiles(read, work.tile_px), engine, plan, work, pool)
         yield from _Job(plan, here, work).strips()
+
+
+def working_zoom(diameter_px: float) -> float:
+    """How much an image is resampled before the network sees it.
+
+    Enlarging by a few percent shows the network nothing new and costs pixels: up to `AS_IT_IS` an
+    image stays as it is.
+
+    Parameters
+    ----------
+    diameter_px : float
+        Typical nucleus diameter, image px.
+
+    Returns
+    -------
+    float
+        Working px per image px.
+
+    Examples
+    --------
+    >>> working_zoom(8.0), working_zoom(15.0), working_zoom(32.0)
+    (2.0, 1.0, 0.5)
+    """
+    zoom = WORKING_DIAMETER_PX / diameter_px
+    return 1.0 if 1 < zoom <= AS_IT_IS else zoom
 
 
 def _in_tiles(read: ReadPlane, tile: int | None) -> ReadPlane:

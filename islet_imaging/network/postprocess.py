@@ -13,6 +13,7 @@ long nucleus in two when its ends vote for different centres.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from islet_imaging._types import Float32, Labels
-from islet_imaging.arrays.resample import axis_matrix
+from islet_imaging.arrays.resample import resample_region
 from islet_imaging.network.targets import OFFSET_UNIT_PX
 
 MARGIN_PX = 64
@@ -97,8 +98,7 @@ def find_instances(fields: Float32, config: PostprocessConfig | None = None) -> 
     cfg = config or PostprocessConfig()
     shape = fields.shape[1:]
     threshold = np.float32(np.log(cfg.foreground / (1 - cfg.foreground)))
-    strongest = fields[:4].max(axis=0)
-    inside = np.flatnonzero(strongest.ravel() > threshold)
+    inside = np.flatnonzero(_strongest(fields) > threshold)
     empty = Instances(np.zeros(shape, np.int32), np.zeros((0, 2), np.int64))
     if not inside.size:
         return empty
@@ -122,30 +122,44 @@ def find_instances(fields: Float32, config: PostprocessConfig | None = None) -> 
     return _drop_weak(labels, peaks, fields, cfg)
 
 
+def _strongest(fields: Float32) -> Float32:
+    """The largest foreground logit of each 2x2 pixels."""
+    one, two = np.maximum(fields[0], fields[1]), np.maximum(fields[2], fields[3])
+    strongest: Float32 = np.maximum(one, two, out=one)
+    return strongest
+
+
 def _follow(fields: Float32, inside: NDArray[np.int64], times: int) -> Float32:
     """Where each foreground pixel's vote ends, (2, N) half-resolution px."""
     height, width = fields.shape[1:]
     unit = np.float32(OFFSET_UNIT_PX / 2)
-    dy = fields[4].ravel() * unit
-    dx = fields[5].ravel() * unit
-    # an offset beyond three units is no nucleus of a size that the network was shown
-    dy, dx = np.clip(dy, -3 * unit, 3 * unit), np.clip(dx, -3 * unit, 3 * unit)
-    y = (inside // width).astype(np.float32)
-    x = (inside % width).astype(np.float32)
-    at = inside
+    row, column = inside // width, inside % width
+    y, x = row.astype(np.float32), column.astype(np.float32)
     for i in range(times + 1):
-        y = np.clip(y + dy[at], 0, height - 1)
-        x = np.clip(x + dx[at], 0, width - 1)
+        # an offset beyond three units is no nucleus of a size that the network was shown
+        dy, dx = (np.clip(f[row, column] * unit, -3 * unit, 3 * unit) for f in fields[4:6])
+        y = np.clip(y + dy, 0, height - 1)
+        x = np.clip(x + dx, 0, width - 1)
         if i < times:
-            at = np.rint(y).astype(np.int64) * width + np.rint(x).astype(np.int64)
+            row, column = np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)
     return np.stack([y, x])
 
 
 def _peaks(heat: Float32, cfg: PostprocessConfig) -> NDArray[np.int64]:
     """Local maxima of the smoothed votes in raster order; a plateau counts once."""
-    size = 2 * cfg.min_distance_px + 1
-    top = (ndi.maximum_filter(heat, size, mode="constant") == heat) & (heat >= cfg.min_votes)
-    plateaus, n = ndi.label(top, np.ones((3, 3)))
+    reach = cfg.min_distance_px
+    padded = np.pad(heat, reach)
+    width = padded.shape[1]
+    y, x = np.nonzero(heat >= cfg.min_votes)
+    for dy, dx in itertools.product(range(-reach, reach + 1), repeat=2):
+        # few pixels have the votes, fewer are left by each neighbour
+        at = (y + reach) * width + x + reach
+        flat = padded.ravel()
+        top = flat[at] >= flat[at + dy * width + dx]
+        y, x = y[top], x[top]
+    tops = np.zeros(heat.shape, bool)
+    tops[y, x] = True
+    plateaus, n = ndi.label(tops, np.ones((3, 3)))
     if not n:
         return np.zeros((0, 2), np.int64)
     flat = plateaus.ravel()
@@ -161,9 +175,9 @@ def _drop_weak(
     from islet_imaging.network.normalise import WORKING_DIAMETER_PX
 
     n = len(peaks) + 1
-    at = np.flatnonzero(labels)
-    flat = labels.ravel()[at]
-    p = sigmoid(fields[:4].reshape(4, -1)[:, at])
+    y, x = np.nonzero(labels)
+    flat = labels[y, x]
+    p = sigmoid(np.stack([f[y, x] for f in fields[:4]]))
     # only pixels that will be drawn: an edge through a 2x2 block says nothing about confidence
     drawn = p > cfg.foreground
     area = np.bincount(flat, weights=drawn.sum(axis=0), minlength=n)
@@ -173,7 +187,9 @@ def _drop_weak(
     keep[0] = False
     new = np.cumsum(keep).astype(np.int32)
     new[~keep] = 0
-    return Instances(new[labels], peaks[keep[1:]])
+    kept = np.zeros_like(labels)
+    kept[y, x] = new[flat]
+    return Instances(kept, peaks[keep[1:]])
 
 
 def draw_labels(
@@ -210,32 +226,37 @@ def draw_labels(
     cfg = config or PostprocessConfig()
     _, height, width = fields.shape
     y0, x0 = origin
-    pixels = fields[:4].reshape(2, 2, height, width).transpose(2, 0, 3, 1)
-    full = np.ascontiguousarray(pixels).reshape(2 * height, 2 * width)
-    up = axis_matrix(*rows, 1 / zoom, 2 * y0, 2 * (y0 + height))
-    across = axis_matrix(*columns, 1 / zoom, 2 * x0, 2 * (x0 + width))
-    # clipped, so that one confident pixel does not push the interpolated edge outwards
-    logit = up @ np.clip(full, -4, 4)
-    logit = (across @ np.ascontiguousarray(logit.T)).T
-    threshold = np.float32(np.log(cfg.foreground / (1 - cfg.foreground)))
     out = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), np.int32)
-    y, x = np.nonzero(logit > threshold)
-    if not y.size or not len(instances.centres):
+    if not len(instances.centres):
         return out
+    full = np.empty((2 * height, 2 * width), np.float32)
+    for k in range(4):
+        # clipped, so that one confident pixel does not push the interpolated edge outwards
+        np.clip(fields[k], -4, 4, out=full[k // 2 :: 2, k % 2 :: 2])
+    logit = resample_region(full, rows, columns, 1 / zoom, (2 * y0, 2 * x0))
+    threshold = np.float32(np.log(cfg.foreground / (1 - cfg.foreground)))
+    y, x = np.nonzero(logit > threshold)
     fy, ly, hy = _neighbours(rows, zoom, y0, height)
     fx, lx, hx = _neighbours(columns, zoom, x0, width)
-    weights = [(1 - fy[y]) * (1 - fx[x]), (1 - fy[y]) * fx[x], fy[y] * (1 - fx[x]), fy[y] * fx[x]]
     lab = instances.labels
-    candidates = [lab[ly[y], lx[x]], lab[ly[y], hx[x]], lab[hy[y], lx[x]], lab[hy[y], hx[x]]]
-    best = np.zeros(y.size, np.int32)
-    score = np.zeros(y.size, np.float32)
+    corners = ((ly, lx), (ly, hx), (hy, lx), (hy, hx))
+    candidates = [lab[a[y], b[x]] for a, b in corners]
+    best = candidates[0].copy()
+    # most pixels lie within one nucleus
+    open_ = np.flatnonzero(np.logical_or.reduce([c != best for c in candidates[1:]]))
+    candidates = [c[open_] for c in candidates]
+    down, right = fy[y[open_]], fx[x[open_]]
+    weights = [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
+    won = np.zeros(open_.size, np.int32)
+    score = np.zeros(open_.size, np.float32)
     for a in range(4):
-        total = np.zeros(y.size, np.float32)
+        total = np.zeros(open_.size, np.float32)
         for b in range(4):
             total += weights[b] * (candidates[b] == candidates[a])
         better = (candidates[a] > 0) & (total > score)
-        best[better] = candidates[a][better]
+        won[better] = candidates[a][better]
         score[better] = total[better]
+    best[open_] = won
     out[y, x] = best
     return out
 

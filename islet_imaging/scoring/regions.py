@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ from islet_imaging.protocol import Protocol
 
 #: edge of a tile that cells are measured in, without its margin, px
 TILE_PX = 2048
+
+
+def _stored(
+    kept: Mapping[str, NDArray[Any]], image: IsletImage, name: str, region: Region
+) -> NDArray[Any]:
+    """Pixels of a channel as stored."""
+    return kept[name][region] if name in kept else image.channel(name, region)
 
 
 class ImageRegions:
@@ -93,7 +101,8 @@ class ImageRegions:
         if self.whole and self.burned_in is not None:
             self._kept = {name: self._image.channel(name) for name in self.names}
         self._correction = PreparedCorrection(
-            self.stored,
+            # not a method of this object, which would then hold itself and outlive its image
+            partial(_stored, self._kept, self._image),
             self.names,
             image.shape,
             protocol.correction,
@@ -125,9 +134,7 @@ class ImageRegions:
 
     def stored(self, name: str, region: Region) -> NDArray[Any]:
         """Pixels of a channel as stored."""
-        if name in self._kept:
-            return self._kept[name][region]
-        return self._image.channel(name, region)
+        return _stored(self._kept, self._image, name, region)
 
     def corrected(self, name: str, rows: slice, columns: slice) -> NDArray[Any]:
         """Corrected pixels of a channel."""

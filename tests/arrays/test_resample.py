@@ -33,6 +33,11 @@ def test_regions_equal_the_whole(zoom, seed, shape):
 def test_zoom_of_one_changes_nothing():
     image = np.arange(30, dtype=np.float32).reshape(5, 6)
     assert np.array_equal(resample_region(image, (0, 5), (0, 6), 1.0), image)
+    # also of a part of it, and where its ends are repeated
+    part = resample_region(image[1:].astype(np.uint8), (2, 5), (1, 3), 1.0, (1, 0))
+    assert np.array_equal(part, image[2:5, 1:3])
+    beyond = resample_region(image, (-1, 6), (0, 6), 1.0)
+    assert np.array_equal(beyond, np.pad(image, ((1, 1), (0, 0)), mode="edge"))
 
 
 @pytest.mark.parametrize("zoom", [0.3, 0.5, 2.0])

@@ -12,7 +12,11 @@ from islet_imaging._types import Work
 from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
 from islet_imaging.network.blocks import make_grid
 from islet_imaging.network.engine import shared_engine
-from islet_imaging.network.nuclei import segment_nuclei_lazy, segment_nuclei_network
+from islet_imaging.network.nuclei import (
+    segment_nuclei_lazy,
+    segment_nuclei_network,
+    working_zoom,
+)
 from islet_imaging.network.scale import Scale, estimate_nucleus_diameter_px
 from islet_imaging.network.training.matching import match_labels
 
@@ -179,3 +183,15 @@ def test_grid_covers_the_image_once(shape):
         assert spans[-1][1] == length
         assert all(a[1] == b[0] for a, b in pairwise(spans))
         assert all(v % 16 == 0 for s in spans for v in s)
+
+
+def test_an_image_near_the_working_size_is_not_enlarged():
+    for diameter, zoom in ((16.0, 1.0), (14.6, 1.0), (14.5, 16 / 14.5), (17.0, 16 / 17)):
+        assert working_zoom(diameter) == zoom
+    y, x = np.mgrid[:96, :96]
+    dna = sum(
+        np.exp(-((y - a) ** 2 + (x - b) ** 2) / 40) for a, b in ((20, 20), (44, 60), (70, 30))
+    )
+    assert np.array_equal(
+        segment_nuclei_network(dna, diameter_px=15.0), segment_nuclei_network(dna, diameter_px=16.0)
+    )

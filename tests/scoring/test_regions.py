@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -418,3 +419,20 @@ def test_quality_windows_lie_where_the_nuclei_are(monkeypatch: pytest.MonkeyPatc
         centres=centres,
     )
     assert record["windows_px"] == [[0, 0], [236, 136]]
+
+
+@pytest.mark.parametrize("tile_px", [None, 64])
+def test_an_image_goes_with_its_last_user(tile_px):
+    """Not when Python next looks for circles: its planes would pile up until then."""
+    stack = np.zeros((3, 96, 96), np.uint16)
+    image = IsletImage.from_array(stack, NAMES, SIZE_UM, name="a.tif")
+    gc.collect()
+    gc.disable()
+    try:
+        one = regions.ImageRegions(image, protocol(), tile_px=tile_px)
+        one.corrected("INS", slice(0, 8), slice(0, 8))
+        seen = weakref.ref(one)
+        del one
+        assert seen() is None
+    finally:
+        gc.enable()
