@@ -87,7 +87,14 @@ def provenance_of(
     }
 
 
-def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any], each: Each = starmap) -> Run:
+def write_run(
+    run: Path,
+    protocol: Protocol,
+    facts: Mapping[str, Any],
+    each: Each = starmap,
+    *,
+    own: bool = False,
+) -> Run:
     """Call, summarise and exchange tables, protocol, report and provenance, all at once.
 
     Parameters
@@ -100,6 +107,9 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any], each: Eac
         The provenance.
     each : callable
         Where thresholds are fitted and cells called, as in `call_run`.
+    own : bool
+        Whether the protocol is the run's own: thresholds in it that hold no more, as after regions
+        were drawn, were stated by nobody.
     """
     from islet_imaging.report import write_report
     from islet_imaging.report.assemble import report_data
@@ -129,7 +139,8 @@ def write_run(run: Path, protocol: Protocol, facts: Mapping[str, Any], each: Eac
     rows, of_thresholds = with_threshold_flags(rows, called.thresholds)
     folder_flags = [*of_thresholds, *folder_flags]
     facts["corrections"].update(called.counts)
-    facts["thresholds_not_used"] = sorted({*called.not_used, *facts.get("thresholds_not_used", ())})
+    not_used = () if own else called.not_used
+    facts["thresholds_not_used"] = sorted({*not_used, *facts.get("thresholds_not_used", ())})
     told = [*called.told, *thresholds_told(facts["thresholds_not_used"])]
     if mixture := told_of_mixture([r for r in rows if r.status == "scored"]):
         told.append(mixture)
@@ -245,4 +256,4 @@ def resummarise(run: Run | str | Path, *, statistics: Statistics | None = None) 
         if statistics is not None:
             protocol = protocol.replace(statistics=statistics)
             facts = {**facts, "protocol_sha256": protocol.fingerprint()}
-        return write_run(path, protocol, facts)
+        return write_run(path, protocol, facts, own=True)

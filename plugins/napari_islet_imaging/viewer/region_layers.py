@@ -34,6 +34,9 @@ LAYERS = {
     "islet": ("drawn islets", "Islets", "#ffffff"),
     "left_out": ("drawn left out", "Left out", "#ff5c8a"),
 }
+#: an outline is so many times thinner than the image is wide: seen whole, no line falls between
+#: the pixels of the screen
+_LINES = 300.0
 #: corners that an ellipse becomes
 _CORNERS = 64
 
@@ -71,11 +74,18 @@ def layer_for(viewer: napari.Viewer, image: StainedImage, kind: str) -> Any:
         viewer,
         kind,
         {"scale": tuple(stain.scale)[-2:], "units": tuple(stain.units)[-2:]},
+        stain.data.shape[-2:],
         {"for": image.name, "session": image.session},
     )
 
 
-def _add(viewer: napari.Viewer, kind: str, placed: dict[str, Any], tag: dict[str, Any]) -> Any:
+def _add(
+    viewer: napari.Viewer,
+    kind: str,
+    placed: dict[str, Any],
+    shape: Sequence[int],
+    tag: dict[str, Any],
+) -> Any:
     import pandas as pd
 
     role, name, colour = LAYERS[kind]
@@ -84,7 +94,7 @@ def _add(viewer: napari.Viewer, kind: str, placed: dict[str, Any], tag: dict[str
         ndim=2,
         face_color="transparent",
         edge_color=colour,
-        edge_width=1,
+        edge_width=max(1.0, max(shape) / _LINES),
         features=pd.DataFrame({"name": pd.Series([], dtype=object)}),
         text={"string": "{name}", "color": colour, "size": 9},
         metadata={KEY: {**tag, "role": role}},
@@ -193,7 +203,8 @@ def show(viewer: napari.Viewer, session: ReviewSession) -> None:
         if layer is None and not own:
             continue
         if layer is None:
-            layer = _add(viewer, kind, placement_of(opened.pixel_size_um), {"session": session})
+            placed = placement_of(opened.pixel_size_um)
+            layer = _add(viewer, kind, placed, opened.labels.shape, {"session": session})
         placed = placement_of(opened.pixel_size_um)
         layer.scale, layer.units = placed["scale"], placed["units"]
         _fill(layer, own)

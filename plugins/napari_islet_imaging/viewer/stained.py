@@ -71,6 +71,15 @@ class StainedImage:
         return session
 
     @property
+    def shown(self) -> list[str]:
+        """Names of its layers, which say more where a file of one channel does not name it."""
+        return [_AGAIN.sub("", x.name) for x in self.layers]
+
+    def is_same(self, other: StainedImage) -> bool:
+        """Whether another grouping of the layers is the same image, whatever it is called."""
+        return any(layer in other.layers for layer in self.layers)
+
+    @property
     def opened(self) -> bool:
         """Whether it was opened or made as an image, not made of another layer by a tool."""
         first = self.layers[0]
@@ -105,7 +114,7 @@ class StainedImage:
         if session is None and not paths:
             return Path.home() / "islet-imaging" / f"{self.stem}-{self.mark()}-scored"
         # an image of a run of many is scored beside that run, not into it
-        parent = paths[0].parent if session is None else session.run.path.parent
+        parent = (paths[0] if session is None else session.run.path).absolute().parent
         first = parent / f"{self.stem}-scored"
         folder, k = first, 2
         while (held := files_of_run(folder)) is not None:

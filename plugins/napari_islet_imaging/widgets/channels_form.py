@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHeaderView, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Channel
@@ -18,6 +18,7 @@ from napari_islet_imaging.viewer.parts import chooser
 
 if TYPE_CHECKING:
     from islet_imaging.protocol import Protocol
+    from napari_islet_imaging.viewer.stained import StainedImage
 
 ROLES = ("dna", "marker", "autofluorescence", "ignore")
 #: where a marker is expressed; the first is no answer yet
@@ -44,17 +45,24 @@ class ChannelsForm(QTableWidget):
         self._fit(3)
         self.itemChanged.connect(self._named)
 
-    def set_channels(self, names: list[str]) -> None:
-        """A row per channel, filled in from what is known of stains; rows of its name stay."""
+    def set_channels(self, image: StainedImage | None) -> None:
+        """A row per channel, filled in from what is known of stains; rows of its name stay.
+
+        Parameters
+        ----------
+        image : StainedImage or None
+            Where its file does not name a channel, its layer may.
+        """
         from islet_imaging.reading.names import known_stain
 
         held = {row[0]: row for row in self._rows()}
         rows: list[tuple[str, str, str, str]] = []
-        for name in names:
-            if name in held:
+        for name, shown in [] if image is None else zip(image.channels, image.shown, strict=True):
+            named = None if known_stain(name) else known_stain(shown)
+            if name in held and named is None:
                 rows.append(held[name])
                 continue
-            called, role, where = known_stain(name) or (name, "marker", WHERE[0])
+            called, role, where = named or known_stain(name) or (name, "marker", WHERE[0])
             if role == "dna" and any(r[1] == "dna" for r in rows):
                 role = "ignore"
             if called in [r[2] for r in rows]:
@@ -121,10 +129,19 @@ class ChannelsForm(QTableWidget):
             item = QTableWidgetItem(name)
             item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
             self.setItem(k, _FILE, item)
-            self.setCellWidget(k, _ROLE, _choice(ROLES, role))
+            self._choose(k, _ROLE, ROLES, role)
             self.setItem(k, _NAME, QTableWidgetItem(called))
-            self.setCellWidget(k, _WHERE, _choice(WHERE, where))
+            self._choose(k, _WHERE, WHERE, "nucleus" if role == "dna" else where)
         self.blockSignals(False)
+
+    def _choose(self, row: int, column: int, options: tuple[str, ...], chosen: str) -> None:
+        """Show a choice in the list that is there: one that is replaced lingers over the table."""
+        box = self.cellWidget(row, column)
+        if box is None:
+            box = chooser()
+            box.addItems(list(options))
+            self.setCellWidget(row, column, box)
+        box.setCurrentText(chosen)
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [
@@ -136,10 +153,3 @@ class ChannelsForm(QTableWidget):
             )
             for k in range(self.rowCount())
         ]
-
-
-def _choice(options: tuple[str, ...], chosen: str) -> QComboBox:
-    box = chooser()
-    box.addItems(list(options))
-    box.setCurrentText(chosen)
-    return box

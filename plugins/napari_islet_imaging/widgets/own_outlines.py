@@ -131,7 +131,10 @@ class OwnOutlines(QWidget):
         if text != FILE:
             return
         path, _ = QFileDialog.getOpenFileName(
-            self, "Nuclei", "", "Labels (*.tif *.tiff *.png *.npy *.geojson *.json *.roi *.zip)"
+            self,
+            "Nuclei",
+            self._beside(),
+            "Labels (*.tif *.tiff *.png *.npy *.geojson *.json *.roi *.zip)",
         )
         if path:
             self.use_file(Path(path))
@@ -143,6 +146,11 @@ class OwnOutlines(QWidget):
         self._file = path
         self.look(self._image)
         self.nuclei_box.setCurrentText(path.name)
+
+    def _beside(self) -> str:
+        """Where files of the image are looked for first: beside it."""
+        paths = [] if self._image is None else self._image.paths
+        return str(paths[0].absolute().parent) if paths else ""
 
     def draw(self, kind: str) -> None:
         """Make ready to draw what is islet, or what is left out."""
@@ -160,7 +168,10 @@ class OwnOutlines(QWidget):
 
     def _choose_regions(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
-            self, "Regions", "", "Regions (*.geojson *.json *.roi *.zip *.tif *.tiff *.png)"
+            self,
+            "Regions",
+            self._beside(),
+            "Regions (*.geojson *.json *.roi *.zip *.tif *.tiff *.png)",
         )
         if path:
             self.bring(Path(path))

@@ -97,9 +97,9 @@ class ScoreWidget(ScoreForm):
         """Group the viewer's image layers into images."""
         images = images_in(self.viewer)
         self.split_button.setVisible(self._picture() is not None)
-        fresh_layer = getattr(event, "value", None)
-        if self.chosen is not None and fresh_layer is self._picture() is not None:
-            self._put_away.show_only([fresh_layer], layers_of_all(self.viewer, images))
+        new = getattr(event, "value", None)
+        if self.chosen is not None and new is self._picture() is not None:
+            self._put_away.show_only([new], layers_of_all(self.viewer, images))
             self.status.setText(PICTURE)
         same = {k: [id(x) for x in v.layers] for k, v in images.items()} == {
             k: [id(x) for x in v.layers] for k, v in self._images.items()
@@ -109,24 +109,25 @@ class ScoreWidget(ScoreForm):
             self.own.look(self.chosen)
             self._show_result()
             return
-        held, known = self.image_box.currentText(), self._images
-        fresh = [n for n, image in images.items() if n not in known and image.opened]
+        before = self.chosen  # it may have another name by now: blinded, or of a run
+        held = next((n for n, i in images.items() if before and i.is_same(before)), "")
+        fresh = [n for n, i in images.items() if n not in {*self._images, held} and i.opened]
         self._images = images
         self.image_box.blockSignals(True)
         self.image_box.clear()
         self.image_box.addItems(list(images))
-        if held in images or fresh:  # an image of files of a channel each has another name by now
-            self.image_box.setCurrentText(held if held in images else fresh[-1])
+        if held or fresh:
+            self.image_box.setCurrentText(held or fresh[-1])
         self.image_box.blockSignals(False)
-        # the form of an image that is still there stays as it was filled in; its channels may be
-        # coming one after another
-        if self.image_box.currentText() != held or not held:
+        # a form stays as it was filled in; the image's channels may come one after another
+        if not held:
             self._image_chosen()
         else:
-            self.channels.set_channels(images[held].channels)
+            self.channels.set_channels(images[held])
             if not self.out_edit.isModified():  # what was typed stays
                 self.out_edit.setText(str(images[held].results_folder()))
             self._offer(fresh)
+            self._show_result()
         self.own.look(self.chosen)
 
     def _offer(self, fresh: list[str]) -> None:
@@ -147,7 +148,7 @@ class ScoreWidget(ScoreForm):
 
     def _image_chosen(self, *_: object) -> None:
         chosen = self.chosen
-        self.channels.set_channels([] if chosen is None else chosen.channels)
+        self.channels.set_channels(chosen)
         size = None if chosen is None else pixel_size_of(chosen.layers[0])
         self.size_edit.setText("" if size is None else f"{size:g}")
         self.out_edit.setText("" if chosen is None else str(chosen.results_folder()))
@@ -215,13 +216,9 @@ class ScoreWidget(ScoreForm):
             return
         if session is not self._followed:
             self._followed = session
-            for signal in (
-                session.cells_changed,
-                session.image_opened,
-                session.settings_changed,
-                session.trial_changed,
-            ):
+            for signal in (session.cells_changed, session.image_opened, session.trial_changed):
                 self.connections.add(signal, self._show_result)
+            self.connections.add(session.settings_changed, self.look_at_layers)  # blinded names
         self.result.setText(words.result(session))
         notes = words.notes(session)
         if not session.blinded:
@@ -457,7 +454,6 @@ class ScoreWidget(ScoreForm):
             switch_session(self.viewer, self.session, session)
         self.session = session
         self.out_edit.setText(str(session.run.path))
-        self.connections.add(session.settings_changed, self.look_at_layers)  # blinded names
         left = [layer for layer in before if tag_of(layer).get("session") is not session]
         in_turns(
             [

@@ -267,6 +267,15 @@ def test_a_second_file_is_not_scored_as_the_first(viewer, qtbot, tmp_path):
     panel.image_box.activated.emit(panel.image_box.currentIndex())
     assert {x.name for x in layers_of(viewer, session) if x.visible} == seen
     assert sum(x.visible for x in viewer.layers) == len(seen)
+    # another name, as of a blinded reviewer, is no other image
+    session.set_blinded(True)
+    settle(0.3)
+    assert panel.image_box.currentText() == "image 1"
+    assert panel.chosen.session is session
+    assert panel.result.text().startswith("Blinded")
+    session.set_blinded(False)
+    settle(0.3)
+    assert panel.image_box.currentText() == "one.ome.tif"
     # what another tool makes of a layer is no image that was opened
     viewer.add_image(viewer.layers[0].data * 2.0, name="blurred")
     assert panel.image_box.currentText() == "one.ome.tif"
@@ -277,3 +286,25 @@ def test_a_second_file_is_not_scored_as_the_first(viewer, qtbot, tmp_path):
     assert [x.name for x in viewer.layers if x.visible] == ["picture"]
     panel.image_box.activated.emit(panel.image_box.currentIndex())
     assert {x.name for x in viewer.layers if x.visible} == seen
+
+
+def test_a_file_of_one_channel_is_what_its_name_says(viewer, tmp_path):
+    """Not what the channel of the file before it was."""
+    import tifffile
+    from napari_islet_imaging.widgets.score import ScoreWidget
+
+    from tests.stainings import staining
+
+    for k, name in enumerate(("DAPI", "INS")):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / f"p{k}_{name}.tif", staining(k, 0.5)[k])
+    panel = ScoreWidget(viewer)
+    viewer.window.add_dock_widget(panel, name="score")
+    panel.size_edit.setText("0.5")
+    viewer.open(tmp_path / "DAPI" / "p0_DAPI.tif", plugin="islet-imaging")
+    (dna,) = panel.channels.channels()
+    assert (dna.name, dna.role, dna.source) == ("DAPI", "dna", "channel 1")
+    viewer.layers.clear()
+    viewer.open(tmp_path / "INS" / "p1_INS.tif", plugin="islet-imaging")
+    (ins,) = panel.channels.channels()
+    assert (ins.name, ins.role, ins.compartment) == ("INS", "marker", "cytoplasm")

@@ -85,6 +85,8 @@ def test_own_nuclei_and_regions_are_scored_kept_and_opened_again(panel, viewer, 
     assert run.cells["flags"].str.contains("left_out").sum() == 2
     (edit,) = Journal(run.corrections).edits()
     assert edit.action == "regions"
+    # thresholds of before the regions were drawn were stated by nobody
+    assert not run.summary["note"].str.contains("thresholds").any()
     assert edit.who == panel.session.reviewer
     # one image, one protocol: the script and the shell say the same
     path = tmp_path / "islet.ome.tif"
