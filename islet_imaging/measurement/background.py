@@ -10,12 +10,11 @@ is then part of the background.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from islet_imaging.arrays.label_statistics import group_quantiles
 
 #: edge of a block, um, and how many blocks around one are looked at
 BLOCK_UM = 20.0
@@ -64,13 +63,21 @@ class OutsideGrid:
         ]
         self.first = first
         self.shape = tuple(b - a + 1 for a, b in zip(first, last, strict=True))
-        self.outside = np.flatnonzero(~occupied[self.step])
+        outside = ~occupied[self.step]
         rows, columns = (
-            (np.arange(s.start, n, 2) + o) // self.block_px - f
-            for s, n, o, f in zip(self.step, occupied.shape, origin_px, first, strict=True)
+            np.searchsorted(
+                (np.arange(s.start, n, 2) + o) // self.block_px - f, np.arange(blocks + 1)
+            )
+            for s, n, o, f, blocks in zip(
+                self.step, occupied.shape, origin_px, first, self.shape, strict=True
+            )
         )
-        blocks = (rows[:, None] * self.shape[1] + columns[None, :]).astype(np.int32)
-        self.blocks = blocks.ravel()[self.outside]
+        #: where a block lies among every second row and column, and its pixels outside
+        self.blocks = [
+            (slice(*y), slice(*x), outside[slice(*y), slice(*x)])
+            for y in pairwise(rows)
+            for x in pairwise(columns)
+        ]
 
     def at(self, image: NDArray[Any], y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.float64]:
         """Background of ``image`` at places given in px of the whole image; NaN where unknown."""
@@ -78,13 +85,12 @@ class OutsideGrid:
 
         if min(self.shape) < 1 or len(y) == 0:
             return np.full(len(y), np.nan)
-        values = image[self.step].ravel()[self.outside].astype(np.float32, copy=False)
-        n = self.shape[0] * self.shape[1]
-        low = group_quantiles(values, self.blocks, n, [QUANTILE])[0]
-        count = np.bincount(self.blocks, minlength=n).astype(np.float64)
-        count[count < MIN_PIXELS] = 0
-        weight = count.reshape(self.shape)
-        level = np.where(count > 0, low, 0.0).reshape(self.shape)
+        every_second = image[self.step]
+        level, weight = np.zeros(self.shape), np.zeros(self.shape)
+        for k, (rows, columns, outside) in enumerate(self.blocks):
+            values = every_second[rows, columns][outside].astype(np.float32, copy=False)
+            if values.size >= MIN_PIXELS:
+                level.flat[k], weight.flat[k] = _low(values), values.size
         kernel = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / (0.5 * REACH)) ** 2)
         total, share = level * weight, weight
         for axis in (0, 1):
@@ -107,3 +113,13 @@ class OutsideGrid:
         out = np.full(len(y0), np.nan)
         np.divide(top, bottom, out=out, where=bottom > 0)
         return out
+
+
+def _low(values: NDArray[np.float32]) -> float:
+    """The low quantile, between its two neighbours as ``numpy.quantile`` takes it."""
+    place = QUANTILE * (values.size - 1)
+    low = int(place)
+    high = min(low + 1, values.size - 1)
+    part = np.partition(values, (low, high))
+    below, above = float(part[low]), float(part[high])
+    return below + (above - below) * (place - low)

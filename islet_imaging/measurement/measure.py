@@ -106,12 +106,14 @@ def neighbour_pairs(
     below = labels[rows.start + 1 : rows.stop + 1, columns]
     keys = []
     for one, two in ((here[:, : right.shape[1]], right), (here[: below.shape[0]], below)):
-        touch = (one != two) & (one > 0) & (two > 0)
-        a, b = one[touch].astype(np.int64), two[touch].astype(np.int64)
+        border = one != two
+        a, b = one[border].astype(np.int64), two[border].astype(np.int64)
+        touch = (a > 0) & (b > 0)
+        a, b = a[touch], b[touch]
         keys.append((np.minimum(a, b) << 32) | np.maximum(a, b))
-    key, border = np.unique(np.concatenate(keys), return_counts=True)
+    key, shared = np.unique(np.concatenate(keys), return_counts=True)
     return NeighbourPairs(
-        (key >> 32).astype(np.int32), (key & 0xFFFFFFFF).astype(np.int32), border.astype(np.int64)
+        (key >> 32).astype(np.int32), (key & 0xFFFFFFFF).astype(np.int32), shared.astype(np.int64)
     )
 
 

@@ -147,7 +147,7 @@ def saturated_fractions(
     names = [name for name in scales if f"{name}_saturated" in table]
 
     def counted(name: str) -> NDArray[Any]:
-        pixels = cells.ravel() if not name else cells[read(name) >= scales[name]]
+        pixels = cells[cells > 0] if not name else cells[read(name) >= scales[name]]
         return np.bincount(pixels, minlength=int(of.max(initial=0)) + 1)
 
     size, *clipped = side_by_side(counted, ["", *names], threads)

@@ -279,7 +279,7 @@ def _of_right_size(
         number, known = np.concatenate([number, new]), complete
 
     for where, labels in strips:
-        found = np.bincount(labels.ravel())
+        found = np.bincount(labels[labels > 0], minlength=1)
         if len(found) > len(area):
             area = np.pad(area, (0, len(found) - len(area)))
         area[: len(found)] += found
@@ -287,7 +287,7 @@ def _of_right_size(
         if len(waiting) > 2:
             renumbered(max(known, int(waiting[0][1].max())))
             where, labels = waiting.pop(0)
-            yield where, number[labels]
+            yield where, np.take(number, labels)
     renumbered(len(area) - 1)
     for where, labels in waiting:
-        yield where, number[labels]
+        yield where, np.take(number, labels)
