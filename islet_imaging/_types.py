@@ -47,6 +47,9 @@ class View(Protocol):
     def corrected(self, name: str, rows: slice, columns: slice) -> NDArray[Any]:
         """Corrected pixels of any channel."""
 
+    def stored(self, name: str, region: Region) -> NDArray[Any]:
+        """Pixels of any channel as stored."""
+
     def labels(self, rows: slice, columns: slice) -> Labels:
         """Nuclei, once they are there."""
 

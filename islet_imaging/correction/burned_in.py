@@ -3,9 +3,11 @@
 The idea: software that exports pictures draws its bar into every channel, at full white and with
 straight edges; tissue that is clipped in all channels at once is never straight.  Such shapes are
 taken out of every channel, filled with what lies around them, so that neither the grey scale nor a
-threshold sees them; nuclei beside them do not count.
-It fails on bars in one channel only, on slanted arrows, and on images of more pixels than
-`islet_imaging.image.WHOLE_PX`, which nobody exports with a bar and which are not looked at.
+threshold sees them; nuclei beside them do not count.  In an image of one channel only shapes that
+are filled to their corners with its very largest value are taken for drawn.  An image of more
+pixels than `islet_imaging.image.WHOLE_PX` is looked at tile by tile while it is measured
+(`islet_imaging.scoring.tiles`): nothing is filled then, but cells beside such shapes do not count.
+It fails on bars in one channel of several, on slanted arrows, and on smoothed bars of one channel.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ BAR_PX, BAR_RATIO, BAR_FULL = 16, 3.0, 0.9
 LETTERS, LETTER_PX = 3, 6
 #: pixels of a drawn shape lie within this share of the channel's range of its largest value
 NEAR_TOP = 0.02
+#: in one channel, where tissue may be clipped too: at least so long and wide, and so full
+ALONE_PX, ALONE_WIDE_PX, ALONE_FULL = 24, 3, 0.99
 #: shapes that cover more than this share of an image are no overlay
 MOST = 0.1
 #: edges that were smoothed when the shape was drawn, and the ring that gives the filling, px
@@ -70,7 +74,7 @@ def find_burned_in(
     read : callable
         ``read(channel, region)`` gives pixels as stored.
     names : sequence of str
-        Channels; with fewer than two nothing is found.
+        Channels, those that are dark at most places first.
     shape : tuple of int
         Of the image, px.
     regions : sequence of region
@@ -90,8 +94,10 @@ def find_burned_in(
     >>> find_burned_in(lambda name, region: planes[name][region], "ab", (80, 80), [whole]).boxes
     [[70, 20, 74, 60]]
     """
-    if len(names) < 2:
+    if not names:
         return None
+    alone = len(names) == 1
+    near_top = 0.0 if alone else NEAR_TOP
     white = np.ones(shape, bool)
     for name in names:
         ends = [(float(p.min()), float(p.max())) for r in regions if (p := read(name, r)).size]
@@ -99,7 +105,7 @@ def find_burned_in(
         if not top > low:
             return None
         for region in regions:
-            white[region] &= read(name, region) >= top - NEAR_TOP * (top - low)
+            white[region] &= read(name, region) >= top - near_top * (top - low)
         if not 3 * LETTER_PX <= np.count_nonzero(white) <= MOST * white.size:
             return None
     labels, n = ndimage.label(white, np.ones((3, 3), bool))
@@ -109,7 +115,11 @@ def find_burned_in(
     height, width = box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]
     long, short = np.maximum(height, width), np.minimum(height, width)
     bar = (long >= BAR_PX) & (long >= BAR_RATIO * short) & (area >= BAR_FULL * height * width)
-    chosen = bar | _letters(box, area)
+    if alone:
+        bar &= (long >= ALONE_PX) & (short >= ALONE_WIDE_PX)
+        bar &= area >= ALONE_FULL * height * width
+    # clipped nuclei of one channel may stand in a row like letters
+    chosen = bar if alone else bar | _letters(box, area)
     if not chosen.any():
         return None
     # the rest of a label or of a frame is beside it
@@ -161,6 +171,11 @@ class _Filled:
         return pixels
 
 
+def looked_at_whole(shape: tuple[int, int]) -> bool:
+    """Whether an image is small enough for its shapes to be found, and filled, beforehand."""
+    return shape[0] * shape[1] <= WHOLE_PX
+
+
 def without_burned_in(
     image: IsletImage, names: Sequence[str], regions: Sequence[Region], read: ReadChannel
 ) -> tuple[IsletImage, BurnedIn | None]:
@@ -182,7 +197,7 @@ def without_burned_in(
     IsletImage, BurnedIn or None
         The very image given where nothing is found.
     """
-    if image.shape[0] * image.shape[1] > WHOLE_PX:
+    if not looked_at_whole(image.shape):
         return image, None
     found = find_burned_in(read, names, image.shape, regions)
     if found is None:

@@ -1,16 +1,19 @@
 """Bars and letters that were drawn into the pixels: which cells they spoil, and what to do.
 
-The idea: `islet_imaging.correction.burned_in` takes the shapes out of the pixels; here the cells
-beside them are left out of the counts, and the image says so.
+The idea: `islet_imaging.correction.burned_in` finds the shapes, and takes them out of the pixels
+where an image can be looked at as a whole; here the cells beside them are left out of the counts,
+and the image says so.
 It fails where the finding fails.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from islet_imaging._types import Mask
 from islet_imaging.correction.burned_in import BurnedIn
 from islet_imaging.quality.flag import Flag
 
@@ -47,6 +50,11 @@ def leave_out_near(
     excluded : Series of bool
     """
     hit = drawn.near(cells[["y_px", "x_px"]].to_numpy(float), REACH_UM / pixel_size_um)
+    return leave_out(hit, flags, excluded)
+
+
+def leave_out(hit: Mask, flags: pd.Series, excluded: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Flags and exclusions with the cells that are hit, as `leave_out_near` gives them."""
     text = [f"{f};burned_in" if f and h else "burned_in" if h else f
             for f, h in zip(flags, hit, strict=True)]  # fmt: skip
     return (
@@ -55,22 +63,33 @@ def leave_out_near(
     )
 
 
-def burned_in_flag(drawn: BurnedIn) -> Flag:
+def burned_in_flag(boxes: Sequence[Sequence[int]], *, filled: bool = True) -> Flag:
     """What the image says of its drawn shapes.
+
+    Parameters
+    ----------
+    boxes : sequence of [top, left, bottom, right]
+        The shapes, px.
+    filled : bool
+        Whether they were taken out of the pixels.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> flag = burned_in_flag(BurnedIn(np.ones((4, 4), bool), [[70, 20, 74, 60]]))
+    >>> flag = burned_in_flag([[70, 20, 74, 60]])
     >>> flag.code, flag.severity
     ('burned_in', 'warning')
     """
-    top, left, bottom, right = max(drawn.boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
+    top, left, bottom, right = max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
+    done = (
+        "Their pixels are left out, and cells that touch them do not count."
+        if filled
+        else "Cells that touch them do not count, but in an image of this size their pixels are "
+        "not taken out, and may have set the grey scale."
+    )
     return Flag(
         "burned_in",
         "warning",
-        f"{len(drawn.boxes)} straight shape{'s' if len(drawn.boxes) > 1 else ''} at full white in "
+        f"{len(boxes)} straight shape{'s' if len(boxes) > 1 else ''} at full white in "
         f"all channels, as a scale bar or letters (the largest in rows {top} to {bottom}, columns "
-        f"{left} to {right}). Their pixels are left out, and cells that touch them do not count. "
-        "Export again without overlays.",
+        f"{left} to {right}). {done} Export again without overlays.",
     )

@@ -9,13 +9,13 @@ It fails for faults that lie outside of the windows, such as one folded corner.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import Float32, ReadChannel
+from islet_imaging._types import Float32, ReadChannel, Region, Spread, View
 from islet_imaging.quality.numbers import GRID, ChannelNumbers, ImageNumbers, measure_quality
 
 #: edge of a window, px, and how many are measured
@@ -35,6 +35,7 @@ def measure_quality_windows(
     bits: int | None = None,
     threads: int = 1,
     centres: NDArray[np.float64],
+    spread: Spread | None = None,
 ) -> tuple[ImageNumbers, dict[str, Any]]:
     """Measure what :func:`measure_quality` does, in a few windows of an image.
 
@@ -50,6 +51,8 @@ def measure_quality_windows(
         As in :func:`measure_quality`.
     centres : ndarray of float, shape (N, 2)
         Centres of the nuclei, px.
+    spread : callable, optional
+        Measures windows and patches elsewhere; changes no number.
 
     Returns
     -------
@@ -69,22 +72,27 @@ def measure_quality_windows(
     ([[0, 0]], True)
     """
     corners = _corners(shape, centres)
-    found = []
-    for y, x in corners:
-        region = slice(y, min(y + WINDOW_PX, shape[0])), slice(x, min(x + WINDOW_PX, shape[1]))
-        planes = {name: read(name, region) for name in names}
-        found.append(
-            measure_quality(
-                planes, dna=dna, pixel_size_um=pixel_size_um, bits=bits, threads=threads
-            )
-        )
+    windows = [
+        (slice(y, min(y + WINDOW_PX, shape[0])), slice(x, min(x + WINDOW_PX, shape[1])))
+        for y, x in corners
+    ]
+    how: dict[str, Any] = {"dna": dna, "pixel_size_um": pixel_size_um, "bits": bits}
+    if spread is None:
+        found = [
+            measure_quality({name: read(name, region) for name in names}, threads=threads, **how)
+            for region in windows
+        ]
+        patches = {name: _patches(read, name, shape) for name in names}
+    else:
+        measured = spread(numbers_of_window, [(region, tuple(names), how) for region in windows])
+        levels = spread(patches_of_channel, [(name, shape) for name in names])
+        found, patches = list(measured), dict(zip(names, levels, strict=True))
     tiles = [n.sharpness_tiles for n in found if n.sharpness_tiles is not None]
     same = tiles and len({t.shape[1] for t in tiles}) == 1
     sources = found[0].bleed
     numbers = ImageNumbers(
         channels={
-            name: _together([n.channels[name] for n in found], *_patches(read, name, shape))
-            for name in names
+            name: _together([n.channels[name] for n in found], *patches[name]) for name in names
         },
         shape=shape,
         pixel_size_um=pixel_size_um,
@@ -107,6 +115,18 @@ def measure_quality_windows(
         "windows_px": [list(c) for c in corners],
     }
     return numbers, record
+
+
+def numbers_of_window(
+    view: View, region: Region, names: Sequence[str], how: Mapping[str, Any]
+) -> ImageNumbers:
+    """Measure one window, in any process."""
+    return measure_quality({name: view.stored(name, region) for name in names}, **how)
+
+
+def patches_of_channel(view: View, name: str, shape: tuple[int, int]) -> tuple[Float32, str]:
+    """Thumbnail and digest of one channel, in any process."""
+    return _patches(view.stored, name, shape)
 
 
 def _corners(shape: tuple[int, int], centres: NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -128,7 +128,7 @@ def measure_image(
     (True, True)
     """
     from islet_imaging.quality import check_image, flag_cells
-    from islet_imaging.quality.drawn import burned_in_flag, leave_out_near
+    from islet_imaging.quality.drawn import burned_in_flag, leave_out, leave_out_near
     from islet_imaging.quality.given import without_cell
     from islet_imaging.scoring.regions import ImageRegions
     from islet_imaging.scoring.segmenting import (
@@ -156,19 +156,22 @@ def measure_image(
         boxes, n_cells = find_nuclei_and_islets(
             regions, protocol, scale, method, work, given, watcher.tell
         )
-        table, pairs = measure_tiles(regions, protocol, scale, given, work, watcher.tell)
+        table, pairs, drawn = measure_tiles(regions, protocol, scale, given, work, watcher.tell)
         table = _with_network(table, regions, protocol, scale, work, watcher)
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
         if regions.burned_in is not None:
             codes, excluded = leave_out_near(regions.burned_in, table, codes, excluded, size)
+        if drawn.cells:
+            hit = table["cell"].isin(drawn.cells).to_numpy(dtype=bool)
+            codes, excluded = leave_out(hit, codes, excluded)
         if given.cells is not None:
             codes, excluded = without_cell(table, codes, excluded, given.home)
         table["excluded"] = excluded
         table["flags"] = codes
         watcher.tell(0.9, "checking")
         facts = {**image.metadata, **(facts or {})}
-        numbers, windows = _quality(regions, protocol, facts, table, work.at_once)
+        numbers, windows = _quality(regions, protocol, facts, table, work)
         flags = check_image(
             {},
             protocol=protocol,
@@ -179,7 +182,9 @@ def measure_image(
             scale=scale,
         )
         if regions.burned_in is not None:
-            flags = [*flags, burned_in_flag(regions.burned_in)]
+            flags = [*flags, burned_in_flag(regions.burned_in.boxes)]
+        if drawn.boxes:
+            flags = [*flags, burned_in_flag(drawn.boxes, filled=False)]
         lengths = scale_record(scale, protocol)
         flags = [*flags, *given.flags(table, lengths)]
         watcher.tell(0.95, "measuring islets")
@@ -244,7 +249,7 @@ def _quality(
     protocol: Protocol,
     facts: Mapping[str, Any],
     table: pd.DataFrame,
-    threads: int,
+    work: Work,
 ) -> tuple[Any, dict[str, Any]]:
     """Numbers of the image as stored, and where they come from if not from all of it."""
     from islet_imaging.quality import measure_quality
@@ -256,7 +261,7 @@ def _quality(
         "dna": protocol.dna,
         "pixel_size_um": size,
         "bits": int(bits) if bits else None,
-        "threads": threads,
+        "threads": work.at_once,
     }
     if regions.whole:
         everywhere = slice(0, shape[0]), slice(0, shape[1])
@@ -268,6 +273,7 @@ def _quality(
         shape,
         regions.names,
         centres=table[["y_px", "x_px"]].to_numpy(),
+        spread=work.spread,
         **how,
     )
     return numbers, {"quality": windows}

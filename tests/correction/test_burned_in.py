@@ -86,3 +86,36 @@ def test_the_bar_changes_no_cell_and_is_named() -> None:
     np.testing.assert_allclose(same["INS_sector_p25"], far["INS_sector_p25"], rtol=1e-6)
     near = cells[cells["flags"].str.contains("burned_in")]
     assert near["excluded"].all()
+
+
+def test_one_channel_has_bars_but_no_letters() -> None:
+    plane = drawn(staining(1, 0.5), 65535)[0]
+    whole = find_burned_in(lambda _, region: plane[region], "a", SHAPE, WHOLE)
+    assert [186, 110, 191, 180] in whole.boxes
+    assert whole.mask[175, 122]  # its label is beside it
+    clipped = np.minimum(staining(2, 1.0)[0], 300)
+    assert (clipped == 300).mean() > 0.02
+    assert find_burned_in(lambda _, region: clipped[region], "a", SHAPE, WHOLE) is None
+
+
+def test_a_bar_in_an_image_too_large_to_be_looked_at_whole_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    protocol = Protocol((Channel("DAPI", "dna"), Channel("INS")), nuclei=Nuclei("classical"))
+    image = IsletImage.from_array(drawn(staining(4, 0.5), 65535), ["DAPI", "INS"], 0.5)
+    clean = IsletImage.from_array(staining(4, 0.5), ["DAPI", "INS"], 0.5)
+    before = measure_image(image, protocol)
+    for module in ("islet_imaging.correction.burned_in", "islet_imaging.scoring.regions"):
+        monkeypatch.setattr(f"{module}.WHOLE_PX", 1000)
+    monkeypatch.setattr("islet_imaging.scoring.regions.TILE_PX", 120)
+    flags = [f for f in measure_image(image, protocol).flags if f.code == "burned_in"]
+    assert len(flags) == 1
+    assert "not taken out" in flags[0].message
+    assert "rows 186 to 191, columns 110 to" in flags[0].message
+    cells = measure_image(image, protocol).cells
+    touched = cells["flags"].str.contains("burned_in")
+    assert cells[touched]["excluded"].all()
+    inside = cells["y_px"].between(172, 191) & cells["x_px"].between(110, 180)
+    assert touched[inside].all()
+    assert abs(int(touched.sum()) - before.cells["flags"].str.contains("burned_in").sum()) <= 20
+    assert "burned_in" not in {f.code for f in measure_image(clean, protocol).flags}

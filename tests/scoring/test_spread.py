@@ -63,6 +63,9 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mon
     assert spread.asked.count("nuclei_of_left") == spread.asked.count("leave_fields")
     assert spread.asked.count("sums_of_block") >= 9
     assert spread.asked.count("measure_tile") == 9
+    assert spread.asked.count("numbers_of_window") >= 1
+    assert spread.asked.count("patches_of_channel") == 2
+    assert parts.numbers.to_dict() == measure_image(image, PROTOCOL).numbers.to_dict()
     assert not list(tmp_path.glob("fields-*"))
     np.testing.assert_array_equal(parts.nuclei, whole.nuclei)
     np.testing.assert_array_equal(parts.islets, whole.islets)
