@@ -38,13 +38,13 @@ NETWORKS = ("finding nuclei", "running the positivity network")
 IN_NETWORKS = "of these inside the inference engine"
 
 
-def write_picture(path: Path) -> None:
-    """A phantom of 1024 x 1024 px, laid out four times."""
+def write_picture(path: Path, side: int = SIDE) -> None:
+    """A phantom of half the edge, laid out four times."""
     import tifffile
 
     from islet_imaging import phantom
 
-    made = phantom("ffpe20x", seed=5, shape=(SIDE // 2, SIDE // 2), channels=NAMES).image
+    made = phantom("ffpe20x", seed=5, shape=(side // 2, side // 2), channels=NAMES).image
     planes = np.stack([np.tile(made.channel(n), (2, 2)) for n in NAMES])
     size = {"PhysicalSizeX": made.pixel_size_um, "PhysicalSizeY": made.pixel_size_um}
     meta = {"axes": "CYX", "Channel": {"Name": list(NAMES)}, **size}

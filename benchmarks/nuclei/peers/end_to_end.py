@@ -86,7 +86,7 @@ def instanseg(stack, threads):
 
 
 def cellprofiler(stack, threads):
-    from cellprofiler_library.modules import expandorshrinkobjects, identifyprimaryobjects
+    from cellprofiler_library.modules import expand_or_shrink_objects, identifyprimaryobjects
 
     planes = [(p - p.min()) / max(float(np.ptp(p)), 1e-6) for p in stack.astype(np.float32)]
 
@@ -99,7 +99,7 @@ def cellprofiler(stack, threads):
             max_size=round(3.0 * DIAMETER_PX),
             exclude_border_objects=False,
         )
-        grown = expandorshrinkobjects("expand_defined_pixels", nuclei, iterations=RING_PX)
+        grown = expand_or_shrink_objects("expand_defined_pixels", nuclei, iterations=RING_PX)
         return calls_of_grown(nuclei, grown, planes)
 
     return call
