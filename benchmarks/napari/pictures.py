@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--taught", type=Path, help="a run that taught a network, for its picture")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="islets-") as folder:
         # on a copy, so that the run itself is not corrected
         run = Path(folder) / arguments.run.resolve().name
         shutil.copytree(arguments.run, run)

@@ -334,6 +334,11 @@ class ReviewSession:
         position = self._rows.get(cell)
         return None if position is None else self.table.iloc[position]
 
+    def shown_row(self, cell: int) -> pd.Series[Any] | None:
+        """The row of a cell as it is shown: by the threshold that is tried, if any."""
+        found = None if self.trial is None else self.shown[self.shown["cell"] == cell]
+        return self.row(cell) if found is None else next((r for _, r in found.iterrows()), None)
+
     def set_focus(self, cell: int) -> None:
         """Look at a cell of the open image."""
         self.focus = cell if cell in self._rows else 0

@@ -208,7 +208,7 @@ def image_flags(session: ReviewSession) -> list[str]:
 
 def cell(session: ReviewSession) -> str:
     """The cell in focus."""
-    row = session.row(session.focus) if session.focus else None
+    row = session.shown_row(session.focus) if session.focus else None
     if row is None and not session.queue.cells and session.by_chance:
         return of_end(session)
     if row is None and not session.queue.cells:
@@ -230,7 +230,8 @@ def cell(session: ReviewSession) -> str:
         return f"<b>nucleus {session.focus}</b>, {area:.0f} µm²"
     call = str(row[f"{marker}_call"])
     probability = float(row[f"{marker}_probability"])
-    text = f"<b>cell {session.focus}: {call}</b>"
+    tried = "" if session.trial is None else "<i>trying: </i>"
+    text = f"{tried}<b>cell {session.focus}: {call}</b>"
     text += f", p = {probability:.2f}" if np.isfinite(probability) else ""
     if row["excluded"]:
         border = session.protocol.nuclei.exclude_border

@@ -119,6 +119,7 @@ class CellsWidget(SessionPanel):
         self.connections.add(session.cells_changed, self._cells_changed)
         self.connections.add(session.focus_changed, self._focus)
         self.connections.add(session.trial_changed, self._show_numbers)
+        self.connections.add(session.trial_changed, self._show_tried_cell)
         self.connections.add(session.chosen_changed, self._show_marks)
         self.connections.later(self.leave)
         self._changed()
@@ -352,13 +353,18 @@ class CellsWidget(SessionPanel):
             if self.session.focus in cells:
                 self._focus(self.session.focus)
 
+    def _show_tried_cell(self) -> None:
+        """The cell in focus as the threshold that is tried calls it, like its outline."""
+        if self.session is not None and self.session.focus and not self.session.chosen:
+            self._focus(self.session.focus)
+
     def _focus(self, cell: int) -> None:
         session = self.session
         if session is None or session.open is None:
             return
         self.cell_label.setText(words.cell(session) if cell else "Click a cell in the image.")
         self._show_marks()
-        row = session.row(cell) if cell and not session.hidden else None
+        row = session.shown_row(cell) if cell and not session.hidden else None
         shown = (
             [] if row is None else [(k, v) for k, v in row.items() if k not in ("image", "cell")]
         )

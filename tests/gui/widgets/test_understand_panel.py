@@ -78,3 +78,22 @@ def test_a_threshold_is_kept_in_a_protocol(viewer, session, tmp_path):
     assert saved.calling("INS").method == "manual"
     assert saved.calling("INS").threshold == 777.0
     assert all("INS" not in markers for markers in saved.fitted.values())
+
+
+def test_the_cell_in_focus_is_told_as_the_tried_threshold_calls_it(viewer, session):
+    from napari_islet_imaging.widgets.cells import CellsWidget
+
+    session.open_image(session.image_names[0])
+    widget = CellsWidget(viewer, session)
+    viewer.window.add_dock_widget(widget, name="cells")
+    light = session.table[~session.table["excluded"]].sort_values("INS_own")["cell"]
+    cell = int(light.iloc[-1])
+    session.set_focus(cell)
+    own = widget.cell_label.text()
+    assert own.startswith(f"<b>cell {cell}: positive</b>")
+    session.try_threshold(float(session.row(cell)["INS_own"]) * 50)
+    assert widget.cell_label.text().startswith(f"<i>trying: </i><b>cell {cell}: negative</b>")
+    names = [widget.table.item(k, 0).toolTip() for k in range(widget.table.rowCount())]
+    assert widget.table.item(names.index("column INS_call"), 1).text() == "negative"
+    session.end_trial()
+    assert widget.cell_label.text() == own
