@@ -152,7 +152,7 @@ def saturation(plane: NDArray[Any], tissue: NDArray[np.bool_], *, bits: int | No
             return 0.0
     if count <= 2:
         return 0.0
-    y, x = np.nonzero(at_top)
+    y, x = np.divmod(np.flatnonzero(at_top), plane.shape[1])
     y, x = y // BLOCK, x // BLOCK
     inside = (y < tissue.shape[0]) & (x < tissue.shape[1])
     hits = int(np.count_nonzero(tissue[y[inside], x[inside]]))

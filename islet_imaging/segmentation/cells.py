@@ -122,32 +122,37 @@ def nearest_label(
     height, width = labels.shape
     owner = np.empty((height, width), np.int32)
     distance2 = np.empty((height, width), np.int32)
-    # squared distance above, label below: one minimum finds the nearest and settles ties
-    far = np.int64(2 * reach_px**2 + 1) << 32
+    # squared distance above, label below: one minimum finds the nearest and settles ties; half as
+    # wide where both fit
+    kind: type[np.signedinteger[Any]] = np.int32
+    bits = 31 - (3 * reach_px**2 + 1).bit_length()
+    if bits < 1 or int(labels.max(initial=0)) >= 1 << bits:
+        kind, bits = np.int64, 32
+    far = kind((2 * reach_px**2 + 1) << bits)
     # in strips that stay in the processor's cache
     rows = max(reach_px, 100_000 // max(width, 1), 1)
 
     def strip(top: int) -> None:
         first, last = max(0, top - reach_px), min(height, top + rows + reach_px)
         core = slice(top, min(height, top + rows))
-        part = labels[first:last].astype(np.int64)
+        part = labels[first:last].astype(kind)
         key = np.where(part > 0, part, far)
-        key = _sweep(key, reach_px)[core.start - first : core.stop - first]
-        key = _sweep(np.ascontiguousarray(key.T), reach_px).T
-        owner[core] = key & 0xFFFFFFFF
-        distance2[core] = key >> 32
+        key = _sweep(key, reach_px, bits)[core.start - first : core.stop - first]
+        key = _sweep(np.ascontiguousarray(key.T), reach_px, bits).T
+        owner[core] = key & ((1 << bits) - 1)
+        distance2[core] = key >> bits
 
     side_by_side(strip, range(0, height, rows), threads)
     return owner, distance2
 
 
-def _sweep(key: NDArray[np.int64], reach_px: int) -> NDArray[np.int64]:
+def _sweep(key: NDArray[Any], reach_px: int, bits: int) -> NDArray[Any]:
     """Minimum over rows up to ``reach_px`` away, of the key plus the square of the distance."""
     out = key.copy()
     buffer = np.empty_like(key)
     for step in range(1, min(reach_px, len(key) - 1) + 1):
         moved = buffer[:-step]
-        cost = np.int64(step * step) << 32
+        cost = key.dtype.type((step * step) << bits)
         np.add(key[step:], cost, out=moved)
         np.minimum(out[:-step], moved, out=out[:-step])
         np.add(key[:-step], cost, out=moved)

@@ -32,9 +32,18 @@ def slow_nearest(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 24), st.integers(1, 24), st.integers(1, 6))
-def test_nearest_label_is_the_slow_one(seed: int, height: int, width: int, reach: int) -> None:
-    labels = random_labels(seed, (height, width), 4)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 24),
+    st.integers(1, 24),
+    st.integers(1, 6),
+    st.sampled_from([1, 2**20, 2**28]),
+)
+def test_nearest_label_is_the_slow_one(
+    seed: int, height: int, width: int, reach: int, times: int
+) -> None:
+    # large labels do not fit beside a distance
+    labels = random_labels(seed, (height, width), 4) * np.int32(times)
     owner, distance2 = nearest_label(labels, reach)
     slow_owner, slow_distance2 = slow_nearest(labels)
     near = slow_distance2 <= reach**2
