@@ -112,9 +112,11 @@ def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
     of_image.measure_image = timed(of_image.measure_image, measuring)
     staining_run.call_image = timed(staining_run.call_image, calling)
     fitting.fit_marker = timed(fitting.fit_marker, calling)
-    if hasattr(os, "sched_setaffinity"):
+    pinned = hasattr(os, "sched_setaffinity")
+    cores = os.sched_getaffinity(0) if pinned else set()
+    if pinned:
         # a core for each worker: one worker alone would use threads on the others
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:workers])
+        os.sched_setaffinity(0, sorted(cores)[:workers])
     sheet = folder / "samples.csv"
     samples = sheet if sheet.is_file() else None
     with ExitStack() as stack:
@@ -132,6 +134,8 @@ def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
     score_folder(folder, out, samples=samples, workers=1)
     again = time.perf_counter() - begun
     images = run.images
+    if pinned:
+        os.sched_setaffinity(0, cores)
     return {
         "failed": int((images["status"] == "failed").sum()),
         "n_cells": int(images["n_cells"].sum()),
