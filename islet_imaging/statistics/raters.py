@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 KAPPA_ISLETS, KAPPA_CELLS, KAPPA_DIFFERING = 10, 50, 6
 #: degrees of freedom for each islet that carries the variance; more of them cover too little where
 #: few islets do, fewer too much (the same simulation)
-KAPPA_FREEDOM = 2.5
+KAPPA_FREEDOM = 3.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def cohen_kappa(
     Notes
     -----
     Over islets: jackknife of ``arctanh(kappa)``, leaving out one islet at a time, times t with the
-    lesser of Kish's effective number of islets less 1 and 2.5 times that number of islets which
+    lesser of Kish's effective number of islets less 1 and 3 times that number of islets which
     carry the variance.  Below ten islets, or fifty cells of the rarer label, or six islets with a
     disagreement, no such interval holds, and none is given.
 
