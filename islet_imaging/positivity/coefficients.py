@@ -7,8 +7,8 @@ how much of neighbours' light was taken away, since what is left of it looks lik
 The weights of a logistic of the four were fitted on phantoms with random optics, stains and
 compositions by ``benchmarks/positivity/train.py``.  With the network's other weights as they are it
 asks for 1.18 of light left over and a constant of 5.40, and on phantoms with granular and uneven
-stains for 1.23 and 5.87; what stands here is a little less of both, by which a few bright granules
-are read better (``patterns.py``).
+stains for 1.23 and 5.87; what stands here is a little less of both, by which granules and thick
+sections are read better (``patterns.py``, ``run.py``).
 They fail on stainings whose dim positives are dimmer, or whose negatives are brighter, relative to
 the typical positive cell than in the phantoms.
 """
@@ -23,7 +23,7 @@ COEFFICIENTS: Coefficients = (1.323, 0.645, 0.421, 1.437)
 #: without and with the network: the four, the weight of light left over, then the weights of the
 #: own light that the network sees and of its logit
 BY_LEVELS: Learned = (COEFFICIENTS, 1.0, 0.0, 0.0)
-BY_NETWORK: Learned = ((1.433, 0.0, 0.0, 5.3), 1.1, 1.019, 0.489)
+BY_NETWORK: Learned = ((1.433, 0.0, 0.0, 5.15), 0.95, 1.019, 0.489)
 #: where no cut can be had: log odds = slope * network logit + constant
 LOGIT_ALONE = (1.006, 0.843)
 #: the positive level is taken to be at least this many spreads of negative cells
