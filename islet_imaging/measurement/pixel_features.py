@@ -70,7 +70,9 @@ def pixel_features(
 
     def measure(k: int) -> dict[str, NDArray[Any]]:
         rows = bands[k]
-        own = [np.where(begins[part[rows]] == k, part[rows], 0) for part in (nuclei, cells)]
+        # every label as itself if it begins in this band, else 0
+        here = np.where(begins == k, np.arange(len(begins), dtype=np.int32), np.int32(0))
+        own = [np.take(here, part[rows]) for part in (nuclei, cells)]
         pixels = Pixels.of(own[0], own[1], (origin_px[0] + rows.start, origin_px[1]))
         out: dict[str, NDArray[Any]] = {"cell": pixels.names.astype(np.int64)}
         out |= _geometry(pixels, image_shape_px) | _dna(pixels, channels[dna][rows])
