@@ -135,8 +135,11 @@ def working_block(read: ReadPlane, plan: BlockPlan, i: int, k: int) -> Float32:
     r = input_range(y0, y1, plan.zoom, plan.shape[0])
     c = input_range(x0, x1, plan.zoom, plan.shape[1])
     part = np.asarray(read(slice(*r), slice(*c)))
-    small = resample_region(part, (y0, y1), (x0, x1), plan.zoom, (r[0], c[0]))
-    image = normalise(small, plan.limits)
+    if plan.zoom == 1:  # grey values stay those of the file, of which there are few
+        part = part[y0 - r[0] : y1 - r[0], x0 - c[0] : x1 - c[0]]
+    else:
+        part = resample_region(part, (y0, y1), (x0, x1), plan.zoom, (r[0], c[0]))
+    image = normalise(part, plan.limits)
     pad = ((0, spans[0][1] - y1), (0, spans[1][1] - x1))
     return np.pad(image, pad, mode="edge") if any(p[1] for p in pad) else image
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +147,11 @@ def normalise(image: NDArray[np.generic], limits: tuple[float, float]) -> Float3
     array([[0., 1.]], dtype=float32)
     """
     low, high = limits
+    dtype = image.dtype
+    if dtype.kind == "u" and dtype.itemsize <= 2 and image.size > 1 << 8 * dtype.itemsize:
+        # fewer grey values than pixels: each is mapped once
+        entry: NDArray[Any] = image
+        return np.take(normalise(np.arange(1 << 8 * dtype.itemsize, dtype=dtype), limits), entry)
     x = image.astype(np.float32)
     x -= np.float32(low)
     x /= np.float32(high - low)

@@ -12,6 +12,7 @@ from islet_imaging._types import Work
 from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
 from islet_imaging.network.blocks import make_grid
 from islet_imaging.network.engine import shared_engine
+from islet_imaging.network.normalise import normalise
 from islet_imaging.network.nuclei import (
     segment_nuclei_lazy,
     segment_nuclei_network,
@@ -195,3 +196,11 @@ def test_an_image_near_the_working_size_is_not_enlarged():
     assert np.array_equal(
         segment_nuclei_network(dna, diameter_px=15.0), segment_nuclei_network(dna, diameter_px=16.0)
     )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_values_of_a_file_are_mapped_as_numbers_are(dtype):
+    top = np.iinfo(dtype).max
+    image = np.random.default_rng(0).integers(0, top + 1, (300, 300)).astype(dtype)
+    limits = (0.1 * top, 0.7 * top)
+    assert np.array_equal(normalise(image, limits), normalise(image.astype(np.float32), limits))
