@@ -50,9 +50,7 @@ def positivity() -> str:
     return (
         "Seeds that were not used in development; nuclei found by the shipped network; cells of "
         "six presets. What comes of other shares of positive cells is in "
-        "[calling cells](positivity.md). Markers of the nucleus and teaching, below, were measured "
-        "with the networks before integers. Made by `python benchmarks/positivity/run.py`; the "
-        "full table, with true nuclei and every method, is "
+        "[calling cells](positivity.md). Made by `python benchmarks/positivity/run.py`; the full table, with true nuclei and every method, is "
         "`benchmarks/positivity/results/accuracy.md`. Errors of % are those of the fraction as "
         "tables give it: a positive cell counts as one, an unsure one its probability. "
         "`no_insulin_pct` is that fraction on islets without insulin, `no_insulin_positive_pct` "
@@ -100,8 +98,8 @@ def patterns() -> str:
         "The same islets with their product spread evenly, in granules, on one side of the "
         "nucleus, around it or in patches: means over five presets, true nuclei. `off` is the "
         "error of the % positive, percentage points, of all cells and of the image with that share "
-        "of positive ones. Few bright granules, and granules on one side, are where the network "
-        "loses most: they were not in its training. Made by "
+        "of positive ones. None of them was in the network's training, and most is lost where nearly "
+        "all cells are positive and their product lies in granules or in mixed patterns. Made by "
         f"`python benchmarks/positivity/patterns.py`.\n\n{table(groups[keep].mean().reset_index())}"
         "\n\n"
     )
