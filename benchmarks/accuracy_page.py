@@ -50,8 +50,9 @@ def positivity() -> str:
     return (
         "Seeds that were not used in development; nuclei found by the shipped network; cells of "
         "six presets. What comes of other shares of positive cells is in "
-        "[calling cells](positivity.md). Made by `python benchmarks/positivity/run.py`; the full table, with true nuclei and every method, is "
-        "`benchmarks/positivity/results/accuracy.md`. Errors of % are those of the fraction as "
+        "[calling cells](positivity.md). Made by "
+        "`python benchmarks/positivity/run.py`; the full table, with true nuclei and every method, "
+        "is `benchmarks/positivity/results/accuracy.md`. Errors of % are those of the fraction as "
         "tables give it: a positive cell counts as one, an unsure one its probability. "
         "`no_insulin_pct` is that fraction on islets without insulin, `no_insulin_positive_pct` "
         "the share of their cells that are called positive.\n\n"
@@ -98,8 +99,8 @@ def patterns() -> str:
         "The same islets with their product spread evenly, in granules, on one side of the "
         "nucleus, around it or in patches: means over five presets, true nuclei. `off` is the "
         "error of the % positive, percentage points, of all cells and of the image with that share "
-        "of positive ones. None of them was in the network's training, and most is lost where nearly "
-        "all cells are positive and their product lies in granules or in mixed patterns. Made by "
+        "of positive ones. None of them was in the network's training, and most is lost where "
+        "nearly all cells are positive and their product lies in granules or in mixed patterns. Made by "
         f"`python benchmarks/positivity/patterns.py`.\n\n{table(groups[keep].mean().reset_index())}"
         "\n\n"
     )
