@@ -100,8 +100,8 @@ def patterns() -> str:
         "nucleus, around it or in patches: means over five presets, true nuclei. `off` is the "
         "error of the % positive, percentage points, of all cells and of the image with that share "
         "of positive ones. None of them was in the network's training, and most is lost where "
-        "nearly all cells are positive and their product lies in granules or in mixed patterns. Made by "
-        f"`python benchmarks/positivity/patterns.py`.\n\n{table(groups[keep].mean().reset_index())}"
+        "nearly all cells are positive and their product lies in granules or in mixed patterns. "
+        f"Made by `python benchmarks/positivity/patterns.py`.\n\n{table(groups[keep].mean().reset_index())}"
         "\n\n"
     )
 
