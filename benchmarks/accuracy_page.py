@@ -101,7 +101,8 @@ def patterns() -> str:
         "error of the % positive, percentage points, of all cells and of the image with that share "
         "of positive ones. None of them was in the network's training, and most is lost where "
         "nearly all cells are positive and their product lies in granules or in mixed patterns. "
-        f"Made by `python benchmarks/positivity/patterns.py`.\n\n{table(groups[keep].mean().reset_index())}"
+        "Made by `python benchmarks/positivity/patterns.py`.\n\n"
+        f"{table(groups[keep].mean().reset_index())}"
         "\n\n"
     )
 
