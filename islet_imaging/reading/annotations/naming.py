@@ -2,8 +2,9 @@
 
 The idea: a file belongs to an image if its name is the image's (or that of one of its files)
 followed by nothing but words that tools put there (``_cp_masks``, ``_seg``, ``.rois``), and if it
-lies in the same sub-folder or directly in the folder that was given.  Two files for one image, or
-one file for two, are refused: no rule would choose rightly.
+lies in the same sub-folder or directly in the folder that was given.  Of several files those that
+name what they hold (``_cells``) go before others (``_masks``).  Two files for one image, or one
+file for two, are refused: no rule would choose rightly.
 It fails for names that share nothing; the sample sheet's columns take those.
 """
 
@@ -100,7 +101,7 @@ def find_for_images(where: Path, images: Sequence[ImageFiles], what: str) -> Fou
     hits: dict[str, list[Path]] = {}
     users: dict[Path, list[str]] = {}
     for image in images:
-        hits[image.name] = _of_image(folder, template, image, what, listed)
+        hits[image.name] = _most_telling(_of_image(folder, template, image, what, listed), what)
         for path in hits[image.name]:
             users.setdefault(path, []).append(image.name)
     files: dict[str, Path] = {}
@@ -160,6 +161,17 @@ def _of_image(
     return list(dict.fromkeys(found))
 
 
+def _most_telling(found: list[Path], what: str) -> list[Path]:
+    """Of several files those that name what they hold: ``a_cells.tif`` beside ``a_masks.tif``."""
+    own = set(WORDS[what]) - set(_ANY)
+    named = [p for p in found if own & set(_words(_folded(_without_endings(p.name))))]
+    return named or found
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[._\- ]+", name) if word]
+
+
 def _bases(image: ImageFiles) -> tuple[str, list[str]]:
     """The folder an image lies in, and the names by which its files may be called."""
     parts = PurePosixPath(image.name).parts
@@ -191,7 +203,7 @@ def _follows(stem: str, base: str, what: str) -> bool:
     rest = stem[len(base) :]
     if rest and rest[0] not in "._- ":
         return False
-    return all(word in WORDS[what] for word in re.split(r"[._\- ]+", rest) if word)
+    return all(word in WORDS[what] for word in _words(rest))
 
 
 def _folded(name: str) -> str:

@@ -55,9 +55,8 @@ def lay_out(
     out: Path,
     protocol: Protocol,
     *,
-    nuclei: Path | None = None,
-    cells: Path | None = None,
-    control_nuclei: Mapping[Path, Path] | None = None,
+    given: Mapping[str, Path] | None = None,
+    of_controls: Mapping[str, Mapping[Path, Path]] | None = None,
     regions: Sequence[Outline] | None = None,
     who: str = "",
 ) -> dict[str, Any]:
@@ -73,9 +72,9 @@ def lay_out(
         The run folder.
     protocol : Protocol
         From the form.
-    nuclei, cells : Path, optional
-        Files of nuclei to take instead of finding them, and of whole cells instead of rings.
-    control_nuclei : mapping of Path to Path, optional
+    given : mapping of str to Path, optional
+        Files of ``nuclei`` to take instead of finding them, of whole ``cells`` instead of rings.
+    of_controls : mapping of str to mapping, optional
         The same of controls, as far as they have such files.
     regions : sequence of Outline, optional
         What is islet and what is left out; None leaves what the run holds.
@@ -96,17 +95,18 @@ def lay_out(
     sheet = out / "samples.csv"
     with sheet.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        more = [what for what, path in (("nuclei", nuclei), ("cells", cells)) if path is not None]
+        more = list(given or {})
         writer.writerow(["file", "condition", "batch", "role", *more])
         for k, path in enumerate(files):
             relative = path.resolve().relative_to(folder).as_posix()
             role = "sample" if k == 0 else "negative_control"
             # one image is one staining run; the tables say that nothing follows for others
-            own = {"nuclei": nuclei, "cells": cells} if k == 0 else {}
-            if k:
-                own["nuclei"] = (control_nuclei or {}).get(path)
-            given = ["" if (one := own.get(what)) is None else str(one.resolve()) for what in more]
-            writer.writerow([relative, "this image", "this image", role, *given])
+            files_of = [
+                (given or {}).get(what) if k == 0 else (of_controls or {}).get(what, {}).get(path)
+                for what in more
+            ]
+            own = ["" if one is None else str(one.resolve()) for one in files_of]
+            writer.writerow([relative, "this image", "this image", role, *own])
     job: dict[str, Any] = {
         "folder": str(folder),
         "out": str(out),

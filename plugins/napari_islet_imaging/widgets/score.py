@@ -89,7 +89,8 @@ class ScoreWidget(ScoreForm):
             (self.own.use_button, self.use_regions),
         ):
             pressed.clicked.connect(does)
-        self.own.nuclei_box.textActivated.connect(self._tell_controls)
+        for given in self.own.both:
+            given.box.textActivated.connect(self._tell_controls)
 
     # ------------------------------------------------------------ what is in the viewer
 
@@ -323,9 +324,12 @@ class ScoreWidget(ScoreForm):
                 self.controls,
                 out,
                 protocol,
-                nuclei=self.own.nuclei(chosen, input_folder(out)),
-                cells=self.own.cells(chosen),
-                control_nuclei=self.own.nuclei_of_controls(self.controls),
+                given={
+                    one.what: file
+                    for one in self.own.both
+                    if (file := one.path(chosen, input_folder(out))) is not None
+                },
+                of_controls={one.what: one.beside(self.controls) for one in self.own.both},
                 regions=self.own.regions(chosen),
                 who=login_name() if chosen.session is None else chosen.session.reviewer,
             )

@@ -66,9 +66,9 @@ def polygon(viewer, corners):
 
 def test_own_nuclei_and_regions_are_scored_kept_and_opened_again(panel, viewer, qtbot, tmp_path):
     viewer.add_labels(discs(7).astype(np.int32), name="my nuclei", scale=(0.5, 0.5))
-    choices = [panel.own.nuclei_box.itemText(k) for k in range(panel.own.nuclei_box.count())]
+    choices = [panel.own.nuclei.box.itemText(k) for k in range(panel.own.nuclei.box.count())]
     assert choices == ["find them", "my nuclei", "from a file…"]
-    panel.own.nuclei_box.setCurrentText("my nuclei")
+    panel.own.nuclei.box.setCurrentText("my nuclei")
     # two islets and a fold, in the layers that the buttons make; layers are scaled in um
     qtbot.mouseClick(panel.own.draw_buttons["islet"], _left())
     assert viewer.layers.selection.active.name == "Islets"
@@ -152,12 +152,12 @@ def test_regions_of_a_run_are_shown_when_it_is_opened(panel, viewer, qtbot, tmp_
 
 def test_what_cannot_be_is_told_before_scoring(panel, viewer):
     viewer.add_labels(discs(7)[:150].astype(np.int32), name="cut")
-    panel.own.nuclei_box.setCurrentText("cut")
+    panel.own.nuclei.box.setCurrentText("cut")
     panel.score()
     assert "layer 'cut': nuclei: labels of 150 x 200 px for an image of 200 x 200 px" in (
         panel.status.text()
     )
-    panel.own.nuclei_box.setCurrentText("find them")
+    panel.own.nuclei.box.setCurrentText("find them")
     viewer.add_shapes([np.array([[5, 5], [60, 60]])], shape_type="line", name="Left out")
     panel.score()
     assert "is a line, which encloses nothing" in panel.status.text()
@@ -178,8 +178,8 @@ def test_controls_have_own_nuclei_where_there_are_some_and_else_it_is_told(panel
     tifffile.imwrite(tmp_path / "control_1_cp_masks.tif", discs(6))
     panel.use_controls(dark)
     assert panel.status.text() == ""  # all nuclei are found: nothing to say
-    panel.own.use_file(tmp_path / "islet_masks.tif")
-    panel.own.nuclei_box.textActivated.emit("islet_masks.tif")
+    panel.own.nuclei.use_file(tmp_path / "islet_masks.tif")
+    panel.own.nuclei.box.textActivated.emit("islet_masks.tif")
     assert panel.status.text() == (
         "Nuclei of controls: control_1_cp_masks.tif. Nuclei of control_2.ome.tif will be found "
         "here, unlike yours. To use your own there too, put a file such as control_2_masks.tif "
@@ -207,6 +207,34 @@ def test_controls_have_own_nuclei_where_there_are_some_and_else_it_is_told(panel
     # with masks of all there is nothing to say
     tifffile.imwrite(tmp_path / "control_2_masks.tif", discs(6))
     assert "found here" not in panel.own.of_controls(dark)
+
+
+def test_whole_cells_are_scored_in_the_window_as_in_a_script(panel, viewer, qtbot, tmp_path):
+    viewer.add_labels(discs(6).astype(np.int32), name="my nuclei", scale=(0.5, 0.5))
+    viewer.add_labels(discs(9).astype(np.int32), name="my cells", scale=(0.5, 0.5))
+    panel.own.nuclei.box.setCurrentText("my nuclei")
+    assert panel.own.cells.box.currentText() == "rings"
+    panel.own.cells.box.setCurrentText("my cells")
+    # masks of a control that say no more are its nuclei; whole cells there must be called so
+    import tifffile
+
+    dark = tmp_path / "control_1.ome.tif"
+    write(dark, staining(5, 0.0))
+    tifffile.imwrite(tmp_path / "control_1_masks.tif", discs(6))
+    assert panel.own.of_controls([dark]) == (
+        "Nuclei of controls: control_1_masks.tif. Whole cells of control_1.ome.tif will be rings "
+        "around nuclei, unlike yours. To use your own there too, put a file such as "
+        "control_1_cells.tif beside it."
+    )
+    tifffile.imwrite(tmp_path / "control_1_cells.tif", discs(9))
+    assert "Whole cells of controls: control_1_cells.tif." in panel.own.of_controls([dark])
+    (tmp_path / "control_1_cells.tif").unlink()
+    run = scored(panel, qtbot)
+    asked = run.protocol.replace(fitted={}, fitted_from={})
+    image = read_image(tmp_path / "islet.ome.tif", protocol=asked)
+    same_cells(score_image(image, asked, nuclei=discs(6), cells=discs(9)).cells, run.cells)
+    # an image of a run is scored again with the whole cells it was scored with
+    assert panel.own.cells.box.currentText() in ("my cells", "those of its run")
 
 
 def _left():

@@ -125,7 +125,7 @@ def test_an_image_of_a_run_is_scored_again_as_its_run_was(viewer, tmp_path):
     panel = ScoreWidget(viewer)
     viewer.window.add_dock_widget(panel, name="score")
     assert panel.chosen.session is not None
-    assert panel.own.nuclei_box.currentText() == "those of its run"
+    assert panel.own.nuclei.box.currentText() == "those of its run"
     assert panel.nucleus_edit.text() == "6.5"
     asked = []
     panel._start = lambda kind, job, *_: asked.append((kind, job))
@@ -139,7 +139,7 @@ def test_an_image_of_a_run_is_scored_again_as_its_run_was(viewer, tmp_path):
     same = [c for c in run.cells if c not in ("condition", "batch")]
     pd.testing.assert_frame_equal(again.cells[same], run.cells[same])
     # what is said in the form holds: nuclei are found, of any size
-    panel.own.nuclei_box.setCurrentText("find them")
+    panel.own.nuclei.box.setCurrentText("find them")
     panel.nucleus_edit.clear()
     asked.clear()
     panel.score()
@@ -148,7 +148,7 @@ def test_an_image_of_a_run_is_scored_again_as_its_run_was(viewer, tmp_path):
     header = Path(job["samples"]).read_text("utf-8").splitlines()[0]
     assert header == "file,condition,batch,role,cells"
     # masks that have gone are told, and nothing is scored instead
-    panel.own.nuclei_box.setCurrentText("those of its run")
+    panel.own.nuclei.box.setCurrentText("those of its run")
     (images / "masks" / "a_masks.tif").unlink()
     asked.clear()
     panel.score()
@@ -170,8 +170,8 @@ def test_nuclei_of_one_image_are_not_those_of_another(viewer, tmp_path):
     panel = ScoreWidget(viewer)
     viewer.window.add_dock_widget(panel, name="score")
     viewer.add_labels(discs(7).astype(np.int32), name="my nuclei")
-    panel.own.nuclei_box.setCurrentText("my nuclei")
+    panel.own.nuclei.box.setCurrentText("my nuclei")
     viewer.open(tmp_path / "b.ome.tif", plugin="islet-imaging")
-    assert panel.own.nuclei_box.currentText() == "my nuclei"  # the form is of a as yet
+    assert panel.own.nuclei.box.currentText() == "my nuclei"  # the form is of a as yet
     panel.image_box.setCurrentText("b.ome.tif")
-    assert panel.own.nuclei_box.currentText() == "find them"
+    assert panel.own.nuclei.box.currentText() == "find them"

@@ -75,6 +75,19 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path) -> None:
     assert "several files could be its nuclei: a_masks.tif, a_seg.npy" in found.problems["a.tif"]
 
 
+def test_a_name_that_says_what_it_holds_goes_before_one_that_does_not(tmp_path: Path) -> None:
+    for name in ("a_masks.tif", "a_cells.tif", "b_cp_masks.tif", "b_seg.npy", "b_nuclei.tif"):
+        (tmp_path / name).touch()
+    nuclei, cells = (
+        find_for_images(tmp_path, images(tmp_path, "a.tif", "b.tif"), what)
+        for what in ("nuclei", "cells")
+    )
+    assert nuclei.files["a.tif"].name == "a_masks.tif"
+    assert cells.files["a.tif"].name == "a_cells.tif"
+    assert nuclei.files["b.tif"].name == "b_nuclei.tif"
+    assert "several files could be its cells" in cells.problems["b.tif"]
+
+
 @pytest.mark.parametrize("pattern", ["{image}_seg.npy", "*_seg.npy"])
 def test_a_pattern_settles_it(tmp_path: Path, pattern: str) -> None:
     for name in ("a_masks.tif", "a_seg.npy", "b_masks.tif"):
