@@ -123,8 +123,9 @@ def taught() -> str:
         return ""
     return (
         "Teaching: 200 cells of a stain that the network was not trained on, called by hand; "
-        "balanced accuracy and AUC on images that nobody touched, and on a stain known before "
-        "(`known`). Made by `python benchmarks/positivity/finetune.py`.\n\n"
+        "balanced accuracy and AUC of the network alone on images that nobody touched, and on a "
+        "stain known before (`known`); `run` is whether such a run has a share at all, before and "
+        "after. Made by `python benchmarks/positivity/finetune.py`.\n\n"
         f"{table(pd.read_csv(path))}\n"
     )
 
