@@ -279,6 +279,22 @@ def tell_result(run: Run) -> None:
     say(f"Report: {run.path / 'report.html'}")
 
 
+def _local_settings() -> dict[str, Any]:
+    """Of a local cluster: nothing that costs an image time and gives it nothing.
+
+    Dask lets its workers hand memory back to the system at every chance, so that every plane has to
+    ask for it anew, and looks a hundred times a second at what they do.
+    """
+    import dask
+
+    environ = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
+    environ.pop("MALLOC_TRIM_THRESHOLD_", None)
+    return {
+        "distributed.nanny.pre-spawn-environ": environ,
+        "distributed.worker.profile.enabled": False,
+    }
+
+
 @contextmanager
 def dask_executor(address: str, workers: int | None) -> Iterator[tuple[Executor, int]]:
     """An executor on a dask cluster, and how many tasks it runs at a time.
@@ -294,6 +310,7 @@ def dask_executor(address: str, workers: int | None) -> Iterator[tuple[Executor,
     from islet_imaging.errors import IsletImagingError
 
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise IsletImagingError(
@@ -301,11 +318,12 @@ def dask_executor(address: str, workers: int | None) -> Iterator[tuple[Executor,
         ) from None
     with ExitStack() as stack:
         if address == "local":
-            cluster = LocalCluster(
-                n_workers=workers or usable_cores(),
-                threads_per_worker=1,
-                dashboard_address=None,  # nothing is served beside the work
-            )
+            with dask.config.set(_local_settings()):
+                cluster = LocalCluster(
+                    n_workers=workers or usable_cores(),
+                    threads_per_worker=1,
+                    dashboard_address=None,  # nothing is served beside the work
+                )
             client = Client(stack.enter_context(cluster))
         else:
             try:

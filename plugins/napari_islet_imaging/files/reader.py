@@ -36,8 +36,10 @@ def read_stained(path: str | Sequence[str]) -> list[LayerData]:
     """
     from islet_imaging.reading import read_image
     from islet_imaging.reading.read import open_source
+    from napari_islet_imaging.session.garbage import leave_modules_out
     from napari_islet_imaging.session.layer_data import channel_layers, stack_layers
 
+    leave_modules_out()
     one = path if isinstance(path, str | Path) else path[0] if len(path) == 1 else None
     try:
         planes = 1 if one is None else open_source(Path(one)).n_planes

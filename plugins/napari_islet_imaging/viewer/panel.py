@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QVBoxLayout, QWidget
 
+from napari_islet_imaging.session.garbage import leave_modules_out
 from napari_islet_imaging.viewer.connections import Connections
 from napari_islet_imaging.viewer.layers import find_session, layers_of, tag_of
 from napari_islet_imaging.viewer.session_view import SessionView, view_of
@@ -56,6 +57,7 @@ class Panel(QWidget):
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
+        leave_modules_out()
         self.viewer = viewer
         self.connections = Connections()
         # a plain object's method: it outlives the widget for as long as Qt needs it
