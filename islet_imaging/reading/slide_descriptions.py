@@ -30,13 +30,16 @@ def parse_svs(description: str) -> Facts:
         for key, sign, value in (item.partition("=") for item in description.split("|")[1:])
         if sign
     }
-    size = _number(said.get("mpp"))
-    if size:
-        facts.pixel_size_um = plausible((size, size))
-    magnification = _number(said.get("appmag"))
-    if magnification:
-        facts.metadata["objective_magnification"] = magnification
+    _keep_scale(facts, said.get("mpp"), said.get("appmag"))
     return facts
+
+
+def _keep_scale(facts: Facts, pixel_um: str | None, magnification: str | None) -> None:
+    """Keep what a scanner says of its scale, as far as it is a number."""
+    if size := _number(pixel_um):
+        facts.pixel_size_um = plausible((size, size))
+    if times := _number(magnification):
+        facts.metadata["objective_magnification"] = times
 
 
 def parse_bif(packets: Sequence[str]) -> tuple[Facts, int]:
@@ -71,12 +74,7 @@ def parse_bif(packets: Sequence[str]) -> tuple[Facts, int]:
         except (ET.ParseError, ValueError):
             continue
         for scan in root.iter("iScan"):
-            size = _number(scan.get("ScanRes"))
-            if size:
-                facts.pixel_size_um = plausible((size, size))
-            magnification = _number(scan.get("Magnification"))
-            if magnification:
-                facts.metadata["objective_magnification"] = magnification
+            _keep_scale(facts, scan.get("ScanRes"), scan.get("Magnification"))
         for joint in root.iter("TileJointInfo"):
             if joint.get("FlagJoined") == "1":
                 along = "OverlapY" if joint.get("Direction") in ("UP", "DOWN") else "OverlapX"
