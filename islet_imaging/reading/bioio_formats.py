@@ -1,6 +1,6 @@
-"""LIF and ND2 through bioio, which is optional (``pip install 'islet-imaging[formats]'``).
+"""LIF through bioio, which is optional (``pip install 'islet-imaging[formats]'``).
 
-The idea: bioio gives every vendor format the axes T, C, Z, Y, X, channel names and pixel sizes;
+The idea: bioio gives a vendor's format the axes T, C, Z, Y, X, channel names and pixel sizes;
 a plane is read when asked for.  A file of several scenes is several images.
 It fails, with an `ImageReadError`, when bioio or its plugin is not installed, on several scenes
 where none is named, and on time series.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from islet_imaging._types import Region
 from islet_imaging.errors import ImageReadError
 from islet_imaging.protocol import Limits
-from islet_imaging.reading import czi
+from islet_imaging.reading import czi, nd2
 from islet_imaging.reading.guard import check_read, guarded
 from islet_imaging.reading.metadata import Facts, worded
 from islet_imaging.reading.pages import bounds
@@ -27,7 +27,7 @@ from islet_imaging.reading.source import COLOURS, FileChannel, Source, pick_scen
 #: first bytes of a file -> its format and the plugin that reads it
 MAGIC = {
     b"ZISRAWFILE": ("CZI", "pylibCZIrw"),
-    b"\xda\xce\xbe\x0a": ("ND2", "bioio-nd2"),
+    b"\xda\xce\xbe\x0a": ("ND2", "nd2"),
     b"\x70\x00\x00\x00": ("LIF", "bioio-lif"),
 }
 
@@ -70,7 +70,7 @@ def _bioimage(path: Path) -> Any:
         from bioio import BioImage
     except ImportError:
         raise ImageReadError(
-            f"{path}: LIF and ND2 files need bioio: pip install 'islet-imaging[formats]', "
+            f"{path}: LIF files need bioio: pip install 'islet-imaging[formats]', "
             "or export as OME-TIFF"
         ) from None
     return BioImage(path)
@@ -89,6 +89,8 @@ def scenes_of_vendor(path: Path) -> tuple[str, ...]:
             head = stream.read(10)
         if head.startswith(b"ZISRAW"):
             return czi.scenes_of_czi(path)
+        if MAGIC.get(head[:4], ("",))[0] == "ND2":
+            return nd2.scenes_of_nd2(path)
         return scene_names([str(s) for s in _bioimage(path).scenes])
 
 
@@ -98,6 +100,8 @@ def open_vendor(
     """Open a CZI, LIF or ND2 file, or one scene of it, as a `Source`."""
     if kind == "CZI":
         return czi.open_czi(path, limits=limits, scene=scene)
+    if kind == "ND2":
+        return nd2.open_nd2(path, limits=limits, scene=scene)
     with guarded(path):
         try:
             image = _bioimage(path)

@@ -31,7 +31,6 @@ _LOGGERS = (
     "bioio.bio_image",
     "bioio.plugins",
     "bioio_lif.reader",
-    "bioio_nd2.reader",
     "nd2",
 )
 _BAD = "The file may be damaged or incomplete; export it again from the microscope's software"

@@ -186,6 +186,10 @@ def _what(head: bytes) -> str:
         ((b"<?xml", b"<"), "this is an XML file, not an image"),
         ((b"%pdf",), "this is a PDF, not an image"),
         ((b"pk\x03\x04",), "this is a ZIP archive, not an image; unpack it"),
+        (
+            (b"\0\0\0\x0cjp  ",),
+            "this is JPEG 2000, as ND2 was before NIS-Elements 3; save it again as ND2 or TIFF",
+        ),
         ((b"bm",), "this is a BMP picture; export the raw channels as TIFF"),
         ((b"gif8",), "this is a GIF picture; export the raw channels as TIFF"),
         ((b"version https://git-lfs",), "this is a Git LFS pointer; fetch the file itself"),

@@ -156,6 +156,7 @@ def test_known_stains(name: str, expected: tuple[str, str, str] | None) -> None:
 def test_vendor_formats_without_bioio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bioio", None)
     monkeypatch.setitem(sys.modules, "pylibCZIrw", None)
+    monkeypatch.setitem(sys.modules, "nd2", None)
     for name, magic in (
         ("x.czi", b"ZISRAWFILE"),
         ("x.nd2", b"\xda\xce\xbe\x0a"),
@@ -197,11 +198,11 @@ def test_vendor_formats_through_bioio(tmp_path: Path, monkeypatch: pytest.Monkey
     from types import SimpleNamespace
 
     monkeypatch.setitem(sys.modules, "bioio", SimpleNamespace(BioImage=FakeBioImage))
-    file = tmp_path / "x.nd2"
-    file.write_bytes(b"\xda\xce\xbe\x0a" + bytes(100))
+    file = tmp_path / "x.lif"
+    file.write_bytes(b"\x70\0\0\0" + bytes(100))
     image = read_image(file, channel_names={"insulin": "INS"}, projection="max")
     assert image.pixel_size_um == 0.2
-    assert image.sources["pixel_size_um"] == "ND2"
+    assert image.sources["pixel_size_um"] == "LIF"
     expected = FakeBioImage.stored[0, 1].max(axis=0)
     np.testing.assert_array_equal(image.channel("insulin"), expected)
     monkeypatch.setattr(FakeBioImage, "sizes", {**FakeBioImage.sizes, "T": 4})
