@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.coefficients import LOGIT_ALONE
-from islet_imaging.positivity.fitting import fit_cells
-from islet_imaging.positivity.levels import counted, level_of, marker_of
+from islet_imaging.positivity.fitting import fit_cells, intensities
+from islet_imaging.positivity.levels import counted, marker_of
+from islet_imaging.positivity.relative import borrowed_threshold
 from islet_imaging.positivity.share import at_share, share_of
-from islet_imaging.positivity.spillover import neighbourhood, own_level
 from islet_imaging.positivity.threshold import LOGIT_LIMIT, Threshold
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def image_threshold(
     if not len(cells):
         return threshold
     threshold = _comparable(cells, threshold, spillover)
-    evidence = _evidence(cells, threshold, *_intensities(cells, threshold))
+    evidence = _evidence(cells, threshold, *intensities(cells, threshold))
     return dataclasses.replace(threshold, share=_share(cells, threshold, evidence))
 
 
@@ -176,7 +176,7 @@ def _call_image(
     """Call the cells of one image."""
     if len(cells):
         threshold = _comparable(cells, threshold, spillover)
-    level, own = _intensities(cells, threshold)
+    level, own = intensities(cells, threshold)
     evidence = _evidence(cells, threshold, level, own)
     probability = at_share(evidence, _share(cells, threshold, evidence))
 
@@ -214,6 +214,9 @@ def _comparable(cells: pd.DataFrame, threshold: Threshold, spillover: bool) -> T
         spillover=spillover,
         bootstrap=0,
     )
+    if not alone.estimable and threshold.relative is not None:
+        own = intensities(cells, alone)[1]
+        alone = borrowed_threshold(cells, alone, own, threshold.relative)
     return dataclasses.replace(alone, per_image=False)
 
 
@@ -222,16 +225,6 @@ def _share(cells: pd.DataFrame, threshold: Threshold, evidence: Float64) -> floa
     if threshold.share is not None:
         return threshold.share
     return share_of(evidence[counted(cells)]) if threshold.method in CALIBRATED else 0.5
-
-
-def _intensities(cells: pd.DataFrame, threshold: Threshold) -> tuple[Float64, Float64]:
-    """Measured and own intensity of each cell; the second without neighbours' light."""
-    level = level_of(cells, threshold.measured or threshold.feature)
-    spill = threshold.spill
-    if max(spill.shares) <= 0 or not len(cells):
-        return level, level
-    own = spill.zero + own_level(level - spill.zero, neighbourhood(cells), spill.shares)
-    return level, own
 
 
 def _evidence(cells: pd.DataFrame, threshold: Threshold, level: Float64, own: Float64) -> Float64:

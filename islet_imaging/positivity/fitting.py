@@ -22,8 +22,16 @@ from islet_imaging.positivity.evenness import level_column
 from islet_imaging.positivity.levels import counted, level_of, marker_of, stain_levels
 from islet_imaging.positivity.methods.control import Control, Enough
 from islet_imaging.positivity.methods.levels import by_levels
-from islet_imaging.positivity.spillover import neighbourhood
-from islet_imaging.positivity.threshold import LOGIT_LIMIT, CellsUsed, Cut, SpillOver, Threshold
+from islet_imaging.positivity.relative import relative_levels
+from islet_imaging.positivity.spillover import neighbourhood, own_level
+from islet_imaging.positivity.threshold import (
+    LOGIT_LIMIT,
+    CellsUsed,
+    Cut,
+    RelativeLevels,
+    SpillOver,
+    Threshold,
+)
 from islet_imaging.protocol import FitMethod
 
 if TYPE_CHECKING:
@@ -199,14 +207,61 @@ def fit_cells(
     if levels.note or note:
         reason = "; ".join(n for n in (fitted.reason, levels.note, note) if n)
         fitted = dataclasses.replace(fitted, cut=dataclasses.replace(fitted.cut, reason=reason))
+    per_image = method in ("levels", "network") and not levels.comparable
+    relative = None
+    if per_image and method == "network":
+        relative = _relative(cells, column, control, name, spillover)
+    if relative is not None:
+        lent = f"{relative.images} images lend their levels to those that show one population"
+        cut = dataclasses.replace(fitted.cut, reason=f"{fitted.reason}; {lent}")
+        fitted = dataclasses.replace(fitted, cut=cut)
     return dataclasses.replace(
         fitted,
         measured=column,
         # spill-over is taken from intensities above zero, whatever the cut was made of
         spill=SpillOver(levels.near, levels.far, levels.zero),
         method=method,
-        per_image=method in ("levels", "network") and not levels.comparable,
+        per_image=per_image,
+        relative=relative,
     )
+
+
+def _relative(
+    cells: pd.DataFrame, column: str, control: pd.DataFrame | None, feature: str, spillover: bool
+) -> RelativeLevels | None:
+    """What images that show both populations lend to those that show one."""
+    import pandas as pd
+
+    both, clear = [], []
+    for _, image in cells.groupby("image", sort=True):
+        alone = fit_cells(
+            image,
+            column,
+            feature=feature,
+            method="network",
+            spillover=spillover,
+            bootstrap=0,
+        )
+        if not alone.estimable:
+            continue
+        plain = fit_cells(
+            image, column, feature=feature, method="levels", spillover=spillover, bootstrap=0
+        )
+        keep = counted(image)
+        level, own = intensities(image, plain)
+        both.append((image, alone))
+        clear.append(_clear(image[keep], column, plain, own[keep], (level - own)[keep]))
+    return relative_levels(both, pd.concat(clear), control) if both else None
+
+
+def intensities(cells: pd.DataFrame, threshold: Threshold) -> tuple[Float64, Float64]:
+    """Measured and own intensity of each cell; the second without neighbours' light."""
+    level = level_of(cells, threshold.measured or threshold.feature)
+    spill = threshold.spill
+    if max(spill.shares) <= 0 or not len(cells):
+        return level, level
+    own = spill.zero + own_level(level - spill.zero, neighbourhood(cells), spill.shares)
+    return level, own
 
 
 def _with_light(

@@ -26,8 +26,8 @@ Part = TypeVar("Part")
 #: the network's logit beyond this says nothing more
 LOGIT_LIMIT = 6.0
 #: version of what `Threshold.to_dict` gives; 1 was one flat mapping without a version, 2 had no
-#: `model.left_over`, 3 no `network.logit_zero`
-VERSION = 4
+#: `model.left_over`, 3 no `network.logit_zero`, 4 no `relative`
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,30 @@ class NetworkTerms:
 
 
 @dataclass(frozen=True)
+class RelativeLevels:
+    """Levels of a run whose images cannot be compared, on the way from background to positives.
+
+    Parameters
+    ----------
+    negative, spread : float
+        Where negative cells lie on that way, and their spread: 0 is the image's background, 1 its
+        positive cells.
+    light : float
+        ``zero`` over ``bright`` of the network's own light.
+    logit_zero : float
+        As in :class:`NetworkTerms`.
+    images : int
+        How many images, with both populations, it was learned from.
+    """
+
+    negative: float
+    spread: float
+    light: float
+    logit_zero: float
+    images: int
+
+
+@dataclass(frozen=True)
 class CellsUsed:
     """How many cells a fit rests on."""
 
@@ -210,6 +234,9 @@ class Threshold:
         The measured column that ``feature`` is derived from by spill-over correction; "" if none.
     per_image : bool
         Whether images are not comparable, so that intensities are read again from each.
+    relative : RelativeLevels or None
+        What an image that shows one population takes from the others, where images are not
+        comparable; None where nothing can be taken.
     share : float or None
         Share of positive cells that calls are made at; None of a staining run, whose images each
         have their own.
@@ -234,6 +261,7 @@ class Threshold:
     used: CellsUsed = CellsUsed()
     measured: str = ""
     per_image: bool = False
+    relative: RelativeLevels | None = None
     share: float | None = None
 
     @property
@@ -331,7 +359,7 @@ class Threshold:
         version = given.pop("version", 1)
         if version == 1:
             given = _from_flat(given)
-        elif version not in (2, 3, VERSION):
+        elif version not in (2, 3, 4, VERSION):
             raise ProtocolError(
                 f"fitted threshold: version {version!r}; this one reads 1 to {VERSION}"
             )
@@ -342,9 +370,10 @@ class Threshold:
             "spill": SpillOver,
             "network": NetworkTerms,
             "used": CellsUsed,
+            "relative": RelativeLevels,
         }
         for key, kind in parts.items():
-            if key in given:
+            if given.get(key) is not None:
                 given[key] = _made(kind, given[key], f"fitted threshold: {key}")
         return _made(cls, given, "fitted threshold")
 

@@ -172,8 +172,8 @@ def test_a_threshold_stored_by_an_earlier_version_is_read():
     third = {**read.to_dict(), "version": 3}
     third["network"].pop("logit_zero")
     assert Threshold.from_dict(third) == read
-    with pytest.raises(ProtocolError, match="version 5"):
-        Threshold.from_dict({**read.to_dict(), "version": 5})
+    with pytest.raises(ProtocolError, match="version 6"):
+        Threshold.from_dict({**read.to_dict(), "version": 6})
     with pytest.raises(ProtocolError, match="4 weights"):
         Threshold.from_dict({**flat, "weights": [1.0]})
 

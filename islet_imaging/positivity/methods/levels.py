@@ -46,7 +46,7 @@ FEW_DARK = 0.85
 
 
 @dataclass(frozen=True)
-class _Fit:
+class LevelFit:
     """A model with its cut, both always there; whether to believe them is said elsewhere."""
 
     cut: float
@@ -115,7 +115,25 @@ def by_levels(
     return made(Cut(fit.cut, low, high, reason=_reason(fit, levels, control)))
 
 
-def _parted(own: Float64, fit: _Fit, levels: StainLevels) -> bool:
+def level_model(
+    own: Float64, zero: float, scale: float, positive: float, learned: Learned
+) -> LevelFit:
+    """The model at levels that are known from elsewhere.
+
+    Parameters
+    ----------
+    own : ndarray
+        Own intensities of the cells, in units of the feature.
+    zero, scale, positive : float
+        Intensity of negative cells, their spread, and the intensity of positive cells above
+        ``zero``.
+    learned : Learned
+        Coefficients of the logistic.
+    """
+    return _fit(own, zero, scale, positive, np.empty(0), learned)
+
+
+def _parted(own: Float64, fit: LevelFit, levels: StainLevels) -> bool:
     """Whether the sample's own cells part, so that no control is needed."""
     if not (fit.separate and dark_peak(own - levels.zero, levels.scale, fit.cut - levels.zero)):
         return False
@@ -125,7 +143,7 @@ def _parted(own: Float64, fit: _Fit, levels: StainLevels) -> bool:
     )
 
 
-def _reason(fit: _Fit, levels: StainLevels, control: Control) -> str:
+def _reason(fit: LevelFit, levels: StainLevels, control: Control) -> str:
     above = fit.cut - levels.zero
     if levels.positive is None:
         return (
@@ -154,7 +172,7 @@ def _fit(
     learned: Learned,
     gap: Gap | None = None,
     mixture: Mixture | None = None,
-) -> _Fit:
+) -> LevelFit:
     """Populations, model, and the cut where the probability of an unlit cell is one half.
 
     ``mixture`` is of ``own``, where it is fitted already.
@@ -201,7 +219,7 @@ def _fit(
         separation=mixture.separation,
     )
     cut = zero + _even(model, network, 100 * bright)
-    return _Fit(cut, model, network, seen, separate, mixture.reason)
+    return LevelFit(cut, model, network, seen, separate, mixture.reason)
 
 
 def _even(model: IntensityModel, network: NetworkTerms, most: float) -> float:
