@@ -102,6 +102,7 @@ IMAGE_FLAGS = {
     "bleed_through": "light of one stain reaches another",
     "burned_in": "scale bar or writing in the picture",
     "control_not_negative": "a negative control that is not negative",
+    "control_not_used": "a negative control that is not like its samples",
     "constant_channel": "a channel without an image",
     "display_scaled": "contrast was changed before saving",
     "duplicate": "the same picture twice",

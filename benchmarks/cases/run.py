@@ -8,7 +8,9 @@ that a report describes.  It is made in a temporary folder, drafted by ``init`` 
 protocol and no sheet of its own, and scored by ``score_folder``.  Where the files do not say which
 channel is DNA or how large a pixel is, what a user would answer is filled in.  A case is *right*
 when every image's fraction is within 5 points of its truth, all images are there and what must be
-flagged is, *refused* when one line says what is wrong, *open* when calls are not estimable, else
+flagged is; where no share must be given (a control that holds
+positive cells, one that is no control of its samples, light of another dye) none is and a note says
+why.  It is *refused* when one line says what is wrong, *open* when calls are not estimable, else
 *wrong*.  Writes ``cases.csv``.
 """
 
@@ -58,6 +60,9 @@ class Case:
     design: tuple[list[str], list[str]] | None = None
     #: an error or an open result is the right answer
     must_refuse: bool = False
+    #: images of which no share is the right answer, where a note of ``summary.csv`` says this
+    no_share: tuple[str, ...] = ()
+    because: str = ""
 
 
 _UM = ("um", "micron", "microns", "esc_micro", "esc_mu", "latin1", "utf8_micro", "utf8_mu",
@@ -89,7 +94,8 @@ CASES = (
     Case("25-folder-per-day", {"D14": 0.1, "D21": 0.4, "D28": 0.6}, sheet=None, n_images=6,
          design=(["D14", "D21", "D28"], ["1"])),
     Case("27-names-that-look-like-channels", {"": 0.5}, sheet=None, n_images=10),
-    Case("28-background-per-well", THREE),
+    Case("28-background-per-well", THREE, no_share=("secondary_only",),
+         because="negative controls not used"),
     Case("30-uneven-light", THREE),
     Case("31-dense-nuclei", THREE),
     Case("32-large-nuclei", {"islet_A": 0.519, "islet_B": 0.192, "secondary_only": 0.0}),
@@ -102,10 +108,14 @@ CASES = (
     Case("40-three-channels-as-rgb-composite", THREE, protocol="protocol.yaml"),
     Case("41-czi-colour-camera", THREE, protocol="protocol_colours.yaml"),
     Case("42-czi-without-scaling", THREE, protocol="protocol.yaml"),
-    Case("43-control-that-is-not-negative", {"islet_A": 0.5, "islet_B": 0.2}),
+    Case("43-control-that-is-not-negative", {"islet_A": 0.5, "islet_B": 0.2},
+         no_share=("islet_A", "islet_B", "secondary_only"),
+         because="a negative control is not negative"),
     Case("44-fibre-at-the-ceiling", THREE),
     Case("45-ome-one-file-per-channel", THREE, sheet=None),
-    Case("47-bleed-through", {"islet_A": 0.3, "islet_B": 0.2}),
+    Case("47-bleed-through", {"islet_A": 0.3, "islet_B": 0.2},
+         no_share=("islet_A", "islet_B", "secondary_only"),
+         because="light of another dye lies in this channel"),
 )  # fmt: skip
 
 
@@ -194,6 +204,10 @@ def judged(case: Case, run: Run) -> tuple[str, str]:
         return "wrong", f"{text}; flags: {', '.join(f for f in flags if f)[:200]}"
     if case.flag and case.flag not in str(good["flags"].iloc[0]):
         return "wrong", f"{text}; not flagged {case.flag}"
+    told = " ".join(str(n) for n in run.summary["note"].dropna())
+    if is_open and case.because and case.because in told:
+        is_open = [name for name in is_open if not any(part in name for part in case.no_share)]
+        text += f"; {case.because}"
     return ("open" if is_open else "wrong" if case.must_refuse else "right"), text
 
 

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 #: blocking flags that forbid intensities, or one marker's share, and leave the image's other calls
 OF_INTENSITIES = ("saturated", "bleed_through")
+_NOT_USED = (
+    "{}: this control is brighter than its samples' dark cells, or clipped as they are: it is not "
+    "comparable with them. The threshold rests on the samples alone, and no cell of the control is "
+    "called. Take controls with the samples' settings, and leave their contrast as it is."
+)
 #: what says nothing of a picture with one dye only
 OF_SAMPLES = (
     "few_cells",
@@ -108,7 +113,7 @@ def check_rows(
 def with_threshold_flags(
     rows: Sequence[ImageRow], thresholds: Mapping[str, Mapping[str, Threshold]]
 ) -> tuple[list[ImageRow], list[Flag]]:
-    """Flags of the staining runs that have no threshold, and of the controls that are to blame.
+    """Flags of staining runs without a threshold, and of controls to blame or not used.
 
     Parameters
     ----------
@@ -120,7 +125,8 @@ def with_threshold_flags(
     Returns
     -------
     rows : list of ImageRow
-        Controls that hold positive cells have the flag ``control_not_negative``.
+        Controls that hold positive cells have the flag ``control_not_negative``, those that are
+        not comparable with their samples ``control_not_used``.
     flags : list of Flag
         ``no_threshold``, one per staining run and marker without.
     """
@@ -131,6 +137,12 @@ def with_threshold_flags(
     for staining, by_marker in thresholds.items():
         for marker, threshold in by_marker.items():
             if threshold.estimable:
+                if threshold.per_image and not threshold.used.control_images:
+                    for row in rows:
+                        if row.staining == staining and _controls(row, marker):
+                            flag = Flag("control_not_used", "warning", _NOT_USED.format(marker),
+                                        marker, row.image)  # fmt: skip
+                            of_image.setdefault(row.image, []).append(flag)
                 continue
             where = f" of {staining}" if staining else ""
             found.append(
@@ -151,6 +163,12 @@ def with_threshold_flags(
         for r in rows
     ]
     return checked, found
+
+
+def _controls(row: ImageRow, marker: str) -> bool:
+    """Whether a scored image is a stained negative control of a marker."""
+    ours = row.role in ("negative_control", f"negative_control:{marker}")
+    return ours and row.status == "scored" and not _single(row)
 
 
 def checked_rows(run: Run) -> list[ImageRow]:

@@ -279,7 +279,7 @@ def _failed(images: Sequence[ImageRow], n: int, what: str = "image") -> str:
 
 
 def note_failed_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> pd.DataFrame:
-    """Conditions with a note of negative controls that failed or were left out.
+    """Conditions with a note of negative controls that failed, were left out or not used.
 
     Parameters
     ----------
@@ -295,6 +295,7 @@ def note_failed_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> 
     """
     table = conditions.copy()
     controls = [r for r in rows if r.role.startswith("negative_control")]
+    said_of: list[tuple[str, str]] = []
     for staining in dict.fromkeys(r.staining for r in controls if r.status != "scored"):
         own = [r for r in controls if r.staining == staining]
         lost = [r for r in own if r.status != "scored"]
@@ -306,6 +307,13 @@ def note_failed_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> 
             "out)"
         )
         said += ": " + ", ".join(r.image.replace(";", ",") for r in lost[:3])
+        said_of.append((staining, said))
+    unlike = [r for r in controls if any(f.code == "control_not_used" for f in r.flags)]
+    for staining in dict.fromkeys(r.staining for r in unlike):
+        names = [r.image.replace(";", ",") for r in unlike if r.staining == staining]
+        said = "negative controls not used, being brighter than the samples or clipped: "
+        said_of.append((staining, said + ", ".join(names[:3])))
+    for staining, said in said_of:
         of = {r.condition for r in rows if not staining or r.staining == staining}
         here = table["condition"].isin(of).to_numpy(dtype=bool)
         table.loc[here, "note"] = [f"{n}; {said}" if n else said for n in table.loc[here, "note"]]

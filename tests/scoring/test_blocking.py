@@ -66,6 +66,26 @@ def test_a_clean_control_is_believed(tmp_path: Path) -> None:
     assert exit_status(run) == 0
 
 
+def test_a_control_of_another_brightness_is_not_used_and_named(tmp_path: Path) -> None:
+    for name, seed, share, more in (("a", 1, 0.3, 0), ("b", 2, 0.5, 300), ("neg", 3, 0.0, 250)):
+        stack = staining(seed, share, SHAPE)
+        stack[1] += more
+        write(tmp_path / f"{name}.tif", stack)
+    rows = [("a.tif", "x", "d1", "sample"), ("b.tif", "x", "d1", "sample")]
+    run = scored(tmp_path, [*rows, ("neg.tif", "", "d1", "negative_control")])
+    row = run.summary.iloc[0]
+    cells = run.cells[~run.cells["excluded"]]
+    drawn = cells[cells["image"] != "neg.tif"]
+    assert row["status"] == "estimated"
+    assert row["fraction"] == (drawn["INS_call"] == "positive").mean()
+    assert "negative controls not used" in row["note"]
+    assert "neg.tif" in row["note"]
+    flags = run.images.set_index("image")["flags"]
+    assert "control_not_used" in flags["neg.tif"]
+    assert "control_not_used" not in f"{flags['a.tif']}{flags['b.tif']}"
+    assert (cells.loc[cells["image"] == "neg.tif", "INS_call"] == "unsure").all()
+
+
 def test_one_copy_of_a_duplicate_counts_unless_asked_otherwise(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", staining(1, 0.5, SHAPE))
     write(tmp_path / "b.tif", staining(1, 0.5, SHAPE))
