@@ -10,7 +10,6 @@ crops and should return nothing), and where debris outshines nuclei in most of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from islet_imaging._types import Float32, Mask
+from islet_imaging._types import Float32, Mask, ReadPlane, Spread, View
 
 WORKING_DIAMETER_PX = 16.0
 """Median nucleus diameter that the network is trained around, in px."""
@@ -40,7 +39,7 @@ GLARE, GLARE_AT_CEILING = 30.0, 10.0
 
 
 def grey_limits(
-    read: Callable[[slice, slice], NDArray[np.generic]], shape: tuple[int, int]
+    read: ReadPlane, shape: tuple[int, int], spread: Spread | None = None
 ) -> tuple[float, float]:
     """Find black and white of an image from a fixed subsample of it.
 
@@ -50,6 +49,8 @@ def grey_limits(
         ``read(rows, columns)`` returns that part of the image, (Y, X).
     shape : (int, int)
         Of the whole image.
+    spread : callable, optional
+        Reads parts of the DNA channel of a large image elsewhere, with the same result.
 
     Returns
     -------
@@ -57,15 +58,11 @@ def grey_limits(
         Percentiles 0.5 and 99.5 of at most about a million pixels on a regular grid.  ``high`` is
         above ``low`` even for a constant image.
     """
-    step = max(1, int(np.ceil(np.sqrt(shape[0] * shape[1] / MAX_SAMPLES))))
-    # a stripe of at most 64 sampled rows at a time: a slide is never read whole
-    rows_at_once = 64 * step
-    parts = [
-        np.asarray(read(slice(y, min(y + rows_at_once, shape[0])), slice(0, shape[1])))[
-            ::step, ::step
-        ].astype(np.float32, copy=False)
-        for y in range(0, shape[0], rows_at_once)
-    ]
+    stripes, step = sampled_stripes(shape, MAX_SAMPLES)
+    if spread is None:
+        parts = [_sampled(read, rows, shape[1], step) for rows in stripes]
+    else:
+        parts = list(spread(_sampled_dna, [(rows, shape[1], step) for rows in stripes]))
     whole = np.concatenate(parts)
     sample = whole[np.isfinite(whole)]
     if not sample.size:
@@ -76,6 +73,29 @@ def grey_limits(
         # nearly everything is one value: nuclei, if any, are above the high percentile
         high = max(float(sample.max()), float(low) + 1.0)
     return float(low), float(high)
+
+
+def sampled_stripes(shape: tuple[int, int], most: int) -> tuple[list[slice], int]:
+    """Stripes of at most 64 sampled rows, so that a slide is never read whole, and the step.
+
+    Examples
+    --------
+    >>> sampled_stripes((300, 200), 15_000)
+    ([slice(0, 128, None), slice(128, 256, None), slice(256, 300, None)], 2)
+    """
+    step = max(1, int(np.ceil(np.sqrt(shape[0] * shape[1] / most))))
+    high = 64 * step
+    return [slice(y, min(y + high, shape[0])) for y in range(0, shape[0], high)], step
+
+
+def _sampled(read: ReadPlane, rows: slice, width: int, step: int) -> Float32:
+    part = np.asarray(read(rows, slice(0, width)))[::step, ::step]
+    return np.ascontiguousarray(part, np.float32)
+
+
+def _sampled_dna(view: View, rows: slice, width: int, step: int) -> Float32:
+    """A stripe of the DNA channel where the image is a view."""
+    return _sampled(view.dna, rows, width, step)
 
 
 def _without_glare(whole: Float32, low: float, high: float, top: float) -> float:

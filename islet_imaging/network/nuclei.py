@@ -35,6 +35,7 @@ from islet_imaging.network.postprocess import (
     PostprocessConfig,
 )
 from islet_imaging.network.scale import checked_diameter_px, estimate_diameter
+from islet_imaging.network.windows import Windows
 
 if TYPE_CHECKING:
     from islet_imaging.network.engine import Engine
@@ -142,9 +143,10 @@ def segment_nuclei_lazy(
         engine = shared_engine(model)
     work = work or Work()
     config = postprocess or PostprocessConfig(**engine.settings.get("postprocess", {}))
-    limits = grey_limits(read, shape)
+    limits = grey_limits(read, shape, work.spread)
     if diameter_px is None:
-        diameter_px = estimate_diameter(read, shape, engine, limits=limits)
+        windows = Windows(read, shape, engine, limits, model, work.spread)
+        diameter_px = estimate_diameter(windows)
         log.info("nucleus diameter estimated from the image: %.1f px", diameter_px)
     zoom = working_zoom(checked_diameter_px(diameter_px))
     plan = BlockPlan(shape, zoom, limits, config, model)

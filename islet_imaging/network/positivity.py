@@ -21,11 +21,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import Float32, Float64, ReadPlane, Region, View, Work, usable_cores
+from islet_imaging._types import (
+    Float32,
+    Float64,
+    ReadPlane,
+    Region,
+    Spread,
+    View,
+    Work,
+    usable_cores,
+)
 from islet_imaging.arrays.resample import input_range, resample_region, resampled_length
 from islet_imaging.errors import ModelError, PixelSizeError
 from islet_imaging.network.blocks import HALO_PX, Grid, make_grid
-from islet_imaging.network.normalise import MAX_SAMPLES, grey_limits
+from islet_imaging.network.normalise import MAX_SAMPLES, grey_limits, sampled_stripes
 from islet_imaging.network.stain import (
     N_FIELDS,
     WORKING_PIXEL_UM,
@@ -209,8 +218,8 @@ def network_logits_lazy(
     plan = LogitsPlan(
         shape,
         pixel_size_um / WORKING_PIXEL_UM,
-        grey_limits(dna, shape),
-        _marker_limits(markers, nuclei, shape),
+        grey_limits(dna, shape, work.spread),
+        _marker_limits(markers, nuclei, shape, work.spread),
         model,
     )
     sums = {name: np.zeros((n_labels + 1, N_FIELDS)) for name in markers}
@@ -366,23 +375,47 @@ def _touches(
 
 
 def _marker_limits(
-    markers: Mapping[str, ReadPlane], nuclei: ReadPlane, shape: tuple[int, int]
+    markers: Mapping[str, ReadPlane],
+    nuclei: ReadPlane,
+    shape: tuple[int, int],
+    spread: Spread | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Limits of each marker from a fixed subsample of the pixels on nuclei."""
-    step = max(1, int(np.ceil(np.sqrt(shape[0] * shape[1] / (4 * MAX_SAMPLES)))))
+    stripes, step = sampled_stripes(shape, 4 * MAX_SAMPLES)
+    names = tuple(markers)
+    if spread is None:
+        parts = (_on_nuclei(markers, nuclei, rows, shape[1], step) for rows in stripes)
+    else:
+        items = [(names, rows, shape[1], step) for rows in stripes]
+        parts = (found for found in spread(_on_nuclei_of, items))
     found: dict[str, list[NDArray[np.generic]]] = {name: [] for name in markers}
-    rows_at_once = 64 * step
-    for y in range(0, shape[0], rows_at_once):
-        where = slice(y, min(y + rows_at_once, shape[0])), slice(0, shape[1])
-        labels: NDArray[Any] = np.asarray(nuclei(*where))
-        on = labels[::step, ::step] > 0
-        if on.any():
-            for name, read in markers.items():
-                found[name].append(np.asarray(read(*where))[::step, ::step][on])
+    for part in parts:
+        for name, values in part.items():
+            found[name].append(values)
     return {
         name: marker_limits(np.concatenate(v).astype(np.float32) if v else np.zeros(0))
         for name, v in found.items()
     }
+
+
+def _on_nuclei(
+    markers: Mapping[str, ReadPlane], nuclei: ReadPlane, rows: slice, width: int, step: int
+) -> dict[str, NDArray[np.generic]]:
+    """Sampled pixels of a stripe that lie on nuclei, by marker; none where there is no nucleus."""
+    where = rows, slice(0, width)
+    labels: NDArray[Any] = np.asarray(nuclei(*where))
+    on = labels[::step, ::step] > 0
+    if not on.any():
+        return {}
+    return {name: np.asarray(read(*where))[::step, ::step][on] for name, read in markers.items()}
+
+
+def _on_nuclei_of(
+    view: View, names: tuple[str, ...], rows: slice, width: int, step: int
+) -> dict[str, NDArray[np.generic]]:
+    """The same where the image is a view."""
+    markers = {name: partial(view.corrected, name) for name in names}
+    return _on_nuclei(markers, view.labels, rows, width, step)
 
 
 def _answers(sums: Float64, counts: Float64, limits: tuple[float, float]) -> CellLogits:

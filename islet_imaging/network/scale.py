@@ -22,16 +22,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import ReadPlane
-from islet_imaging.arrays.resample import input_range, resample_region, resampled_length
+from islet_imaging._types import ReadPlane, Spread
 from islet_imaging.errors import PixelSizeError
-from islet_imaging.network.normalise import WORKING_DIAMETER_PX, grey_limits, normalise
-from islet_imaging.network.postprocess import PostprocessConfig, find_instances, sigmoid
+from islet_imaging.network.normalise import WORKING_DIAMETER_PX, grey_limits
+from islet_imaging.network.windows import MAX_WINDOWS, Seen, Windows, seen_in
 from islet_imaging.protocol import USUAL_NUCLEUS_UM
 
 if TYPE_CHECKING:
@@ -45,9 +44,6 @@ NUCLEUS_DIAMETER_UM = USUAL_NUCLEUS_UM
 
 SIZES_PX = (1.5, 2000.0)
 """A nucleus smaller or larger than this in an image is a wrong pixel size."""
-
-WINDOW_PX = 384
-"""Side of a window at working scale."""
 
 LADDER: tuple[float, ...] = (6.0, 9.5, 15.0, 24.0, 38.0, 60.0, 95.0)
 """Nucleus diameters in image px that are tried first."""
@@ -73,9 +69,6 @@ USUAL_PX, USUAL_OCTAVES = 20.0, 1.75
 
 RANGE_PX = (3.0, 300.0)
 """Estimates stay within these diameters."""
-
-MAX_WINDOWS = 4
-"""Windows looked at in the fixed-point iteration; half as many on the ladder."""
 
 PROFILE = 0.9
 """A section cuts most nuclei beside their middle: on phantoms of all presets the median of what is
@@ -226,7 +219,13 @@ class FoundScale:
 
 
 def find_scale(
-    read: ReadPlane, shape: tuple[int, int], engine: Engine, known: Scale | None = None
+    read: ReadPlane,
+    shape: tuple[int, int],
+    engine: Engine,
+    known: Scale | None = None,
+    *,
+    model: str = "islet-nuclei",
+    spread: Spread | None = None,
 ) -> FoundScale:
     """Look how large the nuclei of an image are, and settle what they are searched with.
 
@@ -238,6 +237,10 @@ def find_scale(
         The nuclei network.
     known : Scale, optional
         What was stated.
+    model : str
+        The engine's network by name, for workers elsewhere.
+    spread : callable, optional
+        Computes windows of a large image elsewhere; changes no number.
 
     Returns
     -------
@@ -255,9 +258,10 @@ def find_scale(
     ('image', True)
     """
     known = known or Scale()
-    limits = grey_limits(read, shape)
+    limits = grey_limits(read, shape, spread)
+    windows = Windows(read, shape, engine, limits, model, spread)
 
-    def result(diameter: float, seen: _Seen, source: Source) -> FoundScale:
+    def result(diameter: float, seen: Seen, source: Source) -> FoundScale:
         enough = seen.n >= FEW
         return FoundScale(
             diameter,
@@ -271,25 +275,25 @@ def find_scale(
     wanted = known.diameter_px
     source: Source = "usual" if known.nucleus_diameter_um is None else "stated"
     if wanted is not None:
-        seen = _look(read, shape, engine, limits, wanted, MAX_WINDOWS)
+        seen = windows.look(wanted)
         ratio = seen.diameter_px / wanted if seen.n >= FEW else 0.0
         if FITS[0] <= ratio <= FITS[1] or (source == "stated" and NEAR[0] <= ratio <= NEAR[1]):
             return result(wanted, seen, source)
         if NEAR[0] <= ratio < FITS[0]:
             # the ladder costs as much as a whole image: a closer look tells first
             nearer = BIAS * seen.diameter_px
-            closer = _look(read, shape, engine, limits, nearer, MAX_WINDOWS, windows_of=wanted)
+            closer = windows.look(nearer, windows_of=wanted)
             if LOST * closer.n <= seen.n:
                 return result(wanted, seen, source)
-    estimate = estimate_diameter(read, shape, engine, limits=limits)
-    at_estimate = _look(read, shape, engine, limits, estimate, MAX_WINDOWS)
+    estimate = estimate_diameter(windows)
+    at_estimate = windows.look(estimate)
     if wanted is None:
         return result(estimate, at_estimate, "image")
     if at_estimate.n < FEW:
         return result(wanted, at_estimate, source)
     if source == "stated":
         return result(wanted, at_estimate, source)
-    alike = _look(read, shape, engine, limits, wanted, MAX_WINDOWS, windows_of=estimate)
+    alike = windows.look(wanted, windows_of=estimate)
     as_many = LOST * at_estimate.n <= alike.n <= at_estimate.n / LOST
     if as_many and at_estimate.diameter_px < LARGE * wanted:
         return result(wanted, alike, source)
@@ -326,35 +330,31 @@ def estimate_nucleus_diameter_px(
     from islet_imaging.network.engine import shared_engine
 
     engine = shared_engine(model or "islet-nuclei", device)
-    return estimate_diameter(lambda y, x: dna[y, x], (dna.shape[0], dna.shape[1]), engine)
+    shape = dna.shape[0], dna.shape[1]
+
+    def read(rows: slice, columns: slice) -> NDArray[np.generic]:
+        return dna[rows, columns]
+
+    return estimate_diameter(Windows(read, shape, engine, grey_limits(read, shape)))
 
 
-def estimate_diameter(
-    read: ReadPlane,
-    shape: tuple[int, int],
-    engine: Engine,
-    *,
-    limits: tuple[float, float] | None = None,
-) -> float:
-    """Estimate the nucleus diameter in px of an image given by a reader.
+def estimate_diameter(windows: Windows) -> float:
+    """Estimate the nucleus diameter in px of an image.
 
     Parameters
     ----------
-    read, shape : callable, (int, int)
-        The image; see ``islet_imaging.network.nuclei.segment_nuclei_lazy``.
-    engine : Engine
-        The network.
-    limits : (float, float), optional
-        Grey limits; computed when not given.
+    windows : Windows
+        Of the image.
 
     Returns
     -------
     float
         See `estimate_nucleus_diameter_px`.
     """
-    limits = limits or grey_limits(read, shape)
-    ladder = [d for d in LADDER if d < min(shape)] or [LADDER[0]]
-    tried = [(d, _look(read, shape, engine, limits, d, MAX_WINDOWS // 2)) for d in ladder]
+    ladder = [d for d in LADDER if d < min(windows.shape)] or [LADDER[0]]
+    # every rung is begun before the first is looked at
+    begun = [(d, windows.begin(d, MAX_WINDOWS // 2)) for d in ladder]
+    tried = [(d, seen_in(looked, WORKING_DIAMETER_PX / d)) for d, looked in begun]
     votes = [(np.log2(seen.diameter_px), _weight(d, seen)) for d, seen in tried if seen.n]
     if not votes:
         return WORKING_DIAMETER_PX
@@ -363,7 +363,7 @@ def estimate_diameter(
     agreed = weights * near[int(np.argmax(near @ weights))]
     diameter = float(2 ** (agreed @ octaves / agreed.sum()))
     for _ in range(3):
-        found = _look(read, shape, engine, limits, diameter, MAX_WINDOWS).diameter_px
+        found = windows.look(diameter).diameter_px
         if not np.isfinite(found):
             break
         step = float(np.clip(found / diameter, 0.5, 2.0))
@@ -373,19 +373,7 @@ def estimate_diameter(
     return float(np.clip(BIAS * diameter, *RANGE_PX))
 
 
-class _Seen(NamedTuple):
-    """What a few windows show at one zoom."""
-
-    #: median diameter of nuclei, image px; NaN without a single one
-    diameter_px: float
-    #: how much sure foreground
-    strength: float
-    n: int
-    #: share of the foreground, sure or not, of which the network is not sure; NaN without any
-    doubt: float = float("nan")
-
-
-def _weight(diameter: float, seen: _Seen) -> float:
+def _weight(diameter: float, seen: Seen) -> float:
     """How much one zoom, made for nuclei of `diameter`, speaks for the diameter found at it."""
     off = np.log2(seen.diameter_px / diameter) / TOLERANCE
     unusual = np.log2(seen.diameter_px / USUAL_PX) / USUAL_OCTAVES
@@ -393,96 +381,3 @@ def _weight(diameter: float, seen: _Seen) -> float:
     # seen from far enough, an islet looks like one large nucleus: many small ones weigh more,
     # up to a number
     return float(seen.strength * trust * min(seen.n, ENOUGH) ** CROWD)
-
-
-def _look(
-    read: ReadPlane,
-    shape: tuple[int, int],
-    engine: Engine,
-    limits: tuple[float, float],
-    diameter: float,
-    windows: int,
-    *,
-    windows_of: float | None = None,
-) -> _Seen:
-    """Look at windows at the zoom for a diameter; `windows_of`: the windows of another one."""
-    zoom = WORKING_DIAMETER_PX / diameter
-    areas: list[NDArray[np.float64]] = []
-    strength, seen = 0.0, 0
-    sure = undecided = 0
-    inner, outer, n_inner = 0.0, 0.0, 0
-    if windows_of is None:
-        spans = _windows(shape, zoom)
-    else:
-        other = WORKING_DIAMETER_PX / windows_of
-        spans = [
-            (_rescaled(r, zoom / other, shape[0], zoom), _rescaled(c, zoom / other, shape[1], zoom))
-            for r, c in _windows(shape, other)
-        ]
-    for rows, columns in spans[:windows]:
-        r = input_range(*rows, zoom, shape[0])
-        c = input_range(*columns, zoom, shape[1])
-        part = np.asarray(read(slice(*r), slice(*c)))
-        image = normalise(resample_region(part, rows, columns, zoom, (r[0], c[0])), limits)
-        fields = engine.run(image[None, None])[0]
-        found = find_instances(fields, PostprocessConfig())
-        probability = sigmoid(fields[:4]).mean(axis=0)
-        inside = found.labels > 0
-        # certain, well centred pixels count for, undecided pixels against
-        centre = sigmoid(fields[6])
-        strength += float((np.abs(2 * probability - 1) * inside).sum())
-        strength += float(len(found.centres) and 20 * centre[tuple(found.centres.T)].sum())
-        between = int(((probability > 0.2) & (probability < 0.8)).sum())
-        strength -= between * 0.5
-        undecided += between
-        sure += int((probability >= 0.8).sum())
-        seen += probability.size
-        grey = image[::2, ::2]
-        inner += float(grey[inside].sum())
-        outer += float(grey[~inside].sum())
-        n_inner += int(inside.sum())
-        if len(found.centres):
-            counts = np.bincount(found.labels.ravel(), weights=probability.ravel())
-            weight = np.asarray(counts[1:], np.float64)
-            edge = np.unique(
-                np.concatenate(
-                    [found.labels[0], found.labels[-1], found.labels[:, 0], found.labels[:, -1]]
-                )
-            )
-            whole = np.ones(len(weight) + 1, bool)
-            whole[edge] = False
-            areas.append(weight[whole[1:]] if whole[1:].any() else weight)
-    if not areas:
-        return _Seen(float("nan"), 0.0, 0)
-    area = np.concatenate(areas) * 4 / zoom**2
-    diameter = float(np.median(2 * np.sqrt(area / np.pi)))
-    # the grain of an image is taken for nuclei too, but does not stand out as they do
-    contrast = inner / max(n_inner, 1) - outer / max(seen - n_inner, 1)
-    strength = max(strength / seen * max(contrast, 0.0), 1e-6)
-    return _Seen(diameter, strength, len(area), undecided / max(undecided + sure, 1))
-
-
-def _rescaled(span: tuple[int, int], factor: float, length: int, zoom: float) -> tuple[int, int]:
-    """The same part of an image axis at another zoom, a multiple of 16 long."""
-    working = resampled_length(length, zoom)
-    side = max(16, round((span[1] - span[0]) * factor / 16) * 16)
-    side = min(side, max(16, working // 16 * 16))
-    start = min(round(span[0] * factor), max(0, working - side))
-    return start, start + side
-
-
-def _windows(shape: tuple[int, int], zoom: float) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Fixed windows of the working image, spread over it."""
-    working = [resampled_length(n, zoom) for n in shape]
-    sides = [max(16, min(WINDOW_PX, n // 16 * 16)) for n in working]
-    counts = [min(2, max(1, n // s)) for n, s in zip(working, sides, strict=True)]
-    spans = []
-    for n, side, count in zip(working, sides, counts, strict=True):
-        free = n - side
-        at = [free // 2] if count == 1 else [free // 4, (3 * free) // 4]
-        spans.append([(max(0, a), max(0, a) + side) for a in at])
-    # corner to corner first, so that the first two are far apart
-    return sorted(
-        ((r, c) for r in spans[0] for c in spans[1]),
-        key=lambda w: (spans[0].index(w[0]) + spans[1].index(w[1])) % 2,
-    )

@@ -17,16 +17,14 @@ It fails where nuclei overlap without a neck (one nucleus), where they are elong
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import Float32, Float64, Labels, ReadPlane, Work
+from islet_imaging._types import Float32, Labels, ReadPlane
 from islet_imaging.arrays.label_statistics import group_quantiles
-from islet_imaging.arrays.resample import input_range, resample_region, resampled_length
+from islet_imaging.arrays.resample import resample_region, resampled_length
 
 Span = tuple[int, int]
 
@@ -36,8 +34,6 @@ WORKING_PX = 16
 MAX_ZOOM = 3.0
 #: what a pixel's label may depend on, working px: background, brightest neighbours, whole nuclei
 MARGIN_PX = 16 * WORKING_PX
-#: edge of a tile, working px: about half a gigabyte with its margins
-TILE_PX = 1536
 
 
 @dataclass(frozen=True)
@@ -89,111 +85,7 @@ class Grey:
     bright: float
 
 
-def segment_strips(
-    read: ReadPlane,
-    shape: tuple[int, int],
-    diameter_px: float,
-    *,
-    min_area_px: float,
-    max_area_px: float,
-    config: ClassicalConfig | None = None,
-    work: Work | None = None,
-) -> Iterator[tuple[tuple[slice, slice], Labels]]:
-    """Find nuclei strip by strip, each strip in tiles.
-
-    Parameters
-    ----------
-    read : callable
-        ``read(rows, columns)`` gives that part of the DNA channel.
-    shape : tuple of int
-        Of the whole image.
-    diameter_px : float
-        Typical nucleus diameter, px.
-    min_area_px, max_area_px : float
-        Nuclei outside this are left out, px^2.
-    config : ClassicalConfig, optional
-        Parameters.
-    work : Work, optional
-        Tiles, progress in strips, and whether to stop.
-
-    Yields
-    ------
-    (rows, columns), labels
-        Strips of the whole label image from top to bottom, each row once; numbered in raster
-        order of the centres.
-
-    Raises
-    ------
-    Cancelled
-        When whoever watches wants no more.
-    """
-    work = work or Work()
-    tile_px = work.tile_px
-    cfg = config or ClassicalConfig()
-    zoom = min(WORKING_PX / diameter_px, MAX_ZOOM)
-    working = (resampled_length(shape[0], zoom), resampled_length(shape[1], zoom))
-    unit = zoom * diameter_px
-    margin = int(np.ceil(MARGIN_PX * unit / WORKING_PX))
-    step = max(8, round((tile_px * zoom) if tile_px else TILE_PX))
-    # what fits twice is not worth two margins
-    rows, columns = (
-        [0, n] if n <= 2 * step and not tile_px else [*range(0, n, step), n] for n in working
-    )
-    everything = slice(0, shape[1])
-    grey = _sample(read, shape, zoom, unit)
-    numbered = 0
-    emitted = 0
-    pending = np.zeros((0, shape[1]), np.int32)
-    for k, (start, stop) in enumerate(pairwise(rows)):
-        core, (low, high), (top, bottom) = _spans(start, stop, margin, zoom, 0, shape, working)
-        labels = np.zeros((high - low, shape[1]), np.int32)
-        centres: list[Float64] = []
-        for begin, end in pairwise(columns):
-            work.stop_if_asked("segmentation of nuclei")
-            own, (left, right), (near, far) = _spans(begin, end, margin, zoom, 1, shape, working)
-            first, last = input_range(top, bottom, zoom, shape[0])
-            one, two = input_range(near, far, zoom, shape[1])
-            pixels = read(slice(first, last), slice(one, two))
-            x = resample_region(pixels, (top, bottom), (near, far), zoom, (first, one))
-            field, basin = _segment(x, unit, grey, cfg, (top, near))
-            drawn = _draw(field, basin, (low, high), (left, right), zoom, (top, near), working)
-            found = _owned(drawn, (low, left), core, own, min_area_px, max_area_px)
-            # numbers of this tile follow those of the tiles before it
-            drawn[drawn > 0] += sum(len(c) for c in centres)
-            np.copyto(labels[:, left:right], drawn, where=drawn > 0)
-            centres.append(found)
-        y, x = np.concatenate(centres).T
-        number = np.zeros(len(y) + 1, np.int32)
-        number[1 + np.lexsort((x, y))] = numbered + 1 + np.arange(len(y), dtype=np.int32)
-        labels = number[labels]
-        numbered += len(y)
-        # what this strip adds lies between low and high; rows above the next strip's low are done
-        grown = np.zeros((high - emitted, shape[1]), np.int32)
-        grown[: len(pending)] = pending
-        part = grown[low - emitted :] if low >= emitted else grown
-        source = labels if low >= emitted else labels[emitted - low :]
-        np.copyto(part, source, where=source > 0)
-        done = shape[0] if stop == working[0] else max(emitted, core[1] - (high - core[1]))
-        yield (slice(emitted, done), everything), grown[: done - emitted]
-        pending, emitted = grown[done - emitted :], done
-        work.tell(k + 1, len(rows) - 1)
-
-
-def _spans(
-    start: int, stop: int, margin: int, zoom: float, axis: int, shape: Span, work: Span
-) -> tuple[Span, Span, Span]:
-    """Of working px [start, stop) of an axis: what it owns and draws, px, and needs, working px."""
-    reach = int(np.ceil(margin / 4 / zoom))
-    length = shape[axis]
-    # pixels of the image whose centres lie in [start, stop) of the working image
-    own = min(length, max(0, round(start / zoom))), min(length, max(0, round(stop / zoom)))
-    if stop == work[axis]:
-        own = own[0], length
-    drawn = max(0, own[0] - reach), min(length, own[1] + reach)
-    return own, drawn, (max(0, start - margin), min(work[axis], stop + margin))
-
-
-def _sample(read: ReadPlane, shape: tuple[int, int], zoom: float, unit: float) -> Grey:
+def sample_grey(read: ReadPlane, shape: tuple[int, int], zoom: float, unit: float) -> Grey:
     """Noise and bright level, from windows on a fixed grid that hold at most a few megapixels."""
     from scipy import ndimage as ndi
 
@@ -238,11 +130,11 @@ def _background(smooth: Float32, unit: float, origin: Span) -> Float32:
     low = ndi.gaussian_filter(low, 1.0, mode="nearest", truncate=2).astype(np.float32)
     for axis in (0, 1):
         at = (np.arange(smooth.shape[axis]) + origin[axis] + 0.5) / block - 0.5
-        low = _between(low, at, first[axis], axis)
+        low = between(low, at, first[axis], axis)
     return np.asarray(low)
 
 
-def _between(grid: Float32, at: NDArray[np.float64], first: int, axis: int) -> Float32:
+def between(grid: Float32, at: NDArray[np.float64], first: int, axis: int) -> Float32:
     """Linear interpolation along an axis at places of the whole image's grid.
 
     Weights come from the places themselves, before the tile's first row is taken off, so that
@@ -261,7 +153,7 @@ def _between(grid: Float32, at: NDArray[np.float64], first: int, axis: int) -> F
     return out
 
 
-def _segment(
+def segment_part(
     x: Float32, unit: float, grey: Grey, cfg: ClassicalConfig, origin: Span
 ) -> tuple[Float32, Labels]:
     """Nuclei of a part of the working image.
@@ -443,47 +335,3 @@ def _largest_parts(basin: Labels, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     keep[order[last]] = True
     keep[0] = False
     return np.asarray(keep[parts])
-
-
-def _draw(
-    field: Float32, basin: Labels, rows: Span, columns: Span, zoom: float, origin: Span, work: Span
-) -> Labels:
-    """Labels at full resolution, of a region of the image, from those at the working scale."""
-    for axis, (start, stop) in enumerate((rows, columns)):
-        at = np.clip((np.arange(start, stop) + 0.5) * zoom - 0.5, 0, work[axis] - 1)
-        nearest = np.rint(at).astype(np.intp) - origin[axis]
-        field = _between(field, at, origin[axis], axis)
-        basin = np.take(basin, np.clip(nearest, 0, basin.shape[axis] - 1), axis)
-    return np.where(field > 0, basin + np.int32(1), np.int32(0))
-
-
-def _owned(
-    labels: Labels, origin: Span, rows: Span, columns: Span, min_area: float, max_area: float
-) -> Float64:
-    """Keep nuclei of the right size with their centre in the tile; number them from 1, in place.
-
-    Returns
-    -------
-    ndarray of float64, shape (N, 2)
-        Their centres, px of the whole image.
-    """
-    flat = np.flatnonzero(labels)
-    if not flat.size:
-        return np.zeros((0, 2))
-    present = np.zeros(int(labels.max()) + 1, bool)
-    raw = labels.ravel()[flat]
-    present[raw] = True
-    compact = np.cumsum(present, dtype=np.int32) - 1
-    name = compact[raw]
-    n = int(present.sum())
-    area = np.bincount(name, minlength=n)
-    # whole numbers, so that the sums are exact and do not depend on the tile
-    y, x = (
-        (np.bincount(name, weights=at, minlength=n) + area * float(o)) / area
-        for at, o in zip(np.divmod(flat, labels.shape[1]), origin, strict=True)
-    )
-    keep = (area >= min_area) & (area <= max_area)
-    keep &= (y >= rows[0]) & (y < rows[1]) & (x >= columns[0]) & (x < columns[1])
-    number = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    labels.ravel()[flat] = number[name]
-    return np.column_stack([y[keep], x[keep]])

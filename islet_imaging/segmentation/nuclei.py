@@ -22,7 +22,7 @@ from islet_imaging.arrays.label_file import band_rows
 from islet_imaging.network.normalise import WORKING_DIAMETER_PX
 from islet_imaging.network.scale import FoundScale, Scale, find_scale
 from islet_imaging.protocol import Nuclei
-from islet_imaging.segmentation.classical import segment_strips
+from islet_imaging.segmentation.classical_tiles import segment_strips
 
 Method = Literal["network", "classical"]
 
@@ -236,7 +236,9 @@ def nuclei_scale(
     from islet_imaging.network.engine import shared_engine
 
     model = how.model if how.method == "network" and how.model else "islet-nuclei"
-    return find_scale(read, shape, shared_engine(model, (work or Work()).device), known)
+    work = work or Work()
+    engine = shared_engine(model, work.device)
+    return find_scale(read, shape, engine, known, model=model, spread=work.spread)
 
 
 def _areas_px(found: FoundScale, how: NucleiMethod) -> tuple[float, float]:

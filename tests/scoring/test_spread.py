@@ -64,6 +64,10 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mon
     assert spread.asked.count("sums_of_block") >= 9
     assert spread.asked.count("measure_tile") == 9
     assert spread.asked.count("numbers_of_window") >= 1
+    # the scale: grey limits of the image, and at least one look at it
+    assert spread.asked.count("_sampled_dna") >= 2
+    assert spread.asked.count("_on_nuclei_of") >= 1
+    assert spread.asked.count("_look_at_view") >= 1
     assert spread.asked.count("patches_of_channel") == 2
     assert parts.numbers.to_dict() == measure_image(image, PROTOCOL).numbers.to_dict()
     assert not list(tmp_path.glob("fields-*"))
@@ -72,6 +76,28 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(whole.cells) > 20
     assert parts.cells.equals(whole.cells)
     assert parts.pairs.equals(whole.pairs)
+
+
+def test_tiles_of_the_classical_method_and_every_rung_of_the_scale_are_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # nuclei twice as large as the pixel size says: the ladder is climbed
+    planes = stained(4, (260, 260))[:2]
+    image = IsletImage.from_array(planes, ("DAPI", "INS"), 2.2 * SIZE_UM, name="slide")
+    protocol = PROTOCOL.replace(nuclei=Nuclei(method="classical"))
+    monkeypatch.setattr("islet_imaging.segmentation.classical_tiles.TILE_PX", 130)
+    whole = measure_image(image, protocol, tile_px=100)
+    monkeypatch.setattr(regions, "WHOLE_PX", 1000)
+    monkeypatch.setattr(regions, "TILE_PX", 100)
+    spread = Later(image, protocol, tmp_path)
+    parts = measure_image(image, protocol, scratch=tmp_path, spread=spread)
+    assert spread.asked.count("_look_at_view") >= 7
+    assert spread.asked.count("_tile_of_view") >= 4
+    assert parts.record["scale"] == whole.record["scale"]
+    assert parts.record["scale"]["source"] == "image"
+    assert len(whole.cells) > 20
+    np.testing.assert_array_equal(parts.nuclei, whole.nuclei)
+    assert parts.cells.equals(whole.cells)
 
 
 def products(run: Run) -> dict[str, bytes]:
