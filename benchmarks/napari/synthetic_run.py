@@ -84,6 +84,7 @@ def make_run(
     from islet_imaging.run.called import threshold_origin
     from islet_imaging.run.files import (
         work_table,
+        write_arrow,
         write_labels,
         write_parquet,
         write_table,
@@ -133,12 +134,12 @@ def make_run(
         cells.insert(0, "image", name)
         flags, excluded = flag_cells(cells, protocol)
         cells["excluded"], cells["flags"] = excluded, flags
-        write_parquet(work_table(run, name, "cells"), cells)
+        write_arrow(work_table(run, name, "cells"), cells)
         tables.append(call_image(cells, thresholds, protocol))
         for kind, array in (("nuclei", labels), ("islets", islets)):
             write_labels(run / "labels" / f"{name}.{kind}.tif", array, pixel_size_um)
         for kind in ("pairs", "islets"):
-            write_parquet(work_table(run, name, kind), cells[["image"]].head(0))
+            write_arrow(work_table(run, name, kind), cells[["image"]].head(0))
         numbers = measure_quality(pixels, dna="DAPI", pixel_size_um=pixel_size_um).to_dict()
         record = {"metadata": {}, "numbers": numbers, "pixel_size_um": pixel_size_um}
         write_record(run, name, KEY, {"image": name, "status": "scored", "record": record})

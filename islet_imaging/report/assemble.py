@@ -211,7 +211,7 @@ def _gallery(
             check_unchanged(run, row)
             stained = read_row(row, called.protocol)
             size, dna = stained.require_pixel_size(), called.protocol.dna
-            cells = called.corrected[called.corrected["image"] == image]
+            cells = called.cells_of(image)
             region = shown_region(cells, islet, stained.shape, size)
             for name in (dna, marker):
                 if (image, name) not in limits:

@@ -68,6 +68,11 @@ class Corrected:
         """All edits that changed nothing."""
         return [*self.unmatched, *self.other_pixels, *self.conflicts]
 
+    def add(self, other: Corrected) -> None:
+        """Take over what is said of the edits of other images; not their cells."""
+        for name in ("unmatched", "other_pixels", "conflicts", "moved", "unproven"):
+            getattr(self, name).extend(getattr(other, name))
+
     def counts(self) -> dict[str, int]:
         """How many edits there are of each kind that was not applied as it stands."""
         return {

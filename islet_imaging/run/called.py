@@ -9,18 +9,20 @@ It fails, and says to score again, when the kept measurements are gone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from islet_imaging.protocol import Protocol, negative_for
+from islet_imaging.run.cell_parts import CellParts, Each, Part, narrow, write_part
 from islet_imaging.run.measurements import load_work
 from islet_imaging.run.proof import digest
 from islet_imaging.run.rows import ImageRow, rows_of
 
 __all__ = [
     "CalledRun",
+    "Each",
     "ImageRow",
     "call_run",
     "fit_run",
@@ -29,8 +31,6 @@ __all__ = [
     "threshold_origin",
 ]
 
-#: ``each(function, items)`` gives ``function(*item)`` for each item, in the items' order
-Each = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]]
 #: images whose cells are called in one piece of work
 IMAGES_AT_ONCE = 16
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.positivity import Threshold
     from islet_imaging.review.journal import Edit
+    from islet_imaging.review.replay import Corrected
 
 FIRST_COLUMNS = (
     "image",
@@ -51,7 +52,7 @@ FIRST_COLUMNS = (
     "x_um",
     "nucleus_area_um2",
 )
-LAST_COLUMNS = ("phenotype", "excluded", "flags")
+LAST_COLUMNS = ("phenotype", "excluded", "flags", "corrected_by")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ class CalledRun:
     ----------
     raw, corrected : DataFrame
         Cells as the tool called them, and with corrections laid over them; the same table where
-        there are none.
+        there are none.  With ``parts`` only what is counted by.
     unmatched : list of Edit
         Corrections that were not applied.
     thresholds : dict
@@ -77,6 +78,8 @@ class CalledRun:
         How many corrections there are, of each kind that was not applied as it stands.
     not_used : tuple of str
         Stainings whose thresholds the protocol states, fitted on other images or settings.
+    parts : CellParts, optional
+        Where all columns of the corrected cells lie.
     """
 
     raw: pd.DataFrame
@@ -88,6 +91,13 @@ class CalledRun:
     told: tuple[str, ...] = ()
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     not_used: tuple[str, ...] = ()
+    parts: CellParts | None = None
+
+    def cells_of(self, image: str) -> pd.DataFrame:
+        """All columns of one image's corrected cells."""
+        if self.parts is not None:
+            return self.parts.of(image)
+        return self.corrected[self.corrected["image"] == image]
 
 
 # ---------------------------------------------------------------- thresholds and calls
@@ -191,25 +201,56 @@ def _fit_marker(
     return fit_marker(tables[0], tables[1], marker, protocol)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Called:
+    """Some images' cells as called, after corrections where the run has any, and where they lie."""
+
+    raw: pd.DataFrame
+    corrected: Corrected | None
+    part: Part | None = None
+
+
 def _call_images(
     run: Path,
     protocol: Protocol,
     rows: Sequence[ImageRow],
     thresholds: Mapping[str, Mapping[str, Threshold]],
-) -> pd.DataFrame:
-    """Call the cells of some images, in any process that sees the run folder."""
-    from islet_imaging.positivity.staining_run import call_image
+    edits: Sequence[Edit] | None,
+    into: Path | None,
+    further: Sequence[str],
+) -> _Called:
+    """Call the cells of some images, in any process that sees the run folder.
 
-    return _joined(
+    ``edits`` are those of these images, None where the run has none; ``into`` is a file for the
+    whole rows, of which only what is counted by, and ``further`` columns, come back then.
+    """
+    from islet_imaging.positivity.staining_run import call_image
+    from islet_imaging.review.replay import apply_corrections
+
+    cells = _joined(
         [call_image(load_work(run, r, "cells"), thresholds[r.staining], protocol) for r in rows]
     )
+    done = None
+    if edits is not None:
+        there = set(cells["image"])
+        own = [e for e in edits if e.image in there]
+        done = apply_corrections(cells, own, pixels={r.image: r.pixels for r in rows if r.pixels})
+        done.cells = done.cells[in_order(done.cells.columns)]
+    if into is None:
+        return _Called(cells, done)
+    part = write_part(into, cells if done is None else done.cells)
+    if done is not None:
+        done.cells = narrow(done.cells, further)
+    return _Called(narrow(cells, further), done, part)
 
 
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
     # images without a cell say nothing of the columns' types
-    table = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+    table = pd.concat([p for p in parts if len(p)] or [parts[0]], ignore_index=True)
+    if "region" in table:  # drawn in some of the images
+        table["region"] = table["region"].fillna("").astype(object)
     ordered = in_order(table.columns)
     return table if ordered == list(table.columns) else table[ordered]
 
@@ -228,6 +269,8 @@ def call_run(
     *,
     corrections: bool = True,
     each: Each = starmap,
+    into: Path | None = None,
+    keep: Sequence[str] = (),
 ) -> CalledRun:
     """Fit, call every cell of every scored image, and lay the journal's corrections over it.
 
@@ -244,54 +287,76 @@ def call_run(
     each : callable
         ``each(function, items)`` gives ``function(*item)`` for each item, in order; where fitting
         and calling are done.  It changes no number.
+    into : Path, optional
+        A folder for all columns of the cells (`CalledRun.parts`); only what is counted by is held
+        in memory then.
+    keep : sequence of str
+        Columns to hold in memory too.
     """
-    import pandas as pd
-
-    from islet_imaging.review.journal import Journal
+    from islet_imaging.review.journal import Journal, effective
     from islet_imaging.review.regions import exchanged_told, without_regions
-    from islet_imaging.review.replay import apply_corrections
+    from islet_imaging.review.replay import Corrected, apply_corrections
 
+    journal = Journal(run / "corrections.jsonl")
+    held = journal.edits() if corrections else []
+    edits = without_regions(held)
+    now = {r.image: r.pixels for r in rows if r.pixels}
+    strange = exchanged_told(held, now)
     found = fit_stainings(run, rows, protocol, each)
     scored = [r for r in rows if r.status == "scored"]
+    of: dict[str, list[Edit]] = {}
+    for edit in effective(edits):
+        of.setdefault(edit.image, []).append(edit)
+    features = {t.feature for by_marker in found.thresholds.values() for t in by_marker.values()}
     jobs = []
     for k in range(0, len(scored), IMAGES_AT_ONCE):
         some = scored[k : k + IMAGES_AT_ONCE]
         of_these = {r.staining: found.thresholds[r.staining] for r in some}
-        jobs.append((run, protocol, some, of_these))
-    parts = list(each(_call_images, jobs))
+        own = [e for r in some for e in of.get(r.image, ())] if edits else None
+        file = None if into is None else into / f"{k:09d}.arrow"
+        jobs.append((run, protocol, some, of_these, own, file, (*features, *keep)))
+    called: list[_Called] = list(each(_call_images, jobs))
     fitted = {
         staining: {m: t.to_dict() for m, t in by_marker.items()}
         for staining, by_marker in found.thresholds.items()
     }
     protocol = protocol.replace(fitted=fitted, fitted_from=found.origins)
-    if parts:
-        raw = _joined(parts)
-        parts.clear()  # cells of many images are not held twice
-        if "region" in raw:  # drawn in some of the images
-            raw["region"] = raw["region"].fillna("").astype(object)
+    parts = [c.part for c in called if c.part is not None]
+    corrected = [c.corrected for c in called if c.corrected is not None]
+    raw = _raw([c.raw for c in called])
+    called.clear()  # cells of many images are not held twice
+    if corrected:
+        done = Corrected(_joined([c.cells for c in corrected]), None, [])
+        for one in corrected:
+            done.add(one)
+        there = set(raw["image"])
+        done.unmatched += [e for image, own in of.items() if image not in there for e in own]
+        corrected.clear()
     else:
-        raw = pd.DataFrame({c: [] for c in (*FIRST_COLUMNS, *LAST_COLUMNS) if c != "region"})
-    journal = Journal(run / "corrections.jsonl")
-    held = journal.edits() if corrections else []
-    now = {r.image: r.pixels for r in rows if r.pixels}
-    edits, strange = without_regions(held), exchanged_told(held, now)
-    if not edits and not journal.damaged:
-        return CalledRun(
-            raw, raw, [], found.thresholds, protocol, told=strange, not_used=found.not_used
-        )
-    done = apply_corrections(raw, edits, pixels=now)
-    columns = [c for c in done.cells.columns if c != "corrected_by"]
+        done = apply_corrections(raw, edits, pixels=now) if edits else Corrected(raw, None, [])
     return CalledRun(
         raw,
-        done.cells[[*in_order(columns), "corrected_by"]] if edits else raw,
+        done.cells[in_order(done.cells.columns)] if edits else raw,
         done.not_applied,
         found.thresholds,
         protocol,
         tuple(edits),
         (*damage_told(journal.damaged), *strange, *done.told()),
-        {"edits": len(edits), "damaged_lines": len(journal.damaged), **done.counts()},
+        {"edits": len(edits), "damaged_lines": len(journal.damaged), **done.counts()}
+        if edits or journal.damaged
+        else {},
         found.not_used,
+        CellParts(parts, in_order) if parts else None,
     )
+
+
+def _raw(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    if parts:
+        return _joined(parts)
+    names = (c for c in (*FIRST_COLUMNS, *LAST_COLUMNS) if c not in ("region", "corrected_by"))
+    return pd.DataFrame({c: [] for c in names})
 
 
 def damage_told(lines: Sequence[int]) -> list[str]:

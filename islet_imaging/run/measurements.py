@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.reading.members import files_of
-from islet_imaging.run.files import RunWriteError, inside, label_path, work_table, write_text
+from islet_imaging.run.files import (
+    RunWriteError,
+    inside,
+    label_path,
+    read_arrow,
+    work_table,
+    write_text,
+)
 from islet_imaging.run.proof import FACTS, facts_of, is_same, stamp_of
 
 if TYPE_CHECKING:
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.run.rows import ImageRow
 
-RECORD_FORMAT = 3
+RECORD_FORMAT = 4
 PRODUCTS = ("cells", "pairs", "islets", "nuclei_labels", "islets_labels")
 
 
@@ -215,19 +222,15 @@ def load_work(
     IsletImagingError
         If there is no proof that it is this run's.
     """
-    import pyarrow.parquet as pq
-
     require(run, row, name)
+    path = work_table(run, row.image, name)
     try:
         # small tables by the thousand: threads would cost more than they save
-        with pq.ParquetFile(work_table(run, row.image, name)) as file:
-            wanted = None if columns is None else list(columns)
-            table: pd.DataFrame = file.read(wanted, use_threads=False).to_pandas(use_threads=False)
-            return table
+        table: pd.DataFrame = read_arrow(path, columns).to_pandas(use_threads=False)
+        return table
     except (OSError, ValueError) as error:
         raise IsletImagingError(
-            f"{work_table(run, row.image, name)}: cannot be read ({error}); "
-            "score the folder again into the same run folder"
+            f"{path}: cannot be read ({error}); score the folder again into the same run folder"
         ) from error
 
 

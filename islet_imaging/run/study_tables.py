@@ -8,7 +8,7 @@ It fails where the sheet lacks a column that the design names: the row says whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import IsletImagingError
@@ -167,14 +167,29 @@ def with_sheet(
         With condition, batch and every further column of the sheet behind its own; a column of the
         sheet whose name the table has already is called ``sheet_<name>``.
     """
+    table = table.copy(deep=False)
+    for name, value in sheet_words(table.columns, rows, place=place).items():
+        table[name] = table["image"].map(value)
+    return table
+
+
+def sheet_words(
+    columns: Collection[str], rows: Sequence[ImageRow], *, place: bool = True
+) -> dict[str, dict[str, str]]:
+    """What the sample sheet adds to a table that has some columns: by column and image.
+
+    Parameters
+    ----------
+    columns : collection of str
+        Of the table.
+    rows, place
+        As in `with_sheet`.
+    """
     of = {r.image: r for r in rows}
     more: dict[str, dict[str, str]] = {}
     for name in PLACE if place else ():
         more[name] = {image: str(getattr(row, name)) for image, row in of.items()}
     for name in dict.fromkeys(k for r in rows for k in r.extra):
-        own = f"sheet_{name}" if name in table.columns or name in PLACE else name
+        own = f"sheet_{name}" if name in columns or name in PLACE else name
         more[own] = {image: str(row.extra.get(name, "")) for image, row in of.items()}
-    table = table.copy(deep=False)
-    for name, value in more.items():
-        table[name] = table["image"].map(value)
-    return table
+    return more

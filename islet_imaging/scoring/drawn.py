@@ -25,7 +25,7 @@ from islet_imaging.protocol import Protocol
 from islet_imaging.quality.cell_flags import excluded_by
 from islet_imaging.quality.flag import Flag
 from islet_imaging.reading.annotations.outlines import Outline
-from islet_imaging.run.files import label_path, work_table, write_labels, write_parquet
+from islet_imaging.run.files import label_path, work_table, write_arrow, write_labels
 from islet_imaging.run.folder import read_labels
 from islet_imaging.run.measurements import forget_record, load_work, require, write_record
 from islet_imaging.run.rows import ImageRow
@@ -315,8 +315,8 @@ def _rewrite(
         write_labels(
             label_path(run, row.image, "islets"), islets.map(), float(record["pixel_size_um"])
         )
-        write_parquet(work_table(run, row.image, "cells"), cells)
-        write_parquet(work_table(run, row.image, "islets"), table)
+        write_arrow(work_table(run, row.image, "cells"), cells)
+        write_arrow(work_table(run, row.image, "islets"), table)
         outcome["record"] = {**record, "regions": digest}
         write_record(run, row.image, held.key, outcome, held.parts)
     finally:

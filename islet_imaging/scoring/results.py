@@ -21,13 +21,14 @@ from islet_imaging.errors import IsletImagingError
 from islet_imaging.experiment.given_files import told_of_mixture
 from islet_imaging.protocol import Protocol, Statistics
 from islet_imaging.review.journal import Journal
-from islet_imaging.run.called import Each, call_run
+from islet_imaging.run.called import CalledRun, Each, call_run
+from islet_imaging.run.cell_parts import PLACES
 from islet_imaging.run.files import write_parquet, write_table, write_text
 from islet_imaging.run.folder import PROVENANCE_FORMAT, Run, corrections_state
 from islet_imaging.run.lock import RunLock
 from islet_imaging.run.rows import ImageRow, rows_of
 from islet_imaging.run.stage import exchange, finish_exchange, stage_folder
-from islet_imaging.run.study_tables import study_tables, with_sheet
+from islet_imaging.run.study_tables import sheet_words, study_tables, with_sheet
 from islet_imaging.run.tables import (
     BATCHES,
     CONDITIONS,
@@ -125,6 +126,7 @@ def write_run(
         note_of_run,
         with_left_out,
     )
+    from islet_imaging.run.validation_sheet import FILE as VALIDATION
     from islet_imaging.run.validation_sheet import corrected_table
     from islet_imaging.scoring.drawn import lay_over_run
 
@@ -135,7 +137,9 @@ def write_run(
     rows = lay_over_run(run, rows_of(facts), protocol, Journal(run / "corrections.jsonl").edits())
     facts["images"] = [r.to_dict() for r in rows]
     rows, folder_flags = check_rows(run, rows, protocol)
-    called = call_run(run, rows, protocol, each=each)
+    # by where nuclei lie labels of people find them again
+    keep = PLACES if (run / VALIDATION).is_file() else ()
+    called = call_run(run, rows, protocol, each=each, into=stage / ".cells", keep=keep)
     rows, of_thresholds = with_threshold_flags(rows, called.thresholds)
     folder_flags = [*of_thresholds, *folder_flags]
     facts["corrections"].update(called.counts)
@@ -175,9 +179,7 @@ def write_run(
         write_table(stage / ("summary.csv" if name == "conditions" else f"{name}.csv"), table)
     if corrected is not None:
         write_table(stage / "corrected.csv", corrected)
-    cells = with_sheet(called.corrected, rows)
-    write_table(stage / "cells.csv", cells)
-    write_parquet(stage / "cells.parquet", cells)
+    _write_cells(stage, called, rows, each)
     write_text(stage / "protocol.yaml", called.protocol.dump())
     data = report_data(
         run=run,
@@ -195,6 +197,18 @@ def write_run(
     written = {p.name for p in stage.iterdir()}
     exchange(run, facts, removed=sorted({*facts.get("files", ()), "corrected.csv"} - written))
     return Run.open(run)
+
+
+def _write_cells(stage: Path, called: CalledRun, rows: Sequence[ImageRow], each: Each) -> None:
+    """``cells.csv`` and ``cells.parquet``."""
+    table, text = stage / "cells.parquet", stage / "cells.csv"
+    if called.parts is None:  # no image was scored
+        cells = with_sheet(called.corrected, rows)
+        write_table(text, cells)
+        write_parquet(table, cells)
+        return
+    names = called.parts.schema().names
+    called.parts.write(table, text, sheet_words(names, rows), each)
 
 
 def thresholds_told(stainings: Sequence[str]) -> list[str]:

@@ -25,8 +25,8 @@ from islet_imaging.run.files import (
     inside,
     label_path,
     work_table,
+    write_arrow,
     write_labels,
-    write_parquet,
 )
 from islet_imaging.run.measurements import (
     all_facts,
@@ -162,7 +162,7 @@ def measure_task(
             ("pairs", measured.pairs),
             ("islets", measured.islet_table),
         ):
-            write_parquet(work_table(folder, task.image, name), table)
+            write_arrow(work_table(folder, task.image, name), table)
         outcome = Outcome(
             task.image,
             "scored",

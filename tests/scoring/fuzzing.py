@@ -57,7 +57,7 @@ RUN_FILES = {
     "cells": "cells.parquet",
     "fitted": "protocol.yaml",
     "record": ".work/a.ome.tif.record",
-    "measured": ".work/a.ome.tif.cells.parquet",
+    "measured": ".work/a.ome.tif.cells.arrow",
     "labels": "labels/a.ome.tif.nuclei.tif",
     "hashes": ".work/.hashes.json",
     "lock": ".lock.json",

@@ -33,7 +33,7 @@ NAMES = ("1.ome.tif", "11.ome.tif", "d/1.ome.tif")
 #: where a stop can strike, by module and name
 STOPS = (
     "islet_imaging.scoring.task.write_labels",
-    "islet_imaging.scoring.task.write_parquet",
+    "islet_imaging.scoring.task.write_arrow",
     "islet_imaging.scoring.task.write_record",
     "islet_imaging.scoring.results.write_table",
     "islet_imaging.scoring.results.exchange",

@@ -14,7 +14,10 @@ import tifffile
 
 from islet_imaging.errors import Cancelled, IsletImagingError
 from islet_imaging.protocol import Channel, Nuclei, Protocol
+from islet_imaging.review.journal import Edit, Journal
+from islet_imaging.run.called import call_run
 from islet_imaging.run.folder import TABLES, Run
+from islet_imaging.run.image_checks import checked_rows, current_cells
 from islet_imaging.scoring.folder import score_folder
 from islet_imaging.scoring.results import resummarise
 from tests.stainings import staining, write
@@ -234,6 +237,33 @@ def test_summarising_again_changes_nothing(run: Run) -> None:
     before = tables(run.path)
     resummarise(run)
     assert tables(run.path) == before
+
+
+def test_how_many_images_are_called_at_once_does_not_matter(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run.path, out)
+    cells = run.cells
+    first = cells[cells["image"] == "d1/high.ome.tif"].iloc[3]
+    last = cells[cells["image"] == "d2/low.ome.tif"].iloc[5]
+    journal = Journal(out / "corrections.jsonl")
+    for row, action, after in ((first, "call", "unsure"), (last, "exclude", True)):
+        place = (int(row["cell"]), float(row["y_px"]), float(row["x_px"]))
+        marker = "INS" if action == "call" else ""
+        journal.append(Edit("ana", row["image"], action, *place, marker, None, after))
+    journal.append(Edit("bo", "gone.tif", "call", 1, 5.0, 5.0, "INS", None, "positive"))
+    in_one = tables(resummarise(out).path)
+    in_memory = current_cells(Run.open(out))
+    monkeypatch.setattr("islet_imaging.run.called.IMAGES_AT_ONCE", 1)
+    again = resummarise(out)
+    assert tables(again.path) == in_one
+    assert again.cells["corrected_by"].value_counts().to_dict() == {"": len(cells) - 2, "ana": 2}
+    assert again.provenance["corrections"]["unmatched"] == 1
+    # what scripts and the window are given is the table that was written, and whole
+    corrected = call_run(out, checked_rows(again), again.protocol).corrected
+    pd.testing.assert_frame_equal(corrected, again.cells[list(corrected)])
+    pd.testing.assert_frame_equal(in_memory, again.cells)
 
 
 def test_provenance_names_inputs_and_versions(run: Run, folder: Path) -> None:

@@ -159,8 +159,9 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, where: str, at: int) -> None:
 
 STOPS = [
     *(("islet_imaging.scoring.task.write_labels", n) for n in (1, 2, 4)),
-    *(("islet_imaging.scoring.task.write_parquet", n) for n in (1, 3, 5)),
+    *(("islet_imaging.scoring.task.write_arrow", n) for n in (1, 3, 5)),
     *(("islet_imaging.scoring.task.write_record", n) for n in (1, 3)),
+    ("islet_imaging.run.cell_parts.write_arrow", 2),
     *(("islet_imaging.scoring.results.write_table", n) for n in (1, 2, 5)),
     ("islet_imaging.report.write_report", 1),
     ("islet_imaging.scoring.results.exchange", 1),
@@ -217,7 +218,7 @@ def test_labels_of_a_stopped_scoring_are_not_shown(folder: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     "name",
     [
-        *(".work/1.ome.tif.cells.parquet", ".work/1.ome.tif.islets.parquet"),
+        *(".work/1.ome.tif.cells.arrow", ".work/1.ome.tif.islets.arrow"),
         ".work/1.ome.tif.record",
         *("labels/1.ome.tif.nuclei.tif", "labels/11.ome.tif.islets.tif"),
         *("summary.csv", "cells.parquet", "provenance.json", "protocol.yaml", "report.html"),
