@@ -115,11 +115,13 @@ def _without_glare(whole: Float32, low: float, high: float, top: float) -> float
     blocks = np.nan_to_num(blocks, nan=low, posinf=top, neginf=low)
     reach = np.percentile(blocks, 95, axis=1)
     usual = float(np.percentile(reach, 85))
-    steps = np.abs(np.diff(blocks.reshape(-1, GLARE_BLOCK, GLARE_BLOCK), axis=2)).mean(axis=(1, 2))
-    noise = float(np.percentile(steps, 10))
     at_ceiling = high >= 0.98 * top
     ratio = GLARE_AT_CEILING if at_ceiling else GLARE
-    if usual - low < 6 * max(noise, 1e-6) or high - low < ratio * (usual - low):
+    if high - low < ratio * (usual - low):
+        return high
+    steps = np.abs(np.diff(blocks.reshape(-1, GLARE_BLOCK, GLARE_BLOCK), axis=2)).mean(axis=(1, 2))
+    noise = float(np.percentile(steps, 10))
+    if usual - low < 6 * max(noise, 1e-6):
         return high
     if not _like_glare(whole > low + 0.3 * (high - low)):
         return high

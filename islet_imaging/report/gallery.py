@@ -236,6 +236,10 @@ def simplified(points: Float64, tolerance: float) -> Float64:
     >>> simplified(np.array([[0, 0], [0.1, 1], [0, 2], [2, 2]], float), 0.5).tolist()
     [[0.0, 0.0], [0.0, 2.0], [2.0, 2.0]]
     """
+    # what is farthest from a chord is never within a straight piece: its ends are enough
+    steps = np.diff(points, axis=0)
+    bends = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
+    points = points[[0, *bends.tolist(), len(points) - 1]]
     line = points.tolist()
     kept = {0, len(line) - 1}
     todo = [(0, len(line) - 1)]

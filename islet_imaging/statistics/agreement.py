@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
 from islet_imaging.statistics.intervals import check_level, t_quantile, z_quantile
@@ -175,7 +175,7 @@ def bland_altman(
     z = z_quantile(0.95)
     spread = z * np.sqrt(total)
     # MOVER: the outer limit adds, in squares, what mean and SD may be off by
-    largest = z * np.sqrt(total * df / stats.chi2.ppf((1 - level) / 2, df)) - spread
+    largest = z * np.sqrt(total * df / (2 * special.gammaincinv(df / 2, (1 - level) / 2))) - spread
     outer = np.hypot(half, largest)
     return BlandAltman(
         bias=bias,
@@ -278,7 +278,7 @@ def icc_2_1(ratings: ArrayLike, *, level: float = 0.95) -> Coefficient:
     a, b = k * icc / (n * (1 - icc)), 1 + k * icc * (n - 1) / (n * (1 - icc))
     v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1)))
     tail = (1 + level) / 2
-    f_low, f_high = stats.f.ppf(tail, n - 1, v), stats.f.ppf(tail, v, n - 1)
+    f_low, f_high = special.fdtri(n - 1, v, tail), special.fdtri(v, n - 1, tail)
     noise = k * msc + (k * n - k - n) * mse
     low = n * (msr - f_low * mse) / (f_low * noise + n * msr)
     high = n * (f_high * msr - mse) / (noise + n * f_high * msr)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from islet_imaging.errors import IsletImagingError
 
@@ -70,7 +70,7 @@ def control_chart(values: ArrayLike, *, baseline: int | None = None) -> pd.DataF
             row |= {"mean": mean, "sd": sd}
             out = 0
             for k in (2, 3):
-                half = stats.t.isf(stats.norm.sf(k), n - 1) * sd * np.sqrt(1 + 1 / n)
+                half = special.stdtrit(n - 1, special.ndtr(k)) * sd * np.sqrt(1 + 1 / n)
                 row |= {f"low_{k}sd": mean - half, f"high_{k}sd": mean + half}
                 out = k if abs(value - mean) > half else out
             row["status"] = {0: "in control", 2: "warning", 3: "out of control"}[out]

@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
 
@@ -70,7 +70,7 @@ def half_width_pp(n_batches: int, *, sd_pp: float, level: float = 0.95) -> float
     df = n_batches - 1
     # mean of a sample SD is below the SD
     unbias = math.sqrt(2 / df) * math.exp(math.lgamma(n_batches / 2) - math.lgamma(df / 2))
-    return float(stats.t.ppf((1 + level) / 2, df) * sd_pp * unbias / math.sqrt(n_batches))
+    return float(special.stdtrit(df, (1 + level) / 2) * sd_pp * unbias / math.sqrt(n_batches))
 
 
 def batches_for_width(width_pp: float, *, sd_pp: float, level: float = 0.95) -> int:
@@ -111,11 +111,13 @@ def power(
     >>> round(power(14, 10, sd_pp=9, paired=False), 2)
     0.81
     """
+    from scipy import stats  # slow to load, and little else needs it
+
     _check(n_batches >= 2, "a test over batches needs at least 2 of them")
     _check(sd_pp > 0, "sd_pp must be above 0")
     df = n_batches - 1 if paired else 2 * n_batches - 2
     shift = abs(difference_pp) / sd_pp * math.sqrt(n_batches if paired else n_batches / 2)
-    cut = stats.t.ppf(1 - alpha / 2, df)
+    cut = special.stdtrit(df, 1 - alpha / 2)
     # the noncentral t of scipy returns nan where the tail underflows; there the power is 1 or 0
     upper, lower = stats.nct.sf(cut, df, shift), stats.nct.cdf(-cut, df, shift)
     return float(np.nan_to_num(upper, nan=1.0) + np.nan_to_num(lower, nan=0.0))

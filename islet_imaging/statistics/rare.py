@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import stats
+from scipy import special
 
 from islet_imaging.errors import IsletImagingError
 
@@ -44,11 +44,13 @@ def clopper_pearson(positives: float, total: float, *, level: float = 0.95) -> t
     if total == 0:
         return 0.0, 1.0
     tail = (1 - level) / 2
-    low = 0.0 if positives == 0 else float(stats.beta.ppf(tail, positives, total - positives + 1))
+    low = (
+        0.0 if positives == 0 else float(special.betaincinv(positives, total - positives + 1, tail))
+    )
     high = (
         1.0
         if positives == total
-        else float(stats.beta.ppf(1 - tail, positives + 1, total - positives))
+        else float(special.betaincinv(positives + 1, total - positives, 1 - tail))
     )
     return low, high
 
