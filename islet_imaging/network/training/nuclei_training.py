@@ -58,12 +58,15 @@ class NucleiTrainingConfig:
         Range of nucleus diameters relative to the working one.
     plain_share : float
         Share of crops that are not augmented; see ``data.CropSource``.
-    widths : tuple of int
-        Of the network.
+    widths, decoder_convolutions : tuple of int, int
+        Of the network; see `architecture.UNetConfig`.
     steps, batch_size, learning_rate, warmup, ema_decay, seed : see ``LoopConfig``
     workers, threads, precision, validate_every : see ``LoopConfig``
     start_from : str, optional
         Checkpoint whose weights the training starts with.
+    teacher : str, optional
+        Name or folder of a larger network that this one begins as a part of, and whose fields it
+        learns beside the truth; see `distillation`.
     """
 
     split: str = "train"
@@ -77,6 +80,7 @@ class NucleiTrainingConfig:
     scale_jitter: tuple[float, float] = (0.6, 1.7)
     plain_share: float = 0.0
     widths: tuple[int, ...] = (32, 64, 96, 128)
+    decoder_convolutions: int = 2
     steps: int = 4500
     batch_size: int = 16
     learning_rate: float = 3e-3
@@ -88,6 +92,7 @@ class NucleiTrainingConfig:
     precision: str = "float32"
     validate_every: int = 500
     start_from: str | None = None
+    teacher: str | None = None
 
     @classmethod
     def from_yaml(cls, path: Path) -> NucleiTrainingConfig:
@@ -219,23 +224,41 @@ def train_nuclei(
     torch.nn.Module
         The averaged network.
     """
+    import numpy as np
     import torch
 
-    from islet_imaging.network.architecture import UNet, UNetConfig
+    from islet_imaging.network.architecture import UNet, UNetConfig, fold_batch_norm
     from islet_imaging.network.targets import N_FIELDS
-    from islet_imaging.network.training.loop import LoopConfig, train
+    from islet_imaging.network.training.distillation import (
+        REFIT_CROPS,
+        TaughtCrops,
+        distillation_loss,
+        part_of,
+    )
+    from islet_imaging.network.training.loop import ItemSource, LoopConfig, train
     from islet_imaging.network.training.nuclei_loss import nuclei_loss
+    from islet_imaging.network.weights import load_model
 
     if sources is None:
         sources = training_sources(config, data_dir, out_dir / "phantoms")
     for name, samples in sources.items():
         log.info("source %s: %d images, share %s", name, len(samples), config.shares.get(name))
     torch.manual_seed(config.seed)
-    net = UNet(UNetConfig(1, N_FIELDS, config.widths))
+    net = UNet(UNetConfig(1, N_FIELDS, config.widths, config.decoder_convolutions))
+    crops: ItemSource = crop_source(config, sources)
+    loss = nuclei_loss
+    if config.teacher is not None:
+        if not (out_dir / "checkpoint.pt").exists():
+            images = np.stack([crops.crop(i)["image"] for i in range(REFIT_CROPS)])
+            teacher = load_model(config.teacher).torch_module()
+            net = part_of(teacher, net.config, torch.from_numpy(images))
+        else:
+            net = fold_batch_norm(net)
+        crops, loss = TaughtCrops(crops, config.teacher), distillation_loss
     return train(
         net,
-        crop_source(config, sources),
-        nuclei_loss,
+        crops,
+        loss,
         LoopConfig.of(config),
         out_dir,
         validate=_validator(config, data_dir),
