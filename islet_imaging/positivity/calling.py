@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
 from islet_imaging.positivity.coefficients import LOGIT_ALONE
-from islet_imaging.positivity.fitting import fit_cells, intensities
+from islet_imaging.positivity.fitting import CLEAR, clear_medians, fit_cells, intensities
 from islet_imaging.positivity.levels import counted, marker_of
 from islet_imaging.positivity.relative import borrowed_threshold
 from islet_imaging.positivity.share import at_share, share_of
-from islet_imaging.positivity.threshold import LOGIT_LIMIT, Threshold
+from islet_imaging.positivity.threshold import LOGIT_LIMIT, NetworkTerms, Threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +38,8 @@ CALIBRATED = ("network", "levels")
 DARK = 1.5
 #: log odds of the pattern alone beyond which a hint names it
 SURE_ODDS = 1.4
+#: clear positive cells with which an image's own zero of the logit counts as much as the run's
+OWN_ZERO_CELLS = 100
 #: more than this share of clipped pixels is worth saying in the reason
 UNSURE_SATURATED = 0.2
 
@@ -100,7 +102,9 @@ def image_threshold(
     if not len(cells):
         return threshold
     threshold = _comparable(cells, threshold, spillover)
-    evidence = _evidence(cells, threshold, *intensities(cells, threshold))
+    level, own = intensities(cells, threshold)
+    threshold = _own_zero(cells, threshold, level, own)
+    evidence = _evidence(cells, threshold, level, own)
     return dataclasses.replace(threshold, share=_share(cells, threshold, evidence))
 
 
@@ -177,6 +181,7 @@ def _call_image(
     if len(cells):
         threshold = _comparable(cells, threshold, spillover)
     level, own = intensities(cells, threshold)
+    threshold = _own_zero(cells, threshold, level, own)
     evidence = _evidence(cells, threshold, level, own)
     probability = at_share(evidence, _share(cells, threshold, evidence))
 
@@ -218,6 +223,31 @@ def _comparable(cells: pd.DataFrame, threshold: Threshold, spillover: bool) -> T
         own = intensities(cells, alone)[1]
         alone = borrowed_threshold(cells, alone, own, threshold.relative)
     return dataclasses.replace(alone, per_image=False)
+
+
+def _own_zero(cells: pd.DataFrame, threshold: Threshold, level: Float64, own: Float64) -> Threshold:
+    """Read where the network's logit has its zero in this image, the more the more it shows.
+
+    Logits fall with the share of positive cells, above all of a stain in granules: the fewer dark
+    cells there are to hold them against, the less of a pattern bright ones show.
+    """
+    network = threshold.network
+    if not network.logit_gap or threshold.plain is None or not threshold.estimable:
+        return threshold
+    plain = dataclasses.replace(threshold, model=threshold.plain, network=NetworkTerms())
+    evidence = plain.probability(own, level - own)
+    _, logit = _network_columns(cells, threshold)
+    clear = counted(cells) & (np.abs(evidence - 0.5) > CLEAR - 0.5)
+    lit = evidence[clear] > CLEAR
+    low, high = clear_medians(logit[clear], lit)
+    zero = network.logit_zero
+    if high is not None:
+        mine = high - network.logit_gap if low is None else 0.5 * (low + high)
+        n = np.count_nonzero(lit)
+        zero += n / (n + OWN_ZERO_CELLS) * (mine - zero)
+    # a part of the image is called as the whole
+    network = dataclasses.replace(network, logit_zero=zero, logit_gap=0.0)
+    return dataclasses.replace(threshold, network=network)
 
 
 def _share(cells: pd.DataFrame, threshold: Threshold, evidence: Float64) -> float:

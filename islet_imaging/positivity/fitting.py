@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from islet_imaging._types import Float64
 from islet_imaging.errors import ProtocolError
@@ -201,7 +202,7 @@ def fit_cells(
             fitted = _with_light(fitted, cells, column, control)
             plain = by_levels(own, levels, held, name, learned=BY_LEVELS, bootstrap=0)
             clear = _clear(cells[usable], column, plain, own, level[usable] - own)
-            fitted = _with_pattern(fitted, clear)
+            fitted = _with_pattern(fitted, plain, clear)
         if held.intensities.size:
             fitted = _few(fitted, held, Enough(min_control_cells, min_control_images))
     if levels.note or note:
@@ -275,7 +276,7 @@ def _with_light(
     return dataclasses.replace(fitted, network=network)
 
 
-def _with_pattern(fitted: Threshold, clear: pd.DataFrame) -> Threshold:
+def _with_pattern(fitted: Threshold, plain: Threshold, clear: pd.DataFrame) -> Threshold:
     """Where the network's logit has its zero in this run: between cells that are clear without it.
 
     A stain in granules, or on one side of the nucleus, gets lower logits than a smooth one.  They
@@ -283,15 +284,27 @@ def _with_pattern(fitted: Threshold, clear: pd.DataFrame) -> Threshold:
 
     ``clear`` holds ``image``, ``logit``, and ``lit`` for positive by intensity, of clear cells.
     """
-    middles = []
+    found = []
     for _, cells in clear.groupby("image", sort=False):
-        low, high = (cells.loc[cells["lit"] == lit, "logit"] for lit in (False, True))
-        if min(len(low), len(high)) >= CLEAR_CELLS:
-            middles.append(0.5 * (low.median() + high.median()))
-    if not middles:
+        low, high = clear_medians(cells["logit"].to_numpy(), cells["lit"].to_numpy(dtype=bool))
+        if low is not None and high is not None:
+            found.append((0.5 * (low + high), 0.5 * (high - low)))
+    if not found:
         return fitted
-    network = dataclasses.replace(fitted.network, logit_zero=float(np.median(middles)))
-    return dataclasses.replace(fitted, network=network)
+    zero, gap = np.median(np.array(found), axis=0)
+    network = dataclasses.replace(
+        fitted.network, logit_zero=float(zero), logit_gap=max(float(gap), 0.0)
+    )
+    return dataclasses.replace(fitted, network=network, plain=plain.model)
+
+
+def clear_medians(logit: Float64, lit: NDArray[np.bool_]) -> tuple[float | None, float | None]:
+    """Median logit of an image's clear negatives and positives; None for too few."""
+    low, high = logit[~lit], logit[lit]
+    return (
+        float(np.median(low)) if low.size >= CLEAR_CELLS else None,
+        float(np.median(high)) if high.size >= CLEAR_CELLS else None,
+    )
 
 
 def _clear(

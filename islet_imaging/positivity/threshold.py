@@ -26,7 +26,8 @@ Part = TypeVar("Part")
 #: the network's logit beyond this says nothing more
 LOGIT_LIMIT = 6.0
 #: version of what `Threshold.to_dict` gives; 1 was one flat mapping without a version, 2 had no
-#: `model.left_over`, 3 no `network.logit_zero`, 4 no `relative`
+#: `model.left_over`, 3 no `network.logit_zero`, 4 no `relative`, `plain` and
+#: `network.logit_gap`
 VERSION = 5
 
 
@@ -164,6 +165,9 @@ class NetworkTerms:
     logit_zero : float
         Logit that lies between the run's clear negatives and positives: the network gives a stain
         in granules, or on one side, lower logits than a smooth one.
+    logit_gap : float
+        From there to the run's clear positives, by which an image with enough of them reads a
+        ``logit_zero`` of its own; 0 where none is read.
     """
 
     zero: float = 0.0
@@ -171,6 +175,7 @@ class NetworkTerms:
     weight: float = 0.0
     logit_weight: float = 0.0
     logit_zero: float = 0.0
+    logit_gap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,9 @@ class Threshold:
         The measured column that ``feature`` is derived from by spill-over correction; "" if none.
     per_image : bool
         Whether images are not comparable, so that intensities are read again from each.
+    plain : IntensityModel or None
+        What intensities alone say, where the network has a say, too: cells that are clear to it
+        tell what the network makes of the stain.
     relative : RelativeLevels or None
         What an image that shows one population takes from the others, where images are not
         comparable; None where nothing can be taken.
@@ -261,6 +269,7 @@ class Threshold:
     used: CellsUsed = CellsUsed()
     measured: str = ""
     per_image: bool = False
+    plain: IntensityModel | None = None
     relative: RelativeLevels | None = None
     share: float | None = None
 
@@ -343,6 +352,8 @@ class Threshold:
         """Plain values, as a run stores them in its protocol."""
         out = {"version": VERSION, **dataclasses.asdict(self)}
         out["model"]["weights"] = list(self.model.weights)
+        if self.plain is not None:
+            out["plain"]["weights"] = list(self.plain.weights)
         out["cut"]["suspects"] = list(self.cut.suspects)
         return out
 
@@ -370,6 +381,7 @@ class Threshold:
             "spill": SpillOver,
             "network": NetworkTerms,
             "used": CellsUsed,
+            "plain": IntensityModel,
             "relative": RelativeLevels,
         }
         for key, kind in parts.items():

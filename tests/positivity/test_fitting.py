@@ -1,10 +1,12 @@
 """A staining run's fit: where the network's logit has its zero."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from islet_imaging.positivity import call_marker, fit_marker
+from islet_imaging.positivity import Threshold, call_marker, fit_marker, image_threshold
 from islet_imaging.protocol import Channel, Positivity, Protocol
 
 PROTOCOL = Protocol(
@@ -63,3 +65,30 @@ def test_an_image_of_one_kind_of_cells_tells_no_zero():
     assert fit_marker(few, [], "INS", PROTOCOL).network.logit_zero == 0
     with_mixed = fit_marker([*few, cells("ccc", 50)], [], "INS", PROTOCOL)
     assert with_mixed.network.logit_zero == pytest.approx(0.0, abs=0.3)
+
+
+def test_an_image_with_hardly_a_dark_cell_reads_a_zero_of_its_own():
+    """With nothing to hold them against bright cells show less of a pattern, dim ones even less."""
+    mixed = [cells("a", 50, logits=(-5.0, 1.0)), cells("bb", 60, logits=(-5.0, 1.0))]
+    bright = cells("ccc", 300, n=300, logits=(-5.0, -2.0), dim=10)
+    bright.loc[300:, "INS_network_odds"] = -3.0
+    threshold = fit_marker([*mixed, bright], [], "INS", PROTOCOL)
+    assert threshold.network.logit_gap == pytest.approx(3.0, abs=0.3)
+    own = image_threshold(bright, threshold)
+    # three quarters of the way, by 300 clear cells, from the run's -2 to -2 - 3
+    assert own.network.logit_zero == pytest.approx(-4.25, abs=0.3)
+    whole = call_marker(bright, "INS", threshold, PROTOCOL)
+    called = call_marker(bright.tail(20), "INS", own, PROTOCOL)
+    # a part of the image is called as the whole image is, but for light of neighbours left out
+    expected = whole["INS_probability"].tail(20)
+    np.testing.assert_allclose(called["INS_probability"], expected, atol=0.001)
+    # an image that shows no bright cell is called by the run's
+    dark = cells("d", 0)
+    assert image_threshold(dark, threshold).network.logit_zero == threshold.network.logit_zero
+    # a threshold stored before there was such a thing calls as it did then
+    older = {**threshold.to_dict(), "version": 4}
+    older["network"] = {k: v for k, v in older["network"].items() if k != "logit_gap"}
+    del older["plain"], older["relative"]
+    kept = image_threshold(bright, Threshold.from_dict(older)).network
+    assert kept.logit_zero == threshold.network.logit_zero
+    assert Threshold.from_dict(json.loads(json.dumps(threshold.to_dict()))) == threshold
