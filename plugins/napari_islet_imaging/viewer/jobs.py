@@ -32,10 +32,12 @@ class Job(QObject):
 
     #: done, total, what
     progress = Signal(int, int, str)
+    #: whatever else the work tells before it is done
+    news = Signal(dict)
     succeeded = Signal(dict)
     failed = Signal(str)
     cancelled = Signal()
-    #: after any of the three
+    #: after any of these three
     ended = Signal()
 
     def __init__(
@@ -89,6 +91,8 @@ class Job(QObject):
                 continue
             if "what" in message:
                 self.progress.emit(message["done"], message["total"], message["what"])
+            elif "news" in message:
+                self.news.emit(message["news"])
             else:
                 self._outcome = message
 

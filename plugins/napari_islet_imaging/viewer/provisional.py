@@ -25,6 +25,7 @@ from napari_islet_imaging.session.layer_data import (
 from napari_islet_imaging.session.opened import OpenImage
 from napari_islet_imaging.session.outlines import categories_of
 from napari_islet_imaging.session.tally import Tally, tally
+from napari_islet_imaging.viewer.layers import create
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,3 +201,32 @@ def provisional_layers(found: Provisional) -> list[Any]:
         **placement(found.opened.pixel_size_um),
     }
     return [*made, (found.opened.outlines, options, "image")]
+
+
+def read_provisional(
+    parameters: dict[str, Any], image: str, measured: tuple[str, ...]
+) -> tuple[Provisional, list[Any]]:
+    """Call an image of a running run and make its layers; any thread may do it.
+
+    Parameters
+    ----------
+    parameters : dict
+        Of the job.
+    image : str
+        The image's name.
+    measured : tuple of str
+        Images that are measured by now.
+    """
+    found = provisional_calls(
+        Path(parameters["folder"]),
+        Path(parameters["out"]),
+        image,
+        measured,
+        protocol=parameters["protocol"],
+        samples=parameters["samples"],
+        include=parameters["include"],
+        exclude=parameters["exclude"],
+        given=parameters["given"],
+    )
+    draw(found, next(iter(found.thresholds)))
+    return found, [create(one) for one in provisional_layers(found)]

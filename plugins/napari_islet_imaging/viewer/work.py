@@ -19,27 +19,66 @@ from typing import Any
 Tell = Callable[[int, int, str], None]
 
 
+class Teller:
+    """Tells the window of progress, and of whatever else happens before a job is done."""
+
+    def __init__(self, say: Callable[..., None]) -> None:
+        self._say = say
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Tell how much is done, and what was last."""
+        self._say(done=done, total=total, what=what)
+
+    def news(self, **message: Any) -> None:
+        """Plain values that the window knows what to do with."""
+        self._say(news=message)
+
+
 def score_folder(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Score a folder into a run."""
     import islet_imaging.scoring.folder
-    from islet_imaging.protocol import Protocol
 
-    protocol = job.get("protocol")
     run = islet_imaging.scoring.folder.score_folder(
-        job["folder"],
-        job["out"],
-        protocol=None if protocol is None else Protocol.from_dict(protocol),
-        samples=job.get("samples"),
-        include=job.get("include"),
-        exclude=job.get("exclude"),
-        **job.get("given", {}),
-        workers=job.get("workers"),
-        progress=tell,
-        cancelled=cancelled,
+        **_asked(job), workers=job.get("workers"), progress=tell, cancelled=cancelled
     )
     if job.get("regions") is not None:
         run = _with_regions(run, job["regions"], job["who"])
     return {"run": str(run.path)}
+
+
+def watch(job: dict[str, Any], tell: Teller, cancelled: Callable[[], bool]) -> dict[str, Any]:
+    """Score what arrives in a folder until it is stopped; every round is news."""
+    from islet_imaging.errors import Cancelled
+    from islet_imaging.scoring.watch import SETTLE_S, watch_folder
+
+    run = watch_folder(
+        **_asked(job),
+        settle_s=job["settle_s"] or SETTLE_S,
+        workers=job.get("workers"),
+        progress=tell,
+        scored=lambda run, waiting: tell.news(run=str(run.path), waiting=waiting),
+        waits=lambda why: tell.news(why=why),
+        cancelled=cancelled,
+    )
+    if run is None:
+        raise Cancelled("stopped before the first round")
+    return {"run": str(run.path)}
+
+
+def _asked(job: dict[str, Any]) -> dict[str, Any]:
+    """What the form of a folder says, as the library's functions take it."""
+    from islet_imaging.protocol import Protocol
+
+    protocol = job.get("protocol")
+    return {
+        "folder": job["folder"],
+        "out": job["out"],
+        "protocol": None if protocol is None else Protocol.from_dict(protocol),
+        "samples": job.get("samples"),
+        "include": job.get("include"),
+        "exclude": job.get("exclude"),
+        **job.get("given", {}),
+    }
 
 
 def _with_regions(run: Any, regions: list[dict[str, Any]], who: str) -> Any:
@@ -60,19 +99,9 @@ def _with_regions(run: Any, regions: list[dict[str, Any]], who: str) -> Any:
 
 def ledger(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Say what scoring a folder would do with each image."""
-    from islet_imaging.protocol import Protocol
     from islet_imaging.scoring.ledger import scoring_ledger
 
-    protocol = job.get("protocol")
-    found = scoring_ledger(
-        job["folder"],
-        job["out"],
-        protocol=None if protocol is None else Protocol.from_dict(protocol),
-        samples=job.get("samples"),
-        include=job.get("include"),
-        exclude=job.get("exclude"),
-        **job.get("given", {}),
-    )
+    found = scoring_ledger(**_asked(job))
     return {"entries": [str(e) for e in found.entries], "sum": str(found)}
 
 
@@ -115,8 +144,9 @@ def teach(job: dict[str, Any], tell: Tell, cancelled: Callable[[], bool]) -> dic
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(result).items()}
 
 
-_KINDS: dict[str, Callable[[dict[str, Any], Tell, Callable[[], bool]], dict[str, Any]]] = {
+_KINDS: dict[str, Callable[[dict[str, Any], Teller, Callable[[], bool]], dict[str, Any]]] = {
     "score_folder": score_folder,
+    "watch": watch,
     "ledger": ledger,
     "summarise": summarise,
     "export": export,
@@ -146,9 +176,7 @@ def main(path: str) -> int:
 
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     try:
-        result = _KINDS[job["kind"]](
-            job, lambda done, total, what: say(done=done, total=total, what=what), stop.is_set
-        )
+        result = _KINDS[job["kind"]](job, Teller(say), stop.is_set)
     except Cancelled:
         say(cancelled=True)
         return 3

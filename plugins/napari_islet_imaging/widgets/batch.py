@@ -2,7 +2,8 @@
 
 The idea: the library's folder runner works in a process of its own; each image that is done is
 listed as it comes and can be looked at with provisional calls, and once the run is written any of
-them opens for review.
+them opens for review.  A folder that is still being filled can be watched: each round is written
+and listed like a run that is done.
 It fails to keep corrections of an image before its staining run is complete: the threshold is
 fitted on all images of the run, so until then its calls move.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
+    QCheckBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -27,17 +29,12 @@ from qtpy.QtWidgets import (
 from islet_imaging.errors import IsletImagingError
 from napari_islet_imaging.viewer import words
 from napari_islet_imaging.viewer.jobs import Job
-from napari_islet_imaging.viewer.layers import create, layers_of, tag_of
+from napari_islet_imaging.viewer.layers import layers_of, tag_of
 from napari_islet_imaging.viewer.loading import load_session
 from napari_islet_imaging.viewer.panel import Panel
 from napari_islet_imaging.viewer.parts import Legend, NumberBox, chooser, wrapped
 from napari_islet_imaging.viewer.protocols import protocol_of_file
-from napari_islet_imaging.viewer.provisional import (
-    ROLE,
-    draw,
-    provisional_calls,
-    provisional_layers,
-)
+from napari_islet_imaging.viewer.provisional import ROLE, draw, read_provisional
 from napari_islet_imaging.viewer.session_view import view_of
 from napari_islet_imaging.viewer.turns import in_thread, in_turns, while_there
 from napari_islet_imaging.widgets.docking import dock_review, session_of, switch_session
@@ -55,12 +52,17 @@ _NAME_ROLE = Qt.ItemDataRole.UserRole
 class BatchWidget(Panel):
     """Score a folder of images."""
 
+    #: a file of a watched folder is whole when nothing of it has changed for so long, s; None for
+    #: the usual
+    settle_s: float | None = None
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.job: Job | None = None
         self.session: ReviewSession | None = None
         self._parameters: dict[str, Any] = {}
         self._measured: list[str] = []
+        self._said = ""
         self._shown: Provisional | None = None
         self._looking = False
         self._build()
@@ -105,6 +107,12 @@ class BatchWidget(Panel):
         self.workers_box.setRange(0, 64)
         self.workers_box.setSpecialValueText("as many as cores")
         form.addRow("Workers", self.workers_box)
+        self.watch_box = QCheckBox("go on with what arrives, until stopped")
+        self.watch_box.setToolTip(
+            "For a folder that is still being filled: a file is scored once it has not changed for "
+            "some seconds, and tables and report are written anew"
+        )
+        form.addRow("Watch", self.watch_box)
         self.column.addLayout(form)
         row = QHBoxLayout()
         self.ledger_button = QPushButton("What would be done?")
@@ -220,6 +228,7 @@ class BatchWidget(Panel):
         self.review_button.setEnabled(False)
         self.job = Job(kind, parameters, self)
         self.job.progress.connect(self._progress)
+        self.job.news.connect(self._news)
         self.job.succeeded.connect(done)
         self.job.failed.connect(self.status.setText)
         self.job.cancelled.connect(
@@ -236,9 +245,14 @@ class BatchWidget(Panel):
         """Start the run; returns at once."""
         if (parameters := self._asked()) is None:
             return
-        self._begin("score_folder", parameters, self._done)
+        if self.watch_box.isChecked():
+            self._begin("watch", {**parameters, "settle_s": self.settle_s}, self._watched)
+            self.cancel_button.setText("Stop watching")
+            self.status.setText("Watching…")
+        else:
+            self._begin("score_folder", parameters, self._done)
+            self.status.setText("Scoring…")
         self._parameters = parameters
-        self.status.setText("Scoring…")
 
     def tell_ledger(self, *_: object) -> None:
         """List what scoring would do with every image, and why; returns at once."""
@@ -267,8 +281,10 @@ class BatchWidget(Panel):
     def _progress(self, done: int, total: int, what: str) -> None:
         self.progress.setRange(0, total)
         self.progress.setValue(done)
+        self.progress.setVisible(True)
         self.status.setText(f"{done} of {total} images measured")
-        if what:  # the first message only says how many there are
+        # the first message only says how many there are; once a run is there it is what is listed
+        if what and self._parameters:
             self._measured.append(what)
             item = QListWidgetItem(what)
             item.setData(_NAME_ROLE, what)
@@ -279,6 +295,24 @@ class BatchWidget(Panel):
         self.score_button.setEnabled(True)
         self.ledger_button.setEnabled(True)
         self.cancel_button.setEnabled(False)
+        self.cancel_button.setText("Cancel")
+
+    def _news(self, news: dict[str, Any]) -> None:
+        """Show how far a watched folder is: its run, or why there is none yet."""
+        self.progress.setVisible(False)
+        if "why" in news:
+            self.status.setText(f"Nothing to score yet: {news['why']} Watching for more.")
+            return
+        self._done(news)
+        n = news["waiting"]
+        still = f" {n} file{'s' if n > 1 else ''} still being written." if n else ""
+        self.status.setText(f"{self._said}.{still} Watching for more.")
+
+    def _watched(self, result: dict[str, Any]) -> None:
+        """Show the last round, which is there already where anybody saw it."""
+        if self._parameters:
+            self._done(result)
+        self.status.setText(f"{self._said}. Watching has ended.")
 
     def _done(self, result: dict[str, Any]) -> None:
         from islet_imaging.run.folder import Run
@@ -293,9 +327,8 @@ class BatchWidget(Panel):
             item.setData(_NAME_ROLE, row.image if row.status == "scored" else "")
             self.list.addItem(item)
         scored = int((images["status"] == "scored").sum())
-        self.status.setText(
-            f"{scored} of {len(images)} images scored. Report: {run.path}/report.html"
-        )
+        self._said = f"{scored} of {len(images)} images scored. Report: {run.path}/report.html"
+        self.status.setText(self._said)
         if scored:
             before = session_of(self.viewer, run.path)
             load_session(
@@ -433,32 +466,3 @@ def patterns_of(text: str) -> list[str] | None:
     (['batch1*', '*_10x*'], None)
     """
     return [p.strip() for p in text.split(",") if p.strip()] or None
-
-
-def read_provisional(
-    parameters: dict[str, Any], image: str, measured: tuple[str, ...]
-) -> tuple[Provisional, list[Any]]:
-    """Call an image of a running run and make its layers; any thread may do it.
-
-    Parameters
-    ----------
-    parameters : dict
-        Of the job.
-    image : str
-        The image's name.
-    measured : tuple of str
-        Images that are measured by now.
-    """
-    found = provisional_calls(
-        Path(parameters["folder"]),
-        Path(parameters["out"]),
-        image,
-        measured,
-        protocol=parameters["protocol"],
-        samples=parameters["samples"],
-        include=parameters["include"],
-        exclude=parameters["exclude"],
-        given=parameters["given"],
-    )
-    draw(found, next(iter(found.thresholds)))
-    return found, [create(one) for one in provisional_layers(found)]

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("napari", reason="the GUI tests need napari: pip install '.[all]'")
 pytest.importorskip("pytestqt", reason="the GUI tests need pytest-qt")
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 
 from tests.gui.driving import settle
 
@@ -144,8 +144,9 @@ def test_own_nuclei_whole_cells_and_regions_of_a_folder(viewer, qtbot, tmp_path)
     import json
 
     import tifffile
+    from napari_islet_imaging.viewer.provisional import read_provisional
     from napari_islet_imaging.viewer.work import score_folder as job
-    from napari_islet_imaging.widgets.batch import BatchWidget, read_provisional
+    from napari_islet_imaging.widgets.batch import BatchWidget
 
     from islet_imaging import Run, score_folder
     from tests.scoring.test_drawn_regions import DRAWN
@@ -190,3 +191,79 @@ def test_own_nuclei_whole_cells_and_regions_of_a_folder(viewer, qtbot, tmp_path)
     assert (found.n_images, found.n_all) == (2, 2)
     final = window.cells[window.cells["image"] == "a.ome.tif"]
     assert len(found.table) == len(final) == 49
+
+
+def test_a_folder_is_watched_while_it_fills_and_is_the_run_of_a_plain_score(
+    viewer, qtbot, tmp_path
+):
+    from napari_islet_imaging.widgets.batch import BatchWidget
+
+    from islet_imaging import score_folder
+    from tests.scoring.test_watch import PROTOCOL
+    from tests.stainings import staining, write
+
+    images = tmp_path / "images"
+    write(images / "a.ome.tif", staining(1, 0.5, (100, 100)))
+    write(tmp_path / "b.ome.tif", staining(2, 0.5, (100, 100)))
+    (tmp_path / "protocol.yaml").write_text(PROTOCOL.dump())
+    widget = BatchWidget(viewer)
+    widget.settle_s = 0.4
+    viewer.window.add_dock_widget(widget, name="batch")
+    widget.folder_edit.setText(str(images))
+    widget.out_edit.setText(str(tmp_path / "window"))
+    widget.protocol_edit.setText(str(tmp_path / "protocol.yaml"))
+    widget.workers_box.setValue(1)
+    box = QPoint(8, widget.watch_box.height() // 2)
+    qtbot.mouseClick(widget.watch_box, Qt.MouseButton.LeftButton, pos=box)
+    assert widget.watch_box.isChecked()
+    qtbot.mouseClick(widget.score_button, Qt.MouseButton.LeftButton)
+    assert widget.cancel_button.text() == "Stop watching"
+
+    def listed():
+        return [widget.list.item(k).text() for k in range(widget.list.count())]
+
+    def seen(text):
+        said = widget.status.text()
+        return text in said and "Watching for more" in said and widget.session is not None
+
+    qtbot.waitUntil(lambda: seen("1 of 1 images scored"), timeout=120000)
+    assert listed() == ["a.ome.tif"]
+    before = widget.session
+    # half of a file is no image
+    whole = (tmp_path / "b.ome.tif").read_bytes()
+    part = images / "b.ome.tif"
+    part.write_bytes(whole[:4000])
+    with part.open("ab") as stream:
+        stream.write(whole[4000:])
+    qtbot.waitUntil(
+        lambda: seen("2 of 2 images scored") and widget.session is not before, timeout=120000
+    )
+    assert listed() == ["a.ome.tif", "b.ome.tif"]
+    assert list(widget.session.tables) == ["a.ome.tif", "b.ome.tif"]
+    assert not widget.progress.isVisible()
+    assert widget.review_button.isEnabled()
+    qtbot.mouseClick(widget.cancel_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "Watching has ended" in widget.status.text(), timeout=30000)
+    assert widget.status.text().startswith("2 of 2 images scored. Report: ")
+    assert (widget.cancel_button.text(), widget.score_button.isEnabled()) == ("Cancel", True)
+    plain = score_folder(images, tmp_path / "plain", protocol=PROTOCOL, workers=1)
+    for name in ("cells.csv", "summary.csv"):
+        assert (tmp_path / "window" / name).read_bytes() == (plain.path / name).read_bytes()
+
+
+def test_a_watched_folder_without_images_says_why_and_can_be_stopped(viewer, qtbot, tmp_path):
+    from napari_islet_imaging.widgets.batch import BatchWidget
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "notes.txt").write_text("to come")
+    widget = BatchWidget(viewer)
+    widget.settle_s = 0.2
+    viewer.window.add_dock_widget(widget, name="batch")
+    widget.folder_edit.setText(str(tmp_path / "images"))
+    widget.watch_box.setChecked(True)
+    widget.score()
+    qtbot.waitUntil(lambda: "Nothing to score yet" in widget.status.text(), timeout=120000)
+    assert "Watching for more" in widget.status.text()
+    widget.cancel()
+    qtbot.waitUntil(lambda: widget.status.text().startswith("Stopped."), timeout=30000)
+    assert widget.score_button.isEnabled()
