@@ -53,7 +53,7 @@ class _Notes(logging.Filter):
 
 
 @contextmanager
-def guarded(path: Path | str) -> Iterator[list[str]]:
+def guarded(path: object) -> Iterator[list[str]]:
     """Turn any exception into an `ImageReadError` about ``path``; collect warnings as notes."""
     loggers = [logging.getLogger(n) for n in _LOGGERS]
     # where guards are nested, the outer one takes the records already
@@ -114,7 +114,7 @@ def check_declared(path: Path, n_bytes: int, file_bytes: int, limits: Limits) ->
         )
 
 
-def check_read(path: Path, n_bytes: int, limits: Limits) -> None:
+def check_read(path: object, n_bytes: int, limits: Limits) -> None:
     """Refuse to make an array larger than ``limits.max_gib``."""
     if n_bytes > limits.max_gib * 2**30:
         raise ImageReadError(

@@ -29,7 +29,7 @@ from islet_imaging.reading.members import split_scene
 from islet_imaging.reading.multifile import join, part_of, siblings
 from islet_imaging.reading.names import split_token, squash
 from islet_imaging.reading.naming import find_pattern
-from islet_imaging.reading.remote import is_address, local_copy
+from islet_imaging.reading.remote import is_address, local_copy, remote_zarr
 from islet_imaging.reading.source import FileChannel, Source, no_scene
 from islet_imaging.reading.zarr_image import is_zarr, open_zarr
 
@@ -56,8 +56,9 @@ def read_image(
     ----------
     path : str, Path or a sequence of them
         A file, or one file per channel.  With ``reading.file_pattern`` in the protocol any one
-        file of a set stands for all of them.  An address that fsspec knows (``s3://...``,
-        ``https://...``) is copied into a temporary folder first (``cloud`` extra).
+        file of a set stands for all of them.  Behind an address that fsspec knows (``s3://...``,
+        ``https://...``; ``cloud`` extra) an OME-Zarr, a path with ``.zarr`` in it, is read where it
+        lies, by chunks; any other file is copied into a temporary folder first.
     protocol : Protocol, optional
         Names the channels wanted, by what files call them (`Channel.source`, else `Channel.name`).
         Without it the image has all channels under the file's own names.
@@ -100,11 +101,13 @@ def read_image(
     (('DAPI', 'INS'), 0.5)
     """
     pattern = protocol.reading.file_pattern if protocol else None
-    paths = _paths(_fetched(path, storage_options), pattern)
     if limits is None:
         limits = protocol.reading.limits if protocol else Limits()
-    source = _open_all(paths, pattern, limits)
-    own_name = name or default_name(paths, pattern)
+    if (folder := remote_zarr(path, storage_options)) is not None:
+        source, own_name = open_zarr(folder, limits=limits), name or folder.name
+    else:
+        paths = _paths(_fetched(path, storage_options), pattern)
+        source, own_name = _open_all(paths, pattern, limits), name or default_name(paths, pattern)
     labels = _labels(source, channel_names, protocol, own_name)
     wanted, picked, names_source = _bind(source, labels, channel_names, protocol, own_name)
     size, size_source = _pixel_size(source, pixel_size_um, protocol, own_name)

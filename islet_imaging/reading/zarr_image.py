@@ -1,16 +1,21 @@
 """OME-Zarr (0.4 and 0.5) as an image: the full resolution of a multiscale, region by region.
 
 The idea: the ``zarr`` library reads chunks, the metadata of the group say what its axes are, what
-the channels are called and how large a pixel is.  A plate is its fields, each an image.
+the channels are called and how large a pixel is.  A plate is its fields, each an image.  A group
+may lie behind an address: then the chunks of a region are fetched, and no more.
 It fails, with an `ImageReadError`, when the ``formats`` extra is not installed, when a group holds
 no multiscale image, and on time series.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,11 @@ from islet_imaging.protocol import Limits
 from islet_imaging.reading.guard import check_read, guarded
 from islet_imaging.reading.metadata import Facts, shown_colour, to_um, worded
 from islet_imaging.reading.pages import bounds
+from islet_imaging.reading.remote import RemoteFolder, fetching
 from islet_imaging.reading.source import FileChannel, Source
+
+#: where a group lies
+Place = Path | RemoteFolder
 
 #: most fields that a plate may list
 _MAX_IMAGES = 100_000
@@ -34,16 +43,20 @@ def is_zarr(path: Path) -> bool:
     return any((path / n).is_file() for n in ("zarr.json", ".zgroup", ".zattrs", ".zarray"))
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _attributes(path: Place) -> dict[str, Any]:
     """The OME metadata of a group, of 0.4 or 0.5; empty where there are none."""
     for name in ("zarr.json", ".zattrs"):
-        file = path / name
-        if not file.is_file():
-            continue
         try:
-            data = json.loads(file.read_text("utf-8"))
+            text = _text(path, name)
+            if text is None:
+                continue
+            data = json.loads(text)
+        except ImageReadError:
+            raise
         except (OSError, ValueError, RecursionError):
-            raise ImageReadError(f"{file}: damaged: not JSON; copy or export it again") from None
+            raise ImageReadError(
+                f"{path / name}: damaged: not JSON; copy or export it again"
+            ) from None
         if isinstance(data, dict):
             data = data.get("attributes", data) if name == "zarr.json" else data
             ome = data.get("ome", data) if isinstance(data, dict) else {}
@@ -51,7 +64,15 @@ def _attributes(path: Path) -> dict[str, Any]:
     return {}
 
 
-def zarr_images(path: Path) -> tuple[str, ...]:
+def _text(path: Place, name: str) -> str | None:
+    """What a file of a group says; None where there is none."""
+    if isinstance(path, RemoteFolder):
+        return path.text(name)
+    file = path / name
+    return file.read_text("utf-8") if file.is_file() else None
+
+
+def zarr_images(path: Place) -> tuple[str, ...]:
     """Paths of the images inside a Zarr group: empty where the group itself is one image.
 
     Examples
@@ -71,21 +92,27 @@ def zarr_images(path: Path) -> tuple[str, ...]:
             out += [f"{inside}/{i['path']}" for i in images]
         if not out:
             # bioformats2raw writes one numbered group for each series
-            out = [
-                p.name
-                for p in sorted(path.iterdir(), key=lambda p: (len(p.name), p.name))
-                if p.is_dir() and p.name.isdigit() and "multiscales" in _attributes(p)
-            ]
+            out = [n for n in _numbered(path) if "multiscales" in _attributes(path / n)]
         if len(out) > _MAX_IMAGES or any(".." in Path(o).parts for o in out):
             raise ImageReadError(f"{path}: its plate lists fields outside of it, or too many")
         return tuple(out)
+
+
+def _numbered(path: Place) -> Iterator[str]:
+    """Names of the numbered groups in a group; behind an address, up to the first that is not."""
+    if isinstance(path, RemoteFolder):
+        yield from itertools.takewhile(lambda n: _attributes(path / n), map(str, itertools.count()))
+        return
+    for inside in sorted(path.iterdir(), key=lambda p: (len(p.name), p.name)):
+        if inside.is_dir() and inside.name.isdigit():
+            yield inside.name
 
 
 @dataclass(frozen=True)
 class ZarrPlanes:
     """Reads regions of an array; opened for each read, as it travels between processes."""
 
-    path: Path
+    path: Place
     axes: str
     shape: tuple[int, int]
     limits: Limits
@@ -98,11 +125,17 @@ class ZarrPlanes:
             check_read(self.path, (y1 - y0) * (x1 - x0) * array.dtype.itemsize, self.limits)
             at: dict[str, Any] = {"c": channel, "z": plane, "t": 0, "y": slice(y0, y1)}
             at["x"] = slice(x0, x1)
-            part = np.asarray(array[tuple(at[a] for a in self.axes)])
+            with _reached(self.path):
+                part = np.asarray(array[tuple(at[a] for a in self.axes)])
         return np.ascontiguousarray(part.astype(part.dtype.newbyteorder("="), copy=False))
 
 
-def _open(path: Path) -> Any:
+def _reached(path: Place) -> AbstractContextManager[None]:
+    """Where something is fetched, what goes wrong is told as that."""
+    return fetching(path) if isinstance(path, RemoteFolder) else nullcontext()
+
+
+def _open(path: Place) -> Any:
     try:
         import zarr
     except ImportError:
@@ -110,15 +143,27 @@ def _open(path: Path) -> Any:
             f"{path}: OME-Zarr needs the zarr library: pip install 'islet-imaging[formats]', or "
             "export as OME-TIFF"
         ) from None
-    return zarr.open_array(str(path), mode="r")
+    if not isinstance(path, RemoteFolder):
+        return zarr.open_array(str(path), mode="r")
+    return _open_remote(path)
 
 
-def open_zarr(path: Path, *, limits: Limits) -> Source:
+@lru_cache(maxsize=16)
+def _open_remote(path: RemoteFolder) -> Any:
+    """An array behind an address; its metadata are fetched once."""
+    import zarr
+
+    with fetching(path):
+        version: Any = 3 if path.text("zarr.json") is not None else 2
+        return zarr.open_array(path.store(), mode="r", zarr_format=version)
+
+
+def open_zarr(path: Place, *, limits: Limits) -> Source:
     """Open an OME-Zarr image as a `Source`; no chunk is read.
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemoteFolder
         The group that holds the multiscale image: a ``.zarr`` folder, or a field of a plate.
     limits : Limits
         What a file may ask for.
@@ -138,13 +183,17 @@ def open_zarr(path: Path, *, limits: Limits) -> Source:
         if inside:
             raise ImageReadError(
                 f"{path}: holds {len(inside)} images ({', '.join(inside[:6])}...); name one of "
-                f"them, such as {path.name}/{inside[0]}, or score the folder"
+                f"them, such as {path.name}/{inside[0]}"
+                + ("" if isinstance(path, RemoteFolder) else ", or score the folder")
             )
         scales = attributes.get("multiscales")
         if not scales:
             raise ImageReadError(
-                f"{path}: a Zarr folder without an OME-Zarr image in it; export as OME-Zarr or "
-                "OME-TIFF"
+                f"{path}: no OME-Zarr image can be read there; check the address and your rights "
+                "(storage_options)"
+                if isinstance(path, RemoteFolder)
+                else f"{path}: a Zarr folder without an OME-Zarr image in it; export as OME-Zarr "
+                "or OME-TIFF"
             )
         first = scales[0]
         dataset = first["datasets"][0]
@@ -169,7 +218,7 @@ def open_zarr(path: Path, *, limits: Limits) -> Source:
     names = facts.names if len(facts.names) == n else [""] * n
     more: list[dict[str, Any]] = facts.channel_facts if len(facts.channel_facts) == n else [{}] * n
     return Source(
-        paths=(path,),
+        paths=() if isinstance(path, RemoteFolder) else (path,),
         channels=tuple(FileChannel(a, (), b) for a, b in zip(names, more, strict=True)),
         n_planes=int(sizes.get("z", 1)),
         shape=shape,
