@@ -19,6 +19,7 @@ _WHERE = {
     "Run": "run",
     "Threshold": "positivity",
     "call_cells": "positivity",
+    "combine_runs": "run.study",
     "compare_conditions": "statistics",
     "compare_with_manual": "statistics",
     "correct_image": "correction.image",
@@ -48,6 +49,7 @@ __all__ = [
     "Run",
     "Threshold",
     "call_cells",
+    "combine_runs",
     "compare_conditions",
     "compare_with_manual",
     "correct_image",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from islet_imaging.protocol import Channel, Protocol
     from islet_imaging.reading import read_image
     from islet_imaging.run.folder import Run
+    from islet_imaging.run.study import combine_runs
     from islet_imaging.scoring.folder import score_folder
     from islet_imaging.scoring.image import score_image
     from islet_imaging.scoring.ledger import scoring_ledger

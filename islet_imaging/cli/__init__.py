@@ -11,6 +11,7 @@ import sys
 
 # importing a verb's module adds it to the app
 from islet_imaging.cli import (  # noqa: F401
+    combine,
     contribute,
     demo,
     doctor,

@@ -18,6 +18,8 @@ from islet_imaging.cli.signals import stop_on_signals
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    import pandas as pd
+
     from islet_imaging.run.folder import Run
     from islet_imaging.scoring.ledger import Ledger
 
@@ -224,10 +226,32 @@ def exit_status(run: Run) -> int:
 
 def tell_result(run: Run) -> None:
     """Print the headline, what failed or was left out, and where the report is."""
+    tell_summary(run.summary, run.table("comparisons"))
+    images = run.images
+    failed = images[images["status"] == "failed"]
+    for row in failed.to_dict("records"):
+        typer.echo(f"failed: {row['image']}: {row['message']}", err=True)
+    skipped = images[images["status"] == "skipped"]
+    for row in skipped.to_dict("records"):
+        typer.echo(f"skipped: {row['image']}: {row['message']}", err=True)
+    left_out = run.provenance.get("left_out", [])
+    if left_out:
+        say(f"{len(left_out)} left out of the folder, all named in {run.path / 'run.log'}:")
+        for item in left_out[:5]:
+            say(f"  {item}")
+    if not run.protocol.markers:
+        say("The protocol has no marker: nuclei were counted, nothing was called.")
+    n_scored = len(images) - len(failed) - len(skipped)
+    say(f"{n_scored} of {len(images)} images scored.")
+    say(f"Report: {run.path / 'report.html'}")
+
+
+def tell_summary(summary: pd.DataFrame, comparisons: pd.DataFrame) -> None:
+    """Print the share of each condition, what is to be known of it, and how conditions compare."""
     from islet_imaging.statistics.counting import ESTIMATED
 
     notes: dict[str, list[str]] = {}
-    rows = run.summary.to_dict("records")
+    rows = summary.to_dict("records")
     for row in rows:
         name = " ".join(n for n in (row["condition"], row["marker"]) if n)
         where = f"{row['condition']}: " if row["condition"] else ""
@@ -258,25 +282,8 @@ def tell_result(run: Run) -> None:
     # several rows share most of their notes: what all share needs no name
     for note, names in notes.items():
         say(f"  {note}" if len(names) == len(rows) else f"  {', '.join(names)}: {note}")
-    for line in study.compared(run.table("comparisons")):
+    for line in study.compared(comparisons):
         say(line)
-    images = run.images
-    failed = images[images["status"] == "failed"]
-    for row in failed.to_dict("records"):
-        typer.echo(f"failed: {row['image']}: {row['message']}", err=True)
-    skipped = images[images["status"] == "skipped"]
-    for row in skipped.to_dict("records"):
-        typer.echo(f"skipped: {row['image']}: {row['message']}", err=True)
-    left_out = run.provenance.get("left_out", [])
-    if left_out:
-        say(f"{len(left_out)} left out of the folder, all named in {run.path / 'run.log'}:")
-        for item in left_out[:5]:
-            say(f"  {item}")
-    if not run.protocol.markers:
-        say("The protocol has no marker: nuclei were counted, nothing was called.")
-    n_scored = len(images) - len(failed) - len(skipped)
-    say(f"{n_scored} of {len(images)} images scored.")
-    say(f"Report: {run.path / 'report.html'}")
 
 
 def _local_settings() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tests.stainings import staining, write
 VERBS = (
     *("demo", "inspect", "init", "score", "review", "summarize"),
     *("train", "evaluate", "export", "phantom", "quantize", "doctor", "contribute"),
+    "combine",
 )
 
 
