@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,9 @@ from islet_imaging.cli.app import app, say
 
 @app.command()
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(help="Images or folders.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Images or folders, or addresses of images (s3://...).")
+    ],
 ) -> None:
     """Print what is understood of images before they are scored.
 

@@ -23,8 +23,10 @@ from islet_imaging.reading.listing import ImageFiles, Listing, list_files, list_
 from islet_imaging.reading.multifile import join, part_of
 from islet_imaging.reading.names import known_stain, marks_condensed
 from islet_imaging.reading.naming import find_pattern
-from islet_imaging.reading.read import open_source
+from islet_imaging.reading.read import open_address, open_source
+from islet_imaging.reading.remote import is_address
 from islet_imaging.reading.source import Source
+from islet_imaging.reading.zarr_image import is_zarr, zarr_images
 
 #: look into this many images for a draft; more say nothing new
 _MAX_LOOKED_AT = 50
@@ -45,7 +47,7 @@ def inspect_path(path: str | Path) -> str:
     Parameters
     ----------
     path : str or Path
-        A file or folder.
+        A file or folder, or the address of one image.
 
     Returns
     -------
@@ -57,10 +59,18 @@ def inspect_path(path: str | Path) -> str:
     ImageReadError
         If a file cannot be read, or no image of a folder; the message holds the description.
     """
+    if isinstance(path, str) and is_address(path):
+        source, name = open_address(path)
+        return "\n".join(_lines(name, source))
     target = Path(path)
-    if not target.is_dir():
+    inside = zarr_images(target) if target.is_dir() and is_zarr(target) else None
+    if not target.is_dir() or inside == ():
         return "\n".join(_lines(target.name, open_source(target)))
-    listing, pattern = folder_of_images(target)
+    if inside:
+        fields = [ImageFiles(f"{target.name}/{field}", (target / field,)) for field in inside]
+        listing, pattern = Listing(fields), None
+    else:
+        listing, pattern = folder_of_images(target)
     images = listing.images
     out = [f"{target}: {len(images)} image{'s' if len(images) != 1 else ''}"]
     if pattern:

@@ -104,10 +104,11 @@ def read_image(
     if limits is None:
         limits = protocol.reading.limits if protocol else Limits()
     if (folder := remote_zarr(path, storage_options)) is not None:
-        source, own_name = open_zarr(folder, limits=limits), name or folder.name
+        source, own_name = open_zarr(folder, limits=limits), folder.name
     else:
         paths = _paths(_fetched(path, storage_options), pattern)
-        source, own_name = _open_all(paths, pattern, limits), name or default_name(paths, pattern)
+        source, own_name = _open_all(paths, pattern, limits), default_name(paths, pattern)
+    own_name = name or own_name
     labels = _labels(source, channel_names, protocol, own_name)
     wanted, picked, names_source = _bind(source, labels, channel_names, protocol, own_name)
     size, size_source = _pixel_size(source, pixel_size_um, protocol, own_name)
@@ -163,6 +164,18 @@ def open_source(path: Path, *, limits: Limits | None = None) -> Source:
     raise ImageReadError(
         f"{path}: {_what(head)}; images are TIFF, PNG, JPEG, CZI, LIF, ND2 or OME-Zarr"
     )
+
+
+def open_address(
+    address: str, options: Mapping[str, Any] | None = None, *, limits: Limits | None = None
+) -> tuple[Source, str]:
+    """Open what lies behind an address, and its name: an OME-Zarr there, another file as a copy."""
+    limits = limits or Limits()
+    folder = remote_zarr(address, options)
+    if folder is not None:
+        return open_zarr(folder, limits=limits), folder.name
+    copy = local_copy(address, options)
+    return open_source(copy, limits=limits), copy.name
 
 
 def _with_companion(source: Source, path: Path) -> Source:

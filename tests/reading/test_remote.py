@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from islet_imaging import Channel, Protocol, read_image, score_image
+from islet_imaging.cli import app
 from islet_imaging.errors import ImageReadError
+from islet_imaging.experiment.drafting import inspect_path
 from islet_imaging.protocol import Nuclei
 from islet_imaging.reading.remote import local_copy
 from tests.stainings import staining, write
@@ -124,6 +127,7 @@ def test_a_field_of_a_plate_and_a_series_behind_an_address(
     address = put(plate, tmp_path)
     with pytest.raises(ImageReadError, match=r"1 images .*such as plate\.zarr/A/1/0$"):
         read_image(address)
+    assert inspect_path(plate).startswith(f"{plate}: 1 image\n\nplate.zarr/A/1/0\n  format ")
     image = read_image(f"{address}/A/1/0")
     np.testing.assert_array_equal(image.channel("INS"), data[1])
     series = tmp_path / "series.zarr"
@@ -168,6 +172,20 @@ def test_an_image_behind_an_address_is_scored_as_here(tmp_path: Path) -> None:
     there = score_image(read_image(put(tmp_path / "a.ome.zarr", tmp_path)), protocol)
     assert len(here.cells) > 5
     pd.testing.assert_frame_equal(here.cells, there.cells)
+
+
+def test_what_lies_there_is_inspected(address: str, tmp_path: Path) -> None:
+    ome_zarr(tmp_path / "b.ome.zarr", staining(2, 0.5, (40, 50)))
+    for here, there in (
+        (tmp_path / "a.ome.tif", address),
+        (tmp_path / "b.ome.zarr", put(tmp_path / "b.ome.zarr", tmp_path)),
+    ):
+        assert inspect_path(there) == inspect_path(here)
+    assert inspect_path(tmp_path / "b.ome.zarr").startswith("b.ome.zarr\n  format       OME-Zarr\n")
+    result = CliRunner().invoke(app, ["inspect", address, "memory://gone/x.tif"])
+    assert result.exit_code == 1
+    assert result.output.startswith("a.ome.tif\n  format       OME-TIFF")
+    assert "cannot be fetched from there" in result.output
 
 
 def test_what_cannot_be_fetched_says_what_to_do(address: str) -> None:
