@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.protocol import Protocol, Statistics
@@ -297,7 +298,8 @@ def _write_cells(named: Mapping[str, Run], folder: Path) -> None:
     schemas = {name: pq.read_schema(file).remove_metadata() for name, file in files.items()}
     whole = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
     for name, file in files.items():
-        part = folder / f"run={name}" / "cells.parquet"
+        # readers undo what is written so of signs that mean something in a path
+        part = folder / f"run={quote(name, safe='')}" / "cells.parquet"
         part.parent.mkdir(parents=True)
         if schemas[name].equals(whole):
             try:

@@ -92,11 +92,11 @@ def test_parts_of_other_columns_are_brought_to_one_schema(scored: Path, tmp_path
     text = sheet.read_text("utf-8").splitlines()
     more = [text[0] + ",day", *(f"{line},{k}" for k, line in enumerate(text[1:]))]
     sheet.write_text("\n".join(more), "utf-8")
-    other = tmp_path / "other"
+    other = tmp_path / "day=2, 50% fixed"
     score_folder(scored / "images", other, protocol=PROTOCOL, samples=sheet, workers=1)
     study = combine_runs([parts(scored)[0], other], tmp_path / "study")
     read = pd.read_parquet(tmp_path / "study" / "cells.parquet")
-    assert set(read.loc[read["run"] == "other", "day"]) == {"0", "1", "2"}
+    assert set(read.loc[read["run"] == other.name, "day"]) == {"0", "1", "2"}
     assert read.loc[read["run"] == "run1", "day"].isna().all()
     assert study["summary"]["n_batches"].tolist() == [2, 2]
 
