@@ -1,12 +1,12 @@
 """The small U-Net that both networks share.
 
 The idea: fold 2x2 pixels into channels first (pixel-unshuffle), so that the whole trunk runs at
-half resolution, which is a quarter of the work; four levels of two 3x3 convolutions on the way
-down, one or two on the way up; the decoder adds the skip instead of concatenating it, which halves
-its cost; one 1x1 convolution writes all output fields at half resolution.  A field that is wanted
-at full resolution asks for four channels, one for each of the 2x2 pixels.  Batch norms are folded
-into the convolutions before export, so that the shipped network is convolutions, ReLU, max-pool
-and nearest upsampling only: every inference engine is fast at these.
+half resolution, which is a quarter of the work; four levels of two 3x3 convolutions; the decoder
+adds the skip instead of concatenating it, which halves its cost; one 1x1 convolution writes all
+output fields at half resolution.  A field that is wanted at full resolution asks for four
+channels, one for each of the 2x2 pixels.  Batch norms are folded into the convolutions before
+export, so that the shipped network is convolutions, ReLU, max-pool and nearest upsampling only:
+every inference engine is fast at these.
 
 It fails where a nucleus needs more context than the receptive field (about 190 px) and where
 structures under 2 px matter.
@@ -33,14 +33,11 @@ class UNetConfig:
         Fields that come out, at half resolution.
     widths : tuple of int
         Channels of each level, from the finest to the coarsest.
-    decoder_convolutions : int
-        3x3 convolutions of each level on the way up.
     """
 
     in_channels: int = 1
     out_channels: int = 8
     widths: tuple[int, ...] = (32, 64, 96, 128)
-    decoder_convolutions: int = 2
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON types."""
@@ -48,13 +45,8 @@ class UNetConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> UNetConfig:
-        """Make a configuration from what `to_dict` wrote (before 2.0: two on the way up)."""
-        return cls(
-            int(values["in_channels"]),
-            int(values["out_channels"]),
-            tuple(values["widths"]),
-            int(values.get("decoder_convolutions", 2)),
-        )
+        """Make a configuration from what `to_dict` wrote."""
+        return cls(int(values["in_channels"]), int(values["out_channels"]), tuple(values["widths"]))
 
     @property
     def multiple(self) -> int:
@@ -98,8 +90,7 @@ class UNet(nn.Module):
         )
         self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(
-            nn.Sequential(*(_ConvBlock(a, a) for _ in range(config.decoder_convolutions)))
-            for a in widths[:-1]
+            nn.Sequential(_ConvBlock(a, a), _ConvBlock(a, a)) for a in widths[:-1]
         )
         self.head = nn.Conv2d(widths[0], config.out_channels, 1)
         for module in self.modules():

@@ -58,7 +58,6 @@ class _Architecture:
     in_channels: int
     out_channels: int
     widths: tuple[int, ...]
-    decoder_convolutions: int = 2
 
 
 @dataclass(frozen=True)

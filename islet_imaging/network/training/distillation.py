@@ -44,7 +44,7 @@ def part_of(teacher: nn.Module, config: UNetConfig, images: Tensor) -> UNet:
     teacher : UNet
         With batch norms folded, as ``load_model(...).torch_module()`` gives it.
     config : UNetConfig
-        Shape of the smaller network: as many levels, none of them wider, no more convolutions.
+        Shape of the smaller network: as many levels, none of them wider.
     images : (N, C, Y, X) float
         Training crops that layers are fitted on.
 
@@ -61,7 +61,7 @@ def part_of(teacher: nn.Module, config: UNetConfig, images: Tensor) -> UNet:
     Examples
     --------
     >>> teacher = fold_batch_norm(UNet(UNetConfig(1, 8, (8, 8, 8))))
-    >>> net = part_of(teacher, UNetConfig(1, 8, (4, 8, 8), 1), torch.rand(2, 1, 32, 32))
+    >>> net = part_of(teacher, UNetConfig(1, 8, (4, 8, 8)), torch.rand(2, 1, 32, 32))
     >>> tuple(net(torch.zeros(1, 1, 16, 16)).shape)
     (1, 8, 8, 8)
     """
@@ -72,7 +72,6 @@ def part_of(teacher: nn.Module, config: UNetConfig, images: Tensor) -> UNet:
         (config.in_channels, config.out_channels) == (old.in_channels, old.out_channels)
         and len(config.widths) == len(old.widths)
         and all(a <= b for a, b in zip(config.widths, old.widths, strict=True))
-        and 1 <= config.decoder_convolutions <= old.decoder_convolutions
     )
     if not smaller:
         raise ModelError(f"a network of {config} is no part of its teacher of {old}")
@@ -112,18 +111,12 @@ def _fit(net: UNet, teacher: UNet, images: Tensor) -> None:
         _least_squares(conv, ours, lacking, rectified=False)
         ours, kept = _doubled(conv(ours)) + our_skip, writes
         convs, others = _convolutions(net.up[level]), _convolutions(teacher.up[level])
-        # the last of ours stands for all that the teacher has from there on
-        standing = [*range(len(convs) - 1), len(others) - 1]
-        sums = []
-        for other in others:
-            sums.append(other(theirs))
-            theirs = F.relu(sums[-1])
-        for k, conv in enumerate(convs):
-            other = others[standing[k]]
+        for conv, other in zip(convs, others, strict=True):
             writes = _strongest(conv.out_channels, other)
+            theirs = other(theirs)
             _copy(conv, other, kept, writes)
-            _least_squares(conv, ours, sums[standing[k]][:, writes], rectified=True)
-            ours, kept = F.relu(conv(ours)), writes
+            _least_squares(conv, ours, theirs[:, writes], rectified=True)
+            ours, theirs, kept = F.relu(conv(ours)), F.relu(theirs), writes
     _copy(net.head, teacher.head, kept, torch.arange(net.head.out_channels))
     _least_squares(net.head, ours, teacher.head(theirs), rectified=False)
 

@@ -148,9 +148,8 @@ def export_checkpoint(checkpoint: Path, folder: Path, *, version: str) -> Path:
     about: dict[str, Any] = json.loads((checkpoint.parent / "run.json").read_text())
     positivity = about.get("network") == "positivity"
     what = POSITIVITY if positivity else NUCLEI
-    shape = UNetConfig(len(what.inputs), len(what.outputs)).to_dict()
-    shape |= {k: v for k, v in about.get("config", {}).items() if k in shape}
-    net = UNet(UNetConfig.from_dict(shape))
+    widths = about.get("config", {}).get("widths", UNetConfig().widths)
+    net = UNet(UNetConfig(len(what.inputs), len(what.outputs), tuple(widths)))
     weights = averaged_weights(checkpoint)
     if not any(name.endswith("running_mean") for name in weights):
         net = fold_batch_norm(net)  # trained on from released weights

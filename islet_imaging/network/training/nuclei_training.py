@@ -58,8 +58,8 @@ class NucleiTrainingConfig:
         Range of nucleus diameters relative to the working one.
     plain_share : float
         Share of crops that are not augmented; see ``data.CropSource``.
-    widths, decoder_convolutions : tuple of int, int
-        Of the network; see `architecture.UNetConfig`.
+    widths : tuple of int
+        Of the network.
     steps, batch_size, learning_rate, warmup, ema_decay, seed : see ``LoopConfig``
     workers, threads, precision, validate_every : see ``LoopConfig``
     start_from : str, optional
@@ -80,7 +80,6 @@ class NucleiTrainingConfig:
     scale_jitter: tuple[float, float] = (0.6, 1.7)
     plain_share: float = 0.0
     widths: tuple[int, ...] = (32, 64, 96, 128)
-    decoder_convolutions: int = 2
     steps: int = 4500
     batch_size: int = 16
     learning_rate: float = 3e-3
@@ -244,7 +243,7 @@ def train_nuclei(
     for name, samples in sources.items():
         log.info("source %s: %d images, share %s", name, len(samples), config.shares.get(name))
     torch.manual_seed(config.seed)
-    net = UNet(UNetConfig(1, N_FIELDS, config.widths, config.decoder_convolutions))
+    net = UNet(UNetConfig(1, N_FIELDS, config.widths))
     crops: ItemSource = crop_source(config, sources)
     loss = nuclei_loss
     if config.teacher is not None:

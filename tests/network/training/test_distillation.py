@@ -28,7 +28,7 @@ from islet_imaging.network.training.nuclei_training import (  # noqa: E402
 from islet_imaging.network.weights import load_model  # noqa: E402
 from tests.network.test_nuclei import picture  # noqa: E402
 
-LARGE, SMALL = UNetConfig(1, 8, (10, 12, 8)), UNetConfig(1, 8, (8, 12, 8), 1)
+LARGE, SMALL = UNetConfig(1, 8, (10, 12, 8)), UNetConfig(1, 8, (8, 10, 8))
 
 
 def teacher():
@@ -75,7 +75,6 @@ def test_fitted_layers_say_what_the_teacher_says(monkeypatch):
     [
         UNetConfig(1, 8, (12, 12, 8)),
         UNetConfig(1, 8, (8, 12)),
-        UNetConfig(1, 8, (8, 12, 8), 3),
         UNetConfig(3, 8, (8, 12, 8)),
     ],
 )
@@ -100,7 +99,7 @@ def test_a_taught_network_is_trained_stopped_and_exported(tmp_path):
     folder = tmp_path / "large"
     export_model(teacher(), folder, NUCLEI, version="1", settings=nuclei_settings())
     config = NucleiTrainingConfig(
-        widths=SMALL.widths, decoder_convolutions=1, steps=2, batch_size=2, crop_px=64, workers=0,
+        widths=SMALL.widths, steps=2, batch_size=2, crop_px=64, workers=0,
         threads=1, validate_every=100, teacher=str(folder),
     )  # fmt: skip
     sources = crops().sources
@@ -112,7 +111,7 @@ def test_a_taught_network_is_trained_stopped_and_exported(tmp_path):
     again = train_nuclei(config, out, sources=sources)
     export_checkpoint(out / "checkpoint.pt", tmp_path / "small", version="1")
     kept = load_model(tmp_path / "small")
-    assert kept.settings["architecture"]["decoder_convolutions"] == 1
+    assert tuple(kept.settings["architecture"]["widths"]) == SMALL.widths
     seen = images(0, 1)
     with torch.no_grad():
         assert torch.allclose(kept.torch_module()(seen), again(seen), atol=1e-5)
@@ -122,10 +121,3 @@ def test_crops_hold_what_the_teacher_says():
     item = TaughtCrops(crops(), "islet-nuclei").crop(3)
     assert item[TAUGHT].shape == (8, 32, 32)
     assert np.array_equal(item["image"], crops().crop(3)["image"])
-
-
-def test_networks_of_before_have_two_convolutions_on_the_way_up():
-    before = {"in_channels": 1, "out_channels": 8, "widths": [4, 6]}
-    config = UNetConfig.from_dict(before)
-    assert config.decoder_convolutions == 2
-    assert UNetConfig.from_dict(config.to_dict()) == config
