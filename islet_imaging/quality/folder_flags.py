@@ -116,17 +116,17 @@ def _near_duplicates(rows: list[dict[str, Any]], dna: str) -> Iterator[Flag]:
     )
     thumbs -= thumbs.mean(axis=1, keepdims=True)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
-    alike = thumbs @ thumbs.T
     for i in range(len(usable)):
-        for j in range(i):
+        # a row at a time: all pairs at once would be the square of the images
+        alike = thumbs[:i] @ thumbs[i]
+        for j in np.flatnonzero(alike > 0.998):
             a, b = usable[j], usable[i]
-            same = a["numbers"].channels[dna].digest == b["numbers"].channels[dna].digest
-            if alike[i, j] > 0.998 and not same:
+            if a["numbers"].channels[dna].digest != b["numbers"].channels[dna].digest:
                 yield Flag(
                     "near_duplicate",
                     "warning",
                     f"{b['image']} shows the same field as {a['image']} (agreement of the DNA "
-                    f"channels {alike[i, j]:.4f}): perhaps one field saved twice. Keep one.",
+                    f"channels {alike[j]:.4f}): perhaps one field saved twice. Keep one.",
                     image=str(b["image"]),
                 )
                 break
@@ -269,7 +269,9 @@ def bleed_slope(numbers: ImageNumbers, source: str, target: str) -> tuple[float,
 def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:
     """What the nuclei of all images of a run share in brightness is the lamp, not the tissue."""
     level, place, owner = _lit_nuclei(members)
-    images = len(np.unique(owner))
+    # the nuclei of an image stand together
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    images = len(first)
     if images < BATCH or level.size < 60:
         return
     y, x = place.T
@@ -278,11 +280,11 @@ def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol)
     for _ in range(4):
         # the mean of each image is its own; what is left depends on the place alone
         own_level, own_terms = level.copy(), terms.copy()
-        for k in np.unique(owner):
-            own = owner == k
-            if np.any(own & keep):
-                own_level[own] -= level[own & keep].mean()
-                own_terms[own] -= terms[own & keep].mean(axis=0)
+        for start, end in zip(first, [*first[1:], level.size], strict=True):
+            own, kept = slice(start, end), keep[start:end]
+            if kept.any():
+                own_level[own] -= level[own][kept].mean()
+                own_terms[own] -= terms[own][kept].mean(axis=0)
         fit, *_ = np.linalg.lstsq(own_terms[keep], own_level[keep], rcond=None)
         left = own_level - own_terms @ fit
         spread = 1.4826 * float(np.median(np.abs(left[keep])))

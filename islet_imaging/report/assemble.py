@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.protocol import Protocol
     from islet_imaging.quality import Flag
-    from islet_imaging.run.called import CalledRun
+    from islet_imaging.run.called import CalledRun, Each
     from islet_imaging.run.rows import ImageRow
     from islet_imaging.statistics import Summary
 
@@ -47,6 +48,7 @@ def report_data(
     validation: pd.DataFrame | None,
     provenance: Mapping[str, Any],
     study: Mapping[str, pd.DataFrame],
+    each: Each = starmap,
 ) -> ReportData:
     """Gather everything a report shows.
 
@@ -70,6 +72,8 @@ def report_data(
         Raw beside corrected fractions, where people labelled cells that chance picked.
     provenance : mapping
         Of the run.
+    each : callable
+        Where pictures are made, as in `islet_imaging.run.called.call_run`.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def report_data(
         composition=None if summary is None else study["composition"],
         comparisons=None if not len(study["comparisons"]) else study["comparisons"],
         thresholds=_thresholds(rows, called),
-        gallery=_gallery(run, rows, called, islets),
+        gallery=_gallery(run, rows, called, islets, each),
         flags=[*folder_flags, *image_flags],
         provenance=shown,
         corrections=_corrections(called, summary, raw_summary),
@@ -193,52 +197,57 @@ def _corrections(called: CalledRun, summary: Summary | None, raw: Summary | None
 
 
 def _gallery(
-    run: Path, rows: Sequence[ImageRow], called: CalledRun, islets: pd.DataFrame
+    run: Path, rows: Sequence[ImageRow], called: CalledRun, islets: pd.DataFrame, each: Each
 ) -> list[GalleryEntry]:
-    from islet_imaging.run.folder import read_labels
-    from islet_imaging.run.measurements import check_unchanged, require
-
     of = {r.image: r for r in rows}
     if not called.protocol.markers or not len(called.corrected):
         return []
     marker = called.protocol.markers[0]
-    chosen = _choose(islets, of, marker)
+    jobs = [
+        (run, of[image], islet, called.cells_of(image), called.protocol, marker)
+        for image, islet in _choose(islets, of, marker)
+    ]
     entries = []
-    limits: dict[tuple[str, str], tuple[float, float]] = {}
-    for image, islet in chosen:
-        row = of[image]
-        try:
-            check_unchanged(run, row)
-            stained = read_row(row, called.protocol)
-            size, dna = stained.require_pixel_size(), called.protocol.dna
-            cells = called.cells_of(image)
-            region = shown_region(cells, islet, stained.shape, size)
-            for name in (dna, marker):
-                if (image, name) not in limits:
-                    limits[image, name] = image_limits(stained, name)
-            require(run, row, "nuclei_labels")
-            nuclei = read_labels(run, image, region=region)
-            entries.append(
-                gallery_entry(
-                    image=image,
-                    marker=marker,
-                    dna=stained.channel(dna, region),
-                    marker_plane=stained.channel(marker, region),
-                    nuclei=nuclei,
-                    cells=cells,
-                    pixel_size_um=size,
-                    islet=islet,
-                    region=(slice(0, nuclei.shape[0]), slice(0, nuclei.shape[1])),
-                    dna_limits=limits[image, dna],
-                    marker_limits=limits[image, marker],
-                    condition=row.condition,
-                    batch=row.batch,
-                    role=row.role,
-                )
-            )
-        except IsletImagingError as error:
-            log.warning("not in the gallery: %s", error)
+    for entry in each(_entry, jobs):
+        if isinstance(entry, GalleryEntry):
+            entries.append(entry)
+        else:
+            log.warning("not in the gallery: %s", entry)
     return entries
+
+
+def _entry(
+    run: Path, row: ImageRow, islet: int, cells: pd.DataFrame, protocol: Protocol, marker: str
+) -> GalleryEntry | str:
+    """A picture of the gallery, in any process that sees the files; or why there is none."""
+    from islet_imaging.run.folder import read_labels
+    from islet_imaging.run.measurements import check_unchanged, require
+
+    try:
+        check_unchanged(run, row)
+        stained = read_row(row, protocol)
+        size, dna = stained.require_pixel_size(), protocol.dna
+        region = shown_region(cells, islet, stained.shape, size)
+        require(run, row, "nuclei_labels")
+        nuclei = read_labels(run, row.image, region=region)
+        return gallery_entry(
+            image=row.image,
+            marker=marker,
+            dna=stained.channel(dna, region),
+            marker_plane=stained.channel(marker, region),
+            nuclei=nuclei,
+            cells=cells,
+            pixel_size_um=size,
+            islet=islet,
+            region=(slice(0, nuclei.shape[0]), slice(0, nuclei.shape[1])),
+            dna_limits=image_limits(stained, dna),
+            marker_limits=image_limits(stained, marker),
+            condition=row.condition,
+            batch=row.batch,
+            role=row.role,
+        )
+    except IsletImagingError as error:
+        return str(error)
 
 
 def read_row(row: ImageRow, protocol: Any) -> Any:

@@ -35,6 +35,9 @@ from islet_imaging.report.words import (
 )
 from islet_imaging.run.files import write_text
 
+#: images that are listed; all are in ``images.csv``
+LISTED = 1000
+
 
 def build_report(data: ReportData) -> str:
     """The report as HTML text.
@@ -248,12 +251,16 @@ def _images(data: ReportData) -> str:
         ("flags", "Flags", lambda v: "; ".join(terms.image_flag(c) for c in terms.codes(clean(v)))),
     ]
     columns = [w for w in wanted if w[0] in data.images]
-    rows = data.images.to_dict("records")
+    shown = data.images.head(LISTED)
+    rows = shown.to_dict("records")
     said = {c: [share(r, str(c).removesuffix("fraction")) for r in rows] for c in fractions}
+    left = len(data.images) - len(shown)
+    more = f"<p>And {esc(plural(left, 'more image'))}, see images.csv.</p>" if left else ""
+    title = f"The first {LISTED:,} of" if left else "All"
     return (
-        f"<details><summary>All {esc(plural(len(data.images), 'image'))}</summary>"
-        + table(data.images.assign(**said), columns, caption="Images (images.csv)")
-        + "</details>"
+        f"<details><summary>{title} {esc(plural(len(data.images), 'image'))}</summary>"
+        + table(shown.assign(**said), columns, caption="Images (images.csv)")
+        + f"{more}</details>"
     )
 
 

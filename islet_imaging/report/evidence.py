@@ -17,6 +17,8 @@ from islet_imaging.report.words import clean, esc, folded, missing, number, plur
 
 #: messages of one kind, and panels of thresholds, shown before the rest is folded away
 SHOWN, PANELS = 4, 6
+#: and those kept behind a click; a report of thousands of images must still open
+KEPT, KEPT_PANELS = 200, 60
 SEVERITY_WORDS = {"block": "Serious", "warning": "Look at this", "info": "Note"}
 
 
@@ -62,9 +64,11 @@ def _flag_group(code: str, flags: list[Flag]) -> str:
         head += f" ({len(flags)})"
     body = f"<ul>{''.join(items[:SHOWN])}</ul>"
     if len(items) > SHOWN:
+        left = len(items) - KEPT
+        rest = f"<p>And {left:,} more, see the column flags of images.csv.</p>" if left > 0 else ""
         body += (
             f"<details><summary>{len(items) - SHOWN} more</summary>"
-            f"<ul>{''.join(items[SHOWN:])}</ul></details>"
+            f"<ul>{''.join(items[SHOWN:KEPT])}</ul>{rest}</details>"
         )
     return f'<div class="flag {severity}">{head}{body}</div>'
 
@@ -84,7 +88,7 @@ def thresholds_section(data: ReportData) -> str:
     order = sorted(
         data.thresholds, key=lambda t: (not missing(t.get("value")), not t.get("fragile"))
     )
-    for k, info in enumerate(order):
+    for k, info in enumerate(order[:KEPT_PANELS]):
         words = terms.column(clean(info.get("feature")), data.protocol)
         figure = threshold_figure({**info, "feature": words}, name=f"cut{k}")
         value = info.get("value")
@@ -123,6 +127,11 @@ def thresholds_section(data: ReportData) -> str:
                 True,
             )
             if len(panels) > PANELS
+            else ""
+        )
+        + (
+            f"<p>And {len(order) - len(panels):,} more thresholds, see protocol.yaml.</p>"
+            if len(order) > len(panels)
             else ""
         )
     )

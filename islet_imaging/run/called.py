@@ -197,7 +197,15 @@ def _fit_marker(
     """Fit one marker of one staining run, in any process that sees the run folder."""
     from islet_imaging.positivity.fitting import fit_marker
 
-    tables = [[load_work(run, r, "cells") for r in group] for group in (samples, controls)]
+    others = tuple(f"{m}_" for m in protocol.markers if m != marker)
+    own = f"{marker}_"
+
+    def wanted(column: str) -> bool:
+        # "A" beside "A_2": the longer name is meant
+        foreign = max((len(o) for o in others if column.startswith(o)), default=0)
+        return not foreign or (column.startswith(own) and len(own) > foreign)
+
+    tables = [[load_work(run, r, "cells", wanted) for r in group] for group in (samples, controls)]
     return fit_marker(tables[0], tables[1], marker, protocol)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -228,23 +228,28 @@ def write_arrow(path: Path, table: pd.DataFrame | pa.Table) -> None:
         writer.write_table(table)
 
 
-def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A table that `write_arrow` wrote, or columns of it.
+def read_arrow(
+    path: Path, columns: Sequence[str] | Callable[[str], bool] | None = None
+) -> pa.Table:
+    """A table that `write_arrow` wrote, or columns of it, by name or by what is said of the name.
 
     Raises
     ------
     OSError, ValueError
-        If it is gone or damaged; KeyError if it lacks a column.
+        If it is gone or damaged, or lacks a column.
     """
     import pyarrow as pa
 
     # no memory map: elsewhere than here the file could not be replaced while it is read
     with pa.OSFile(str(path), "rb") as stream:
-        names = pa.ipc.open_file(stream).schema.names if columns is not None else []
-        wanted = None if columns is None else [names.index(c) for c in columns]
-        options = pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)
-        table = pa.ipc.open_file(stream, options=options).read_all()
-    return table if columns is None else table.select(list(columns))
+        if columns is None:
+            return pa.ipc.open_file(stream).read_all()
+        names = pa.ipc.open_file(stream).schema.names
+        wanted = [n for n in names if columns(n)] if callable(columns) else list(columns)
+        options = pa.ipc.IpcReadOptions(
+            included_fields=[names.index(n) for n in wanted], use_threads=False
+        )
+        return pa.ipc.open_file(stream, options=options).read_all().select(wanted)
 
 
 def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | None) -> None:
@@ -292,18 +297,20 @@ def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | N
 def _tiles_of(labels: NDArray[np.int32], dtype: np.dtype[Any]) -> Iterator[bytes]:
     """Compressed tiles of a label image in the order of the file, filled up with 0 at its end."""
     import numpy as np
-    from imagecodecs import zlib_encode
+    from imagecodecs import ZLIBNG, zlib_encode, zlibng_encode
 
     from islet_imaging.arrays.label_file import bands_of
 
     n = LABEL_TILE
+    # the same format; three to six times as fast on labels, for files a third larger
+    encode = zlibng_encode if ZLIBNG.available else zlib_encode
     for band in bands_of(labels, multiple=n):
         for y in range(0, band.shape[0], n):
             for x in range(0, band.shape[1], n):
                 part = band[y : y + n, x : x + n].astype(dtype)
-                whole = np.pad(part, ((0, n - part.shape[0]), (0, n - part.shape[1])))
-                # three times as fast on labels as what tifffile would take
-                yield bytes(zlib_encode(whole.tobytes(), level=1))
+                if part.shape != (n, n):
+                    part = np.pad(part, ((0, n - part.shape[0]), (0, n - part.shape[1])))
+                yield bytes(encode(part.tobytes(), level=1))
 
 
 def label_path(folder: Path, image: str, kind: LabelKind) -> Path:

@@ -13,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from islet_imaging.protocol import Protocol
 from islet_imaging.run.called import call_run
 from islet_imaging.run.folder import Run
-from islet_imaging.run.measurements import load_work, require
+from islet_imaging.run.measurements import load_arrow, require
 from islet_imaging.run.rows import rows_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -218,10 +219,7 @@ def _single(row: ImageRow) -> bool:
 def _nuclei(run: Path, row: ImageRow) -> dict[str, NDArray[np.float64]]:
     """Where the nuclei of an image lie, um, and the DNA light of those that are not cut."""
     columns = ("nucleus_area_um2", "dna_integrated", "touches_border", "y_um", "x_um")
-    table = load_work(run, row, "cells", columns)
-    area = table["nucleus_area_um2"]
-    light = (table["dna_integrated"] / area).where(
-        ~table["touches_border"].astype(bool) & (area > 0.6 * area.median())
-    )
-    found = {"y_um": table["y_um"], "x_um": table["x_um"], "light": light}
-    return {name: column.to_numpy(dtype=float) for name, column in found.items()}
+    table = load_arrow(run, row, "cells", columns)
+    area, light, cut, y_um, x_um = (c.to_numpy() for c in table.columns)
+    whole = ~cut.astype(bool) & (area > 0.6 * (np.nanmedian(area) if len(area) else np.nan))
+    return {"y_um": y_um, "x_um": x_um, "light": np.where(whole, light / area, np.nan)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from islet_imaging.run.proof import FACTS, facts_of, is_same, stamp_of
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from islet_imaging.run.rows import ImageRow
@@ -213,7 +214,10 @@ def require(run: Path, row: ImageRow, *products: str) -> Record:
 
 
 def load_work(
-    run: Path, row: ImageRow, name: str, columns: Sequence[str] | None = None
+    run: Path,
+    row: ImageRow,
+    name: str,
+    columns: Sequence[str] | Callable[[str], bool] | None = None,
 ) -> pd.DataFrame:
     """A table that measuring an image left: "cells", "pairs" or "islets"; or columns of it.
 
@@ -222,12 +226,22 @@ def load_work(
     IsletImagingError
         If there is no proof that it is this run's.
     """
+    # small tables by the thousand: threads would cost more than they save
+    table: pd.DataFrame = load_arrow(run, row, name, columns).to_pandas(use_threads=False)
+    return table
+
+
+def load_arrow(
+    run: Path,
+    row: ImageRow,
+    name: str,
+    columns: Sequence[str] | Callable[[str], bool] | None = None,
+) -> pa.Table:
+    """As `load_work`, as it lies on disk: a fraction of the time for a few columns."""
     require(run, row, name)
     path = work_table(run, row.image, name)
     try:
-        # small tables by the thousand: threads would cost more than they save
-        table: pd.DataFrame = read_arrow(path, columns).to_pandas(use_threads=False)
-        return table
+        return read_arrow(path, columns)
     except (OSError, ValueError) as error:
         raise IsletImagingError(
             f"{path}: cannot be read ({error}); score the folder again into the same run folder"

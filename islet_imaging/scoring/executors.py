@@ -184,7 +184,13 @@ def side_by_side_calls(
     if images < WORTH_CALLING or (executor is None and count == 1):
         yield starmap
         return
-    pool = executor or OwnPool(count, _watch)
+    pool: OwnPool | Executor
+    if executor is None:
+        pool = OwnPool(count, _watch)
+        for _ in range(count):  # while the leading process holds the images against each other
+            pool.executor.submit(_get_ready)
+    else:
+        pool = executor
 
     def each(function: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         runs_on = pool.executor if isinstance(pool, OwnPool) else pool
@@ -210,6 +216,12 @@ def side_by_side_calls(
     finally:
         if isinstance(pool, OwnPool):
             pool.kill()
+
+
+def _get_ready() -> None:
+    """Import what calling needs."""
+    import islet_imaging.positivity.staining_run
+    import islet_imaging.run.called  # noqa: F401
 
 
 def _shared(tasks: list[Task], named: set[str], workers: int) -> tuple[list[Task], list[Task]]:

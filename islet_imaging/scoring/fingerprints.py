@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from islet_imaging._types import usable_cores
 from islet_imaging._version import __version__
 from islet_imaging.protocol import Protocol
 from islet_imaging.reading.members import files_of
@@ -47,6 +50,14 @@ def given_of(sample: Sample) -> dict[str, Path]:
     return {what: path.absolute() for what, path in sample.given.items()}
 
 
+def _stamp(known: Stamps, path: Path) -> dict[str, Any]:
+    try:
+        return known.of(path)
+    except OSError as error:
+        # the same fault is met, and named, when the image is read
+        return {"error": str(error)}
+
+
 class Inputs:
     """The files of a run, stamped before anything is read from them.
 
@@ -73,20 +84,20 @@ class Inputs:
     ) -> None:
         self._folder = folder.absolute()
         self.stamps: dict[str, dict[str, Any]] = {}
-        known, good = Stamps(out), []
+        known = Stamps(out)
         self._files: dict[str, tuple[Path, ...]] = {}
         self._given: dict[str, dict[str, Path]] = {}
         for sample in sheet.samples:
             wanted = only is None or sample.image in only
             self._files[sample.image] = _files_behind(sample) if wanted else ()
             self._given[sample.image] = given_of(sample) if wanted else {}
-            for path in (*self._files[sample.image], *self._given[sample.image].values()):
-                try:
-                    self.stamps[str(path)] = known.of(path)
-                    good.append(path)
-                except OSError as error:
-                    # the same fault is met, and named, when the image is read
-                    self.stamps[str(path)] = {"error": str(error)}
+        groups = (*self._files.values(), *(g.values() for g in self._given.values()))
+        paths = list(dict.fromkeys(path for group in groups for path in group))
+        # hashing, which is what takes time, holds no lock
+        with ThreadPoolExecutor(usable_cores()) as threads:
+            for path, stamp in zip(paths, threads.map(partial(_stamp, known), paths), strict=True):
+                self.stamps[str(path)] = stamp
+        good = [path for path in paths if "error" not in self.stamps[str(path)]]
         if remember:
             known.keep(good)
 

@@ -191,6 +191,7 @@ def write_run(
         validation=corrected,
         provenance={k: v for k, v in facts.items() if k not in _NOT_SHOWN},
         study=study,
+        each=each,
         **tables,
     )
     write_report(stage / "report.html", data)

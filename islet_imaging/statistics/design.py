@@ -99,7 +99,12 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
     for column in DESIGN:
         cells[column] = cells["image"].map(by_image[column])
     inside = cells["islet"].to_numpy() > 0
-    own = cells["image"] + "#" + cells["islet"].astype(str)
+    # a word for each islet, not for each cell: a run has few of the one and many of the other
+    place = cells[["image", "islet"]]
+    each = place.drop_duplicates()
+    words = (each["image"] + "#" + each["islet"].astype(str)).to_numpy()
+    number = place.groupby(["image", "islet"], sort=False, dropna=False).ngroup()
+    own = pd.Series(words[number.to_numpy()], index=cells.index)
     if "islet" in rest:
         # the sheet names a physical islet that several images (serial sections) may show
         named = text(by_image["islet"])

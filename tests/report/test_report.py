@@ -103,7 +103,7 @@ def test_loads_nothing(page: str) -> None:
         for key in ("src", "href", "xlink:href", "data", "action"):
             value = attrs.get(key)
             if value is not None:
-                assert value.startswith(("#", "data:image/png;base64,")), (tag, value)
+                assert value.startswith(("#", "data:image/jpeg;base64,")), (tag, value)
     assert "@import" not in page
 
 
@@ -150,6 +150,23 @@ def test_comparison_and_corrections_are_sentences(page: str) -> None:
 def test_doubtful_thresholds_come_first(page: str) -> None:
     places = [page.index(f">INS, diff-{k}<") for k in (4, 2, 1, 3)]
     assert places == sorted(places)
+
+
+def test_a_report_of_thousands_of_images_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("islet_imaging.report.evidence.KEPT_PANELS", 3)
+    data = report_data()
+    many = dataclasses.replace(
+        data,
+        images=pd.concat([data.images] * 700, ignore_index=True),
+        flags=[dataclasses.replace(data.flags[0], image=f"{k}.tif") for k in range(3000)],
+        thresholds=[{**data.thresholds[0], "batch": f"d{k}"} for k in range(5)],
+    )
+    text = build_report(many)
+    parsed(text)
+    assert "2996 more</summary>" in text
+    assert "And 2,800 more, see the column flags of images.csv." in text
+    assert f"And {len(many.images) - 1000:,} more images, see images.csv." in text
+    assert "And 2 more thresholds, see protocol.yaml." in text
 
 
 def test_empty_run_still_gives_a_page() -> None:
