@@ -96,16 +96,19 @@ def neighbourhood(cells: pd.DataFrame) -> Neighbourhood:
     -------
     Neighbourhood
     """
+    import pandas as pd
     from scipy.sparse import csr_matrix
     from scipy.spatial import cKDTree
 
     n = len(cells)
     codes = np.zeros(n, dtype=np.int64)
     if "image" in cells.columns and n:
-        codes = np.unique(cells["image"].to_numpy().astype(str), return_inverse=True)[1]
+        codes = pd.factorize(cells["image"].to_numpy())[0]
     order = np.argsort(codes, kind="stable")
-    one = [np.empty(0, np.int64)]
-    two = [np.empty(0, np.int64)]
+    # a staining run may hold a million cells, each with a dozen neighbours
+    kind = np.int32 if n < 2**31 else np.int64
+    one = [np.empty(0, kind)]
+    two = [np.empty(0, kind)]
     apart = [np.empty(0)]
     for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         if members.size < 2:
@@ -113,10 +116,11 @@ def neighbourhood(cells: pd.DataFrame) -> Neighbourhood:
         where = positions_um(cells.iloc[members])
         pairs = cKDTree(where).query_pairs(REACH_UM, output_type="ndarray")
         gap = where[pairs[:, 0]] - where[pairs[:, 1]]
-        one.append(members[pairs[:, 0]])
-        two.append(members[pairs[:, 1]])
+        one.append(members[pairs[:, 0]].astype(kind))
+        two.append(members[pairs[:, 1]].astype(kind))
         apart.append(np.hypot(gap[:, 0], gap[:, 1]))
     a, b, d = np.concatenate(one), np.concatenate(two), np.concatenate(apart)
+    del one, two, apart
 
     def graph(weight: Float64, keep: NDArray[np.bool_]) -> csr_matrix:
         half = csr_matrix((weight[keep], (a[keep], b[keep])), shape=(n, n))

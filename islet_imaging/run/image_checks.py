@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,22 +76,8 @@ def check_rows(
     """
     from islet_imaging.quality import check_folder
 
-    scored = [(r, require(run, r).outcome["record"]) for r in rows if r.status == "scored"]
-    found = check_folder(
-        [
-            {
-                "image": r.image,
-                "batch": r.staining,
-                "role": r.role,
-                "metadata": record["metadata"],
-                "numbers": record["numbers"],
-                "scale": record.get("scale"),
-                "nuclei": _nuclei(run, r),
-            }
-            for r, record in scored
-        ],
-        protocol=protocol,
-    )
+    scored = [r for r in rows if r.status == "scored"]
+    found = check_folder([_facts(run, r) for r in scored], protocol=protocol)
     by_image: dict[str | None, list[Flag]] = {}
     for flag in found:
         by_image.setdefault(flag.image, []).append(flag)
@@ -216,10 +202,27 @@ def _single(row: ImageRow) -> bool:
     return row.role.startswith("single_stain") or row.extra.get("control_kind") == "unstained"
 
 
+def _facts(run: Path, row: ImageRow) -> dict[str, Any]:
+    """What an image is held against others by."""
+    from islet_imaging.quality import ImageNumbers
+
+    record = require(run, row).outcome["record"]
+    return {
+        "image": row.image,
+        "batch": row.staining,
+        "role": row.role,
+        "metadata": record["metadata"],
+        "numbers": ImageNumbers.from_dict(record["numbers"]),
+        "scale": record.get("scale"),
+        "nuclei": _nuclei(run, row),
+    }
+
+
 def _nuclei(run: Path, row: ImageRow) -> dict[str, NDArray[np.float64]]:
     """Where the nuclei of an image lie, um, and the DNA light of those that are not cut."""
     columns = ("nucleus_area_um2", "dna_integrated", "touches_border", "y_um", "x_um")
     table = load_arrow(run, row, "cells", columns)
-    area, light, cut, y_um, x_um = (c.to_numpy() for c in table.columns)
+    # copies: a column as it lies there holds all that was read of the file
+    area, light, cut, y_um, x_um = (c.to_numpy().copy() for c in table.columns)
     whole = ~cut.astype(bool) & (area > 0.6 * (np.nanmedian(area) if len(area) else np.nan))
     return {"y_um": y_um, "x_um": x_um, "light": np.where(whole, light / area, np.nan)}

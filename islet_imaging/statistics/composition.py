@@ -134,6 +134,7 @@ def composition(
     number = hormone_number(cells)
     if (number != "").any():
         kinds["hormones"] = number
+    cells = cells[["condition", "batch", "unit", "islet_key"]]
     rows = []
     for condition in conditions:
         here = cells["condition"] == condition

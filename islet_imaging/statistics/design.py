@@ -71,7 +71,9 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
             f"cell {first['cell']} of image {first['image']!r} occurs twice in the cells table; "
             "each image may be scored once only"
         )
-    cells = cells.sort_values(["image", "cell"], kind="stable").reset_index(drop=True)
+    if not _sorted(cells):
+        cells = cells.sort_values(["image", "cell"], kind="stable")
+    cells = cells.reset_index(drop=True)
     if cells["excluded"].isna().any():
         raise IsletImagingError("the column 'excluded' of the cells table has empty entries")
 
@@ -113,6 +115,13 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
     cells["islet_key"] = np.where(inside, own, "")
     cells["unit"] = np.where(inside, own, cells["image"])
     return cells, images
+
+
+def _sorted(cells: pd.DataFrame) -> bool:
+    """Whether cells stand in the order of image and cell: of many, sorting is a second copy."""
+    image, cell = cells["image"].to_numpy(), cells["cell"].to_numpy()
+    same = image[1:] == image[:-1]
+    return bool(np.all(np.where(same, cell[1:] >= cell[:-1], image[1:] > image[:-1])))
 
 
 def sheet_by_batch(images: pd.DataFrame) -> pd.DataFrame:

@@ -159,10 +159,11 @@ def summarise(
     if isinstance(markers, str) or len(set(markers)) != len(markers):
         raise IsletImagingError(f"markers must be a list of different names, found {markers!r}")
     cells, images = join(cells, samples)
-    weighed = {marker: weigh(cells, marker, denominator) for marker in markers}
     is_sample = (cells["role"] == "sample").to_numpy()
+    # of a million cells every copy counts
+    samples_only = cells if is_sample.all() else cells[is_sample]
 
-    counts = _counts(cells[is_sample], {m: w[is_sample] for m, w in weighed.items()})
+    counts = _counts(samples_only, markers, denominator)
     batches = _batches(counts, markers, images)
     counts = _of_known(counts, batches)
     excluded = cells[is_sample & cells["excluded"].to_numpy(dtype=bool)]
@@ -174,11 +175,11 @@ def summarise(
     return Summary(
         conditions=conditions,
         batches=batches[list(_BATCH_COLUMNS)],
-        images=_images(cells, images, weighed),
-        islets=_islets(cells, weighed),
+        images=_images(cells, images, markers, denominator),
+        islets=_islets(cells, markers, denominator),
         levels=levels.levels_table(cells, images),
         phenotypes=composition.composition(
-            cells[is_sample], conditions=_order(images), denominator=denominator, level=level
+            samples_only, conditions=_order(images), denominator=denominator, level=level
         ),
         counts=counts,
         sheet=sheet_by_batch(images),
@@ -224,14 +225,15 @@ def _order(images: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(images.loc[images["role"] == "sample", "condition"]))
 
 
-def _counts(cells: pd.DataFrame, weighed: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _counts(cells: pd.DataFrame, markers: Sequence[str], denominator: str) -> pd.DataFrame:
     import pandas as pd
 
     keys = ["condition", "batch", "unit", "islet_key"]
     parts = []
-    for marker, weights in weighed.items():
-        table = pd.concat([cells[keys], weights], axis=1)
-        sums = table.groupby(keys, sort=True, observed=True)[list(SUMS)].sum().reset_index()
+    for marker in markers:
+        weights = weigh(cells, marker, denominator)
+        by = [cells[k] for k in keys]
+        sums = weights.groupby(by, sort=True, observed=True).sum().reset_index()
         sums.insert(2, "marker", marker)
         parts.append(sums[sums["n_cells"] > 0])
     if not parts:
@@ -411,32 +413,37 @@ def _equal_weight(units: pd.DataFrame, *, pooled: bool) -> float:
 
 
 def _images(
-    cells: pd.DataFrame, images: pd.DataFrame, weighed: dict[str, pd.DataFrame]
+    cells: pd.DataFrame, images: pd.DataFrame, markers: Sequence[str], denominator: str
 ) -> pd.DataFrame:
-    counted = cells[countable(cells)]
+    counted = cells.loc[countable(cells), ["image", "islet"]]
     out = images[["image", "condition", "batch", "role"]].set_index("image")
     out["n_cells"] = counted.groupby("image").size()
     out["n_islets"] = counted[counted["islet"] > 0].groupby("image")["islet"].nunique()
     out[["n_cells", "n_islets"]] = out[["n_cells", "n_islets"]].fillna(0).astype(np.int64)
-    return _with_fractions(out, cells, ["image"], weighed).reset_index()
+    return _with_fractions(out, cells, ["image"], markers, denominator).reset_index()
 
 
-def _islets(cells: pd.DataFrame, weighed: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _islets(cells: pd.DataFrame, markers: Sequence[str], denominator: str) -> pd.DataFrame:
     inside = cells[cells["islet"] > 0]
     keys = ["image", "islet"]
     counted = (~inside["excluded"].astype(bool)).groupby([inside[k] for k in keys]).sum()
     out = counted.astype(np.int64).to_frame("n_cells")
-    return _with_fractions(out, inside, keys, weighed).reset_index()
+    return _with_fractions(out, inside, keys, markers, denominator).reset_index()
 
 
 def _with_fractions(
-    out: pd.DataFrame, cells: pd.DataFrame, keys: list[str], weighed: dict[str, pd.DataFrame]
+    out: pd.DataFrame,
+    cells: pd.DataFrame,
+    keys: list[str],
+    markers: Sequence[str],
+    denominator: str,
 ) -> pd.DataFrame:
     import pandas as pd
 
     parts = [out]
-    for marker, weights in weighed.items():
-        sums = weights.loc[cells.index].groupby([cells[k] for k in keys], observed=True).sum()
+    for marker in markers:
+        weights = weigh(cells, marker, denominator)
+        sums = weights.groupby([cells[k] for k in keys], observed=True).sum()
         found = fractions(sums.reindex(out.index, fill_value=0)).drop(columns="status")
         parts.append(found.add_prefix(f"{marker}_"))
     return pd.concat(parts, axis=1)
