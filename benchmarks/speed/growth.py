@@ -3,10 +3,12 @@
 The idea: every case is a folder of drawn stainings, scored by `score_folder` in a process of its
 own; a second process adds up the memory of it and all its workers (on Linux shared pages count
 once).  Each case is a row of ``results/growth.csv``; ``table`` writes ``results/growth.md`` and the
-picture ``docs/images/growth.svg`` of what was measured so far.
+picture ``docs/images/growth.svg`` of what was measured so far.  Cases given together run one right
+after the other, and ratios are taken between them alone: a machine is not the same all day.
 
-    python benchmarks/speed/growth.py images --count 1000 --edge 1024 --workers 1 --scratch /tmp/g
-    python benchmarks/speed/growth.py slide --edge 20000 --workers 2 --scratch /tmp/g
+    python benchmarks/speed/growth.py images --count 200 --workers 1 2 dask --scratch /tmp/g
+    python benchmarks/speed/growth.py images --count 1000 --workers 2 --scratch /tmp/g
+    python benchmarks/speed/growth.py slide --edge 20000 --workers 1 2 --scratch /tmp/g
     python benchmarks/speed/growth.py table
 
 Seconds on the wall mean something on a quiet machine only; the load stands beside.  Seconds of the
@@ -20,6 +22,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.abc
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -87,50 +91,99 @@ def write_images(folder: Path, count: int, edge: int) -> None:
     (folder / "samples.csv").write_text("\n".join(rows) + "\n", "utf-8")
 
 
-def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
-    """Score in this process, twice; what it took."""
-    from contextlib import ExitStack
+#: functions by module, and what their time counts as
+WATCHED = {
+    "islet_imaging.scoring.image": ("measure_image", "measuring"),
+    "islet_imaging.positivity.staining_run": ("call_image", "calling"),
+    "islet_imaging.positivity.fitting": ("fit_marker", "calling"),
+}
 
-    from islet_imaging import score_folder
-    from islet_imaging.cli.score import dask_executor
-    from islet_imaging.positivity import fitting, staining_run
-    from islet_imaging.scoring import image as of_image
 
-    measuring, calling = [0.0], [0.0]
+class Stopwatch(importlib.abc.MetaPathFinder):
+    """Adds up, in every process of a run, what `score_image` does for an image that stands alone.
 
-    def timed(real: Any, into: list[float]) -> Any:
+    Measuring, and fitting with calling: seconds of the processor, kept in a file per process, since
+    workers are ended without a word.  Functions are exchanged when somebody imports their module.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.kept = Path(folder) / f"{os.getpid()}.json"
+        self.seconds = {"measuring": 0.0, "calling": 0.0}
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """The module's own specification, with its function exchanged once it is loaded."""
+        if name not in WATCHED:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        sys.meta_path.insert(0, self)
+        assert spec is not None
+        assert spec.loader is not None
+        real = spec.loader.exec_module
+
+        def load(module: Any) -> None:
+            real(module)
+            function, kind = WATCHED[name]
+            setattr(module, function, self.timed(getattr(module, function), kind))
+
+        spec.loader.exec_module = load  # type: ignore[method-assign]
+        return spec
+
+    def timed(self, real: Any, kind: str) -> Any:
+        """A function that adds up its time."""
+
         def call(*args: Any, **more: Any) -> Any:
             begun = time.process_time()
             try:
                 return real(*args, **more)
             finally:
-                into[0] += time.process_time() - begun
+                self.seconds[kind] += time.process_time() - begun
+                self.kept.write_text(json.dumps(self.seconds))
 
         return call
 
-    # what `score_image` does for an image that stands alone: measure, fit, call
-    of_image.measure_image = timed(of_image.measure_image, measuring)
-    staining_run.call_image = timed(staining_run.call_image, calling)
-    fitting.fit_marker = timed(fitting.fit_marker, calling)
-    if hasattr(os, "sched_setaffinity"):
-        # a core for each worker: one worker alone would use threads on the others
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:workers])
-    sheet = folder / "samples.csv"
-    samples = sheet if sheet.is_file() else None
-    with ExitStack() as stack:
-        executor = None
-        if dask:
-            executor, _ = stack.enter_context(dask_executor("local", workers))
-        begun, cpu = time.perf_counter(), time.process_time()
-        run = score_folder(folder, out, samples=samples, workers=workers, executor=executor)
-        wall, lead = time.perf_counter() - begun, time.process_time() - cpu
-    for child in multiprocessing.active_children():
-        child.join(10)
-    others = resource.getrusage(resource.RUSAGE_CHILDREN)
-    in_order = {"measuring_cpu_s": round(measuring[0], 1), "calling_cpu_s": round(calling[0], 1)}
-    begun = time.perf_counter()
-    score_folder(folder, out, samples=samples, workers=1)
-    again = time.perf_counter() - begun
+
+#: where the processes of a run leave what they added up
+STOPWATCHES = "GROWTH_STOPWATCHES"
+if __name__ == "__mp_main__" and STOPWATCHES in os.environ:  # in a worker
+    Stopwatch(os.environ[STOPWATCHES])
+
+
+def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
+    """Score in this process, twice; what it took."""
+    from contextlib import ExitStack
+
+    with tempfile.TemporaryDirectory() as stopwatches:
+        os.environ[STOPWATCHES] = stopwatches
+        Stopwatch(stopwatches)
+        # imported before the clock starts
+        import islet_imaging.positivity.fitting
+        import islet_imaging.positivity.staining_run
+        import islet_imaging.scoring.image  # noqa: F401
+        from islet_imaging import score_folder
+        from islet_imaging.cli.score import dask_executor
+
+        if hasattr(os, "sched_setaffinity"):
+            # a core for each worker: one worker alone would use threads on the others
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:workers])
+        sheet = folder / "samples.csv"
+        samples = sheet if sheet.is_file() else None
+        with ExitStack() as stack:
+            executor = None
+            if dask:
+                executor, _ = stack.enter_context(dask_executor("local", workers))
+            begun, cpu = time.perf_counter(), time.process_time()
+            run = score_folder(folder, out, samples=samples, workers=workers, executor=executor)
+            wall, lead = time.perf_counter() - begun, time.process_time() - cpu
+        for child in multiprocessing.active_children():
+            child.join(10)
+        kept = [json.loads(p.read_text()) for p in Path(stopwatches).iterdir()]
+        others = resource.getrusage(resource.RUSAGE_CHILDREN)
+        begun = time.perf_counter()
+        score_folder(folder, out, samples=samples, workers=1)
+        again = time.perf_counter() - begun
+    work = {f"{k}_cpu_s": round(sum(x[k] for x in kept), 1) for k in ("measuring", "calling")}
     images = run.images
     return {
         "failed": int((images["status"] == "failed").sum()),
@@ -138,8 +191,8 @@ def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
         "seconds": round(wall, 1),
         "lead_cpu_s": round(lead, 1),
         "workers_cpu_s": round(others.ru_utime + others.ru_stime, 1),
-        # of the leading process; with one worker that is where images are measured and called
-        **in_order,
+        # of all processes
+        **work,
         "second_run_s": round(again, 1),
         "report_mb": round((out / "report.html").stat().st_size / 1e6, 2),
         "provenance_mb": round((out / "provenance.json").stat().st_size / 1e6, 2),
@@ -177,7 +230,7 @@ def _memory(process: psutil.Process) -> float:
     return total
 
 
-def case(kind: str, given: argparse.Namespace) -> None:
+def case(kind: str, given: argparse.Namespace, workers: int, dask: bool, together: int) -> None:
     """Make a folder where it is missing, score it beside a watcher, add a row."""
     count = given.count if kind == "images" else 1
     folder = given.scratch / f"{kind}-{count}-{given.edge}"
@@ -191,7 +244,7 @@ def case(kind: str, given: argparse.Namespace) -> None:
             write_slide(folder / "slide.ome.tif", given.edge)
     out = given.scratch / f"run-{time.time_ns()}"
     command = [sys.executable, __file__, "score", "--folder", str(folder), "--out", str(out)]
-    command += ["--workers", str(given.workers), *(["--dask"] if given.dask else [])]
+    command += ["--workers", str(workers), *(["--dask"] if dask else [])]
     load = os.getloadavg()[0]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         watched, peak = psutil.Process(process.pid), [0.0]
@@ -212,7 +265,7 @@ def case(kind: str, given: argparse.Namespace) -> None:
             sys.exit(process.returncode)
     row = {
         "what": kind, "images": count, "edge_px": given.edge,
-        "workers": given.workers, "dask": int(given.dask),
+        "workers": workers, "dask": int(dask), "together": together,
         **json.loads(said.strip().splitlines()[-1]),
         # by a process of its own, whose memory is not the run's
         "report_opens_s": opens(out / "report.html"),
@@ -241,7 +294,6 @@ def table() -> None:
     import pandas as pd
 
     rows = pd.read_csv(RESULT)
-    rows["calling_cpu_s"] = rows["calling_cpu_s"].fillna(0)
     rows["mp"] = rows["images"] * rows["edge_px"] ** 2 / 1e6
     rows["cpu"] = rows["lead_cpu_s"] + rows["workers_cpu_s"]
     rows["path_s"] = [_unoverlapped(r) for r in rows.to_dict("records")]
@@ -251,10 +303,10 @@ def table() -> None:
         "Written by `python benchmarks/speed/growth.py table` from growth.csv. Drawn stainings of "
         "3 channels, 16 bit. CPU s/MP: seconds of the processor, all processes, a megapixel. Path: "
         "seconds of the processor of the leading process and 1/n of its n workers', the time on a "
-        "free machine if nothing overlapped. Overhead, where one worker does all: what the leading "
-        "process does beside measuring, fitting and calling, which `score_image` does too, over "
-        "these; in brackets what it does beside measuring alone. Memory: of all processes "
-        "together. Opens: Chromium from its start to the whole page.",
+        "free machine if nothing overlapped. Overhead: what the processes of a run do beside "
+        "measuring, fitting and calling, which `score_image` does too, over these; in brackets "
+        "what they do beside measuring alone; not of slides that workers share. Memory: of all "
+        "processes together. Opens: Chromium from its start to the whole page.",
         "",
         "| what | images | edge, px | cells | workers | wall, s | load before | CPU s/MP | path, s "
         "| overhead | peak, GB | second run, s | report, MB | opens, s |",
@@ -262,9 +314,9 @@ def table() -> None:
     ]
     for r in rows.to_dict("records"):
         alone = ""
-        if r["workers"] == 1 and not r["dask"]:
+        if r["what"] == "images" or r["workers"] == 1:
             work = r["measuring_cpu_s"] + r["calling_cpu_s"]
-            beside = r["lead_cpu_s"] - work
+            beside = r["cpu"] - work
             more = beside + r["calling_cpu_s"]
             alone = f"{100 * beside / work:.1f} % ({100 * more / r['measuring_cpu_s']:.1f} %)"
         lines.append(
@@ -294,9 +346,9 @@ def asked(rows: Any) -> list[str]:
     every = known.to_dict("records")
     images = [r for r in every if r["what"] == "images"]
     for r in images:
-        if r["workers"] == 1 and not r["dask"] and r["images"] >= 100:
+        if not r["dask"] and r["images"] >= 100:
             work = r["measuring_cpu_s"] + r["calling_cpu_s"]
-            share = 100 * (r["lead_cpu_s"] - work) / work
+            share = 100 * (r["cpu"] - work) / work
             line("overhead of a folder < 5 %", f"{share:.1f} %", name(r))
         if r["images"] >= 100:
             line("second run < 10 s", f"{r['second_run_s']} s", name(r))
@@ -310,7 +362,7 @@ def asked(rows: Any) -> list[str]:
                      f"{few['images']:,} to {name(many)}")  # fmt: skip
     for one in every:
         for other in every:
-            same = all(one[k] == other[k] for k in ("what", "images", "edge_px"))
+            same = all(one[k] == other[k] for k in ("what", "images", "edge_px", "together"))
             pool = not one["dask"] and not other["dask"]
             if same and pool and (one["workers"], other["workers"]) == (1, 2):
                 wanted = 1.8 if one["what"] == "images" else 1.7
@@ -371,18 +423,22 @@ def main() -> None:
     parser.add_argument("what", choices=["images", "slide", "table", "score"])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--edge", type=int, default=1024)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--dask", action="store_true")
+    each = "a case for each number of workers; dask: two workers of a local Dask cluster"
+    parser.add_argument("--workers", nargs="+", default=["1"], metavar="N", help=each)
     parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--dask", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.what == "table":
         table()
     elif given.what == "score":
-        print(json.dumps(score(given.folder, given.out, given.workers, given.dask)))
+        print(json.dumps(score(given.folder, given.out, int(given.workers[0]), given.dask)))
     else:
-        case(given.what, given)
+        together = int(time.time())
+        for workers in given.workers:
+            dask = workers == "dask"
+            case(given.what, given, 2 if dask else int(workers), dask, together)
 
 
 if __name__ == "__main__":
