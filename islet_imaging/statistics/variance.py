@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: grid of the batch effect, in SDs; the step is far below the width of any batch's likelihood
+#: grid of the batch effect, in SDs, for what a population of batches is like
 _GRID = np.linspace(-5, 5, 101)
+#: nodes at which a batch's logit is integrated over, in widths of what its islets leave open
+_NODES = np.linspace(-9, 9, 46)
 _LARGEST_SD = 4.0
 _LARGEST_RHO = 0.98
 _SMALLEST_RHO = 1e-5
@@ -198,24 +200,71 @@ def variance_table(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(VARIANCE_COLUMNS))
 
 
-def _log_likelihood(
-    mean: float, sd: float, rho: float, k: Array, n: Array, group: NDArray[np.intp]
-) -> float:
-    """Beta-binomial islets, batch effect integrated out on a grid."""
-    effect = sd * _GRID if sd > 0 else np.zeros(1)
-    p = np.clip(special.expit(mean + effect), 1e-12, 1 - 1e-12)[:, None]
+@dataclass(frozen=True)
+class _Counts:
+    """Counts of islets, those of a batch together."""
+
+    k: Array
+    n: Array
+    #: of each islet its batch, and where each batch begins
+    batch: NDArray[np.intp]
+    first: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, k: Array, n: Array, group: NDArray[np.intp]) -> _Counts:
+        order = np.argsort(group, kind="stable")
+        first = np.flatnonzero(np.diff(group[order], prepend=-1))
+        sizes = np.diff(first, append=len(order))
+        return cls(k[order], n[order], np.repeat(np.arange(len(first)), sizes), first)
+
+    def nodes(self, mean: float, sd: float, rho: float) -> tuple[Array, Array]:
+        """Where each batch's logit may lie, shape (nodes, batches), and the step between.
+
+        The likelihood of a batch of many islets is far narrower than the scatter of batches.
+        """
+        weight = self.n / (1 + (self.n - 1) * rho)
+        total = np.add.reduceat(weight, self.first)
+        share = np.add.reduceat(weight * self.k / self.n, self.first)
+        share = (share + 0.5) / (total + 1)
+        known, prior = total * share * (1 - share), 1 / sd**2
+        middle = (special.logit(share) * known + mean * prior) / (known + prior)
+        width = 1 / np.sqrt(known + prior)
+        return middle + width * _NODES[:, None], width * (_NODES[1] - _NODES[0])
+
+
+def _log_likelihood(mean: float, sd: float, rho: float, counts: _Counts) -> tuple[float, Array]:
+    """Beta-binomial islets, batch effects integrated out; and its slopes.
+
+    The slopes are by the mean, by the logarithm of the SD and by the logit of ``rho``.
+    """
+    k, n, of = counts.k, counts.n, counts.batch
+    nodes, step = np.full((1, len(counts.first)), mean), np.ones(1)
+    if sd > 0:
+        nodes, step = counts.nodes(mean, sd, rho)
+    own = np.clip(special.expit(nodes), 1e-12, 1 - 1e-12)
+    p = own[:, of]
     if rho <= _SMALLEST_RHO:
         islet = k * np.log(p) + (n - k) * np.log1p(-p)
+        by_logit = k - n * p
+        by_rho = np.zeros_like(islet)
     else:
-        a, b = p * (1 - rho) / rho, (1 - p) * (1 - rho) / rho
-        islet = special.betaln(k + a, n - k + b) - special.betaln(a, b)
-    per_batch = np.zeros((len(p), group.max() + 1))
-    np.add.at(per_batch.T, group, islet.T)
+        size = (1 - rho) / rho
+        a, b = own * size, (1 - own) * size
+        islet = special.betaln(k + a[:, of], n - k + b[:, of]) - special.betaln(a, b)[:, of]
+        whole = special.psi(n + size) - special.psi(size)
+        by_a = special.psi(k + a[:, of]) - special.psi(a)[:, of] - whole
+        by_b = special.psi(n - k + b[:, of]) - special.psi(b)[:, of] - whole
+        by_logit = size * (by_a - by_b) * p * (1 - p)
+        by_rho = -size * (p * by_a + (1 - p) * by_b)
+    batch, rho_slope = (np.add.reduceat(x, counts.first, axis=1) for x in (islet, by_rho))
     if sd <= 0:
-        return float(per_batch.sum())
-    log_weight = -0.5 * _GRID**2
-    log_weight = log_weight - special.logsumexp(log_weight)
-    return float(special.logsumexp(per_batch + log_weight[:, None], axis=0).sum())
+        return float(batch.sum()), np.array([by_logit.sum(), 0.0, rho_slope.sum()])
+    away = (nodes - mean) / sd
+    weighed = batch - 0.5 * away**2 + np.log(step / sd) - 0.5 * np.log(2 * np.pi)
+    each = special.logsumexp(weighed, axis=0)
+    share = np.exp(weighed - each)
+    slopes = (share * away / sd, share * (away**2 - 1), share * rho_slope)
+    return float(each.sum()), np.array([s.sum() for s in slopes])
 
 
 def _fit(
@@ -225,28 +274,30 @@ def _fit(
 
     ``rho = 0`` is a model of its own: an optimiser that walks towards an edge creeps.
     """
-    best = _fit_model(k, n, group, several, with_rho=True)
+    counts = _Counts.of(k, n, group)
+    best = _fit_model(counts, several, with_rho=True)
     if best[2] < 0.001:
-        found = _fit_model(k, n, group, several, with_rho=False)
+        found = _fit_model(counts, several, with_rho=False)
         # the smaller model wins unless the larger earns more than rounding
         if found[3] > best[3] - 1e-6:
             best = found
     return best
 
 
-def _fit_model(
-    k: Array, n: Array, group: NDArray[np.intp], with_sd: bool, with_rho: bool
-) -> tuple[float, float, float, float]:
-    start = float(special.logit((k.sum() + 0.5) / (n.sum() + 1)))
+def _fit_model(counts: _Counts, with_sd: bool, with_rho: bool) -> tuple[float, float, float, float]:
+    start = float(special.logit((counts.k.sum() + 0.5) / (counts.n.sum() + 1)))
+    moved = [0, *([1] if with_sd else []), *([2] if with_rho else [])]
 
     def unpack(x: Array) -> tuple[float, float, float]:
         sd = float(np.exp(x[1])) if with_sd else 0.0
         rho = float(special.expit(x[-1])) if with_rho else 0.0
         return float(x[0]), sd, rho
 
-    def cost(x: Array) -> float:
-        penalty = float(x[1]) if with_sd else 0.0
-        return -_log_likelihood(*unpack(x), k, n, group) - penalty
+    def cost(x: Array) -> tuple[float, Array]:
+        value, slopes = _log_likelihood(*unpack(x), counts)
+        if with_sd:  # the penalty
+            value, slopes[1] = value + float(x[1]), slopes[1] + 1
+        return -value, -slopes[moved]
 
     x0, bounds = [start], [(-15.0, 15.0)]
     if with_sd:
@@ -256,6 +307,6 @@ def _fit_model(
         x0.append(-2.5)
         edges = special.logit([2 * _SMALLEST_RHO, _LARGEST_RHO])
         bounds.append((float(edges[0]), float(edges[1])))
-    found = optimize.minimize(cost, x0, method="L-BFGS-B", bounds=bounds)
+    found = optimize.minimize(cost, x0, method="L-BFGS-B", jac=True, bounds=bounds)
     mean, sd, rho = unpack(found.x)
-    return mean, sd, rho, _log_likelihood(mean, sd, rho, k, n, group)
+    return mean, sd, rho, _log_likelihood(mean, sd, rho, counts)[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from islet_imaging.errors import IsletImagingError, NotEstimableError
 from islet_imaging.statistics import (
@@ -26,7 +26,7 @@ from islet_imaging.statistics import (
     variance_split,
     variance_table,
 )
-from islet_imaging.statistics.variance import _log_likelihood
+from islet_imaging.statistics.variance import _Counts, _log_likelihood
 
 
 def nested(seed: int, batches: int, batch_sd: float, rho: float, islets: int = 12):
@@ -42,11 +42,48 @@ def test_likelihood_is_the_beta_binomial() -> None:
     k, n, group = nested(0, 1, 0, 0.1, islets=5)
     p, rho = 1 / (1 + np.exp(0.2)), 0.1
     a, b = p * (1 - rho) / rho, (1 - p) * (1 - rho) / rho
-    ours = _log_likelihood(-0.2, 0.0, rho, k.astype(float), n.astype(float), group)
+    ours = _log_likelihood(-0.2, 0.0, rho, _Counts.of(k.astype(float), n.astype(float), group))[0]
     choose = stats.betabinom.logpmf(k, n, a, b).sum() - stats.betabinom.logpmf(0, n, a, b).sum()
-    zero = _log_likelihood(-0.2, 0.0, rho, 0.0 * k, n.astype(float), group)
+    zero = _log_likelihood(-0.2, 0.0, rho, _Counts.of(0.0 * k, n.astype(float), group))[0]
     log_choose = stats.binom.logpmf(k, n, 0.5).sum() - stats.binom.logpmf(0, n, 0.5).sum()
     assert ours - zero == pytest.approx(choose - log_choose)
+
+
+@pytest.mark.parametrize("islets", [3, 600])
+@pytest.mark.parametrize(("mean", "sd", "rho"), [(-0.3, 0.4, 0.06), (0.0, 0.05, 0.01), (0.2, 1, 0)])
+def test_batches_are_integrated_out(islets: int, mean: float, sd: float, rho: float) -> None:
+    k, n, group = nested(5, 3, 0.4, 0.06, islets=islets)
+    counts = _Counts.of(k.astype(float), n.astype(float), group)
+    # every batch alone, by brute force: of many islets the likelihood is narrow
+    logit = np.linspace(mean - 20 * sd, mean + 20 * sd, 40_001)[:, None]
+    p = special.expit(logit)
+    whole = 0.0
+    for batch in range(3):
+        own_k, own_n = k[group == batch], n[group == batch]
+        if rho:
+            a, b = p * (1 - rho) / rho, (1 - p) * (1 - rho) / rho
+            log = special.betaln(own_k + a, own_n - own_k + b) - special.betaln(a, b)
+        else:
+            log = own_k * np.log(p) + (own_n - own_k) * np.log1p(-p)
+        weight = stats.norm.logpdf(logit[:, 0], mean, sd) + np.log(logit[1, 0] - logit[0, 0])
+        whole += special.logsumexp(log.sum(axis=1) + weight)
+    found, slopes = _log_likelihood(mean, sd, rho, counts)
+    assert found == pytest.approx(whole, abs=1e-6)
+
+    def moved(x: np.ndarray) -> float:
+        inside = special.expit(x[2]) if rho else 0.0
+        return _log_likelihood(x[0], np.exp(x[1]), inside, counts)[0]
+
+    at = np.array([mean, np.log(sd), special.logit(rho or 0.5)])
+    steps = 1e-5 * np.eye(3)
+    by_steps = [(moved(at + h) - moved(at - h)) / 2e-5 for h in steps]
+    assert slopes == pytest.approx(by_steps, rel=1e-4, abs=1e-3)
+
+
+def test_many_islets_of_a_batch_do_not_hide_their_scatter() -> None:
+    s = variance_split(*nested(6, 4, 0.02, 0.05, islets=800))
+    assert s.icc_islet == pytest.approx(0.05, abs=0.01)
+    assert s.batch_sd_pp < 2
 
 
 def test_components_are_recovered() -> None:
