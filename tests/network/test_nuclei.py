@@ -135,6 +135,18 @@ def test_large_grey_fibres_are_not_taken_for_nuclei():
     assert found == pytest.approx([24.0] * 4, rel=0.3)
 
 
+def test_one_large_thing_does_not_outvote_nuclei():
+    """Seen from afar a fibre is one nucleus, at two zooms."""
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:512, :512]
+    light = 100.0 + 80 * (((y - 256) / 70) ** 2 + ((x - 256) / 60) ** 2 < 1)
+    for _ in range(12):
+        cy, cx = rng.uniform(20, 490, 2)
+        light += rng.uniform(30, 120) * (np.hypot(y - cy, x - cx) < 7)
+    dna = rng.poisson(ndi.gaussian_filter(light, 1.2)).astype(np.uint16)
+    assert estimate_nucleus_diameter_px(dna) == pytest.approx(14.0, rel=0.3)
+
+
 @pytest.mark.parametrize("value", [0, 7, np.nan])
 def test_an_empty_image_has_no_nuclei(value):
     dna = np.full((70, 90), value, np.float32)
