@@ -8,8 +8,9 @@ It fails where the run's intensities do: see :mod:`islet_imaging.positivity.leve
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from islet_imaging.protocol import Protocol
+
+Fit = TypeVar("Fit", bound=Callable[..., Threshold])
 
 #: fewer control cells than this are taken for none
 TOO_FEW = 40
@@ -116,6 +119,20 @@ def fit_marker(
     )
 
 
+def _on_one_thread(fit: Fit) -> Fit:
+    """Products of small matrices on one thread: more only wait for each other, on other cores."""
+
+    @functools.wraps(fit)
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(limits=1, user_api="blas"):
+            return fit(*args, **kwargs)
+
+    return cast("Fit", limited)
+
+
+@_on_one_thread
 def fit_cells(
     cells: pd.DataFrame,
     column: str,

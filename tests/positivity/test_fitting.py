@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info
 
-from islet_imaging.positivity import Threshold, call_marker, fit_marker, image_threshold
+from islet_imaging.positivity import Threshold, call_marker, fit_marker, fitting, image_threshold
 from islet_imaging.protocol import Channel, Positivity, Protocol
 
 PROTOCOL = Protocol(
@@ -42,15 +43,15 @@ def cells(
     )
 
 
-def fitted(**how):
+def fit_both(**how):
     images = [cells("a", 40, dim=10, **how), cells("bb", 60, dim=10, **how)]
     return fit_marker(images, [], "INS", PROTOCOL), images
 
 
 @pytest.mark.parametrize("lower", [0.0, 1.5, 3.0])
 def test_a_stain_that_the_network_takes_for_less_of_a_pattern_is_called_the_same(lower):
-    usual, images = fitted()
-    threshold, lowered = fitted(logits=(-5.0, 5.0 - 2 * lower))
+    usual, images = fit_both()
+    threshold, lowered = fit_both(logits=(-5.0, 5.0 - 2 * lower))
     assert threshold.network.logit_zero == pytest.approx(-lower, abs=0.3)
     # cells as unclear to the network as to the eye are called by their light, in either stain
     for image, same in zip(images, lowered, strict=True):
@@ -92,3 +93,18 @@ def test_an_image_with_hardly_a_dark_cell_reads_a_zero_of_its_own():
     kept = image_threshold(bright, Threshold.from_dict(older)).network
     assert kept.logit_zero == threshold.network.logit_zero
     assert Threshold.from_dict(json.loads(json.dumps(threshold.to_dict()))) == threshold
+
+
+def test_a_fit_leaves_other_cores_alone(monkeypatch):
+    """Products of small matrices on many threads cost four times the processor's time."""
+    seen = []
+
+    def level_of(*args):
+        seen.extend(lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas")
+        return read(*args)
+
+    read = fitting.level_of
+    monkeypatch.setattr(fitting, "level_of", level_of)
+    fit_marker([cells("a", 40)], [], "INS", PROTOCOL)
+    assert seen
+    assert set(seen) == {1}
