@@ -10,7 +10,6 @@ is then part of the background.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,21 +62,23 @@ class OutsideGrid:
         ]
         self.first = first
         self.shape = tuple(b - a + 1 for a, b in zip(first, last, strict=True))
-        outside = ~occupied[self.step]
         rows, columns = (
-            np.searchsorted(
-                (np.arange(s.start, n, 2) + o) // self.block_px - f, np.arange(blocks + 1)
-            )
+            _members(np.arange(s.start, n, 2) + o, self.block_px, f, blocks)
             for s, n, o, f, blocks in zip(
                 self.step, occupied.shape, origin_px, first, self.shape, strict=True
             )
         )
-        #: where a block lies among every second row and column, and its pixels outside
-        self.blocks = [
-            (slice(*y), slice(*x), outside[slice(*y), slice(*x)])
-            for y in pairwise(rows)
-            for x in pairwise(columns)
-        ]
+        outside = np.pad(~occupied[self.step], ((0, 1), (0, 1)))
+        width = outside.shape[1]
+        free = outside[rows[:, None, :, None], columns[None, :, None, :]]
+        #: pixels outside cells in each block
+        self.counts = free.sum(axis=(2, 3))
+        at = rows[:, None, :, None] * width + columns[None, :, None, :]
+        #: where each pixel of a block lies among every second row and column; the last place of all
+        #: stands for those in cells
+        self.places = np.where(free, at, outside.size - 1).reshape(
+            self.counts.size, rows.shape[1] * columns.shape[1]
+        )
 
     def at(self, image: NDArray[Any], y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.float64]:
         """Background of ``image`` at places given in px of the whole image; NaN where unknown."""
@@ -85,12 +86,13 @@ class OutsideGrid:
 
         if min(self.shape) < 1 or len(y) == 0:
             return np.full(len(y), np.nan)
-        every_second = image[self.step]
-        level, weight = np.zeros(self.shape), np.zeros(self.shape)
-        for k, (rows, columns, outside) in enumerate(self.blocks):
-            values = every_second[rows, columns][outside].astype(np.float32, copy=False)
-            if values.size >= MIN_PIXELS:
-                level.flat[k], weight.flat[k] = _low(values), values.size
+        every_second = np.pad(
+            image[self.step].astype(np.float32), ((0, 1), (0, 1)), constant_values=np.inf
+        )
+        enough = self.counts >= MIN_PIXELS
+        level, weight = np.zeros(self.shape), np.where(enough, self.counts, 0.0)
+        values = every_second.ravel()[self.places[enough.ravel()]]
+        level[enough] = _low(values, self.counts[enough])
         kernel = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / (0.5 * REACH)) ** 2)
         total, share = level * weight, weight
         for axis in (0, 1):
@@ -115,11 +117,19 @@ class OutsideGrid:
         return out
 
 
-def _low(values: NDArray[np.float32]) -> float:
-    """The low quantile, between its two neighbours as ``numpy.quantile`` takes it."""
-    place = QUANTILE * (values.size - 1)
-    low = int(place)
-    high = min(low + 1, values.size - 1)
-    part = np.partition(values, (low, high))
-    below, above = float(part[low]), float(part[high])
+def _members(places: NDArray[np.intp], block_px: int, first: int, n: int) -> NDArray[np.intp]:
+    """Which of the places lie in each of ``n`` blocks, shape (n, most); one past the last: none."""
+    ends = np.searchsorted(places // block_px - first, np.arange(n + 1))
+    at: NDArray[np.intp] = ends[:-1, None] + np.arange(int(np.diff(ends).max(initial=0)))
+    return np.where(at < ends[1:, None], at, len(places))
+
+
+def _low(values: NDArray[np.float32], counts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The low quantile of each row's first values, as ``numpy.quantile`` takes it; sorts them."""
+    values.sort(axis=1)
+    place = QUANTILE * (counts - 1)
+    low = place.astype(np.intp)
+    every = np.arange(len(values))
+    below = values[every, low].astype(np.float64)
+    above = values[every, np.minimum(low + 1, counts - 1)].astype(np.float64)
     return below + (above - below) * (place - low)

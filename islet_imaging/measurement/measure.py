@@ -129,6 +129,7 @@ def measure_cells(
     saturation: float | Mapping[str, float] | None = None,
     origin_px: tuple[int, int] = (0, 0),
     image_shape_px: tuple[int, int] | None = None,
+    pairs: NeighbourPairs | None = None,
     threads: int = 2,
 ) -> pd.DataFrame:
     """Measure every nucleus and its ring in every channel.
@@ -156,6 +157,8 @@ def measure_cells(
         For a tile: where it lies, and the size of the whole image.  Rows of cells at least
         :func:`measure_halo_px` away from cut edges are those of the whole image, ``nearest_um``
         and a background taken from afar aside: see :func:`finish_cells`.
+    pairs : NeighbourPairs, optional
+        :func:`neighbour_pairs` of ``cells``, where they are known already.
     threads : int
         Parts of the image, and channels, measured at the same time; changes nothing but the time.
 
@@ -221,7 +224,7 @@ def measure_cells(
     under = background[dna]
     above = found["dna_mean"] - np.where(np.isfinite(under), under, 0.0)
     found["dna_integrated"] = above * found["pixels"]
-    one, two, border = _touching(cells, found["cell"])
+    one, two, border = _touching(neighbour_pairs(cells) if pairs is None else pairs, found["cell"])
     found["neighbours"] = np.bincount(one, minlength=n)
     found["nearest_um"] = np.full(n, np.nan)
     columns = list(CELL_COLUMNS)
@@ -339,11 +342,10 @@ def _saturation(
 
 
 def _touching(
-    cells: NDArray[Any], names: NDArray[Any]
+    pairs: NeighbourPairs, names: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Rows of the table that touch, each pair from either side, and the border they share."""
-    pairs = neighbour_pairs(cells)
-    row = np.full(int(max(cells.max(initial=0), names.max(initial=0))) + 1, -1, np.int64)
+    row = np.full(int(max(pairs.cell_b.max(initial=0), names.max(initial=0))) + 1, -1, np.int64)
     row[names] = np.arange(len(names))
     a, b = row[pairs.cell_a], row[pairs.cell_b]
     known = (a >= 0) & (b >= 0)

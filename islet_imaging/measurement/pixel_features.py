@@ -66,7 +66,7 @@ def pixel_features(
         Columns, sorted by label: ``cell, y_px, x_px, pixels, dna_mean, dna_texture,
         nucleus_eccentricity, nucleus_solidity, touches_border`` and ``<marker>_<feature>``.
     """
-    bands, begins = _bands(nuclei, cells)
+    bands, begins = _bands(nuclei, cells, threads)
 
     def measure(k: int) -> dict[str, NDArray[Any]]:
         rows = bands[k]
@@ -88,15 +88,17 @@ def pixel_features(
     return {name: values[order] for name, values in joined.items()}
 
 
-def _bands(nuclei: NDArray[Any], cells: NDArray[Any]) -> tuple[list[slice], NDArray[np.int32]]:
+def _bands(
+    nuclei: NDArray[Any], cells: NDArray[Any], threads: int
+) -> tuple[list[slice], NDArray[np.int32]]:
     """Bands of rows, as far down as the cells that begin in them reach; band of each label."""
     from scipy.ndimage import find_objects
 
     height, width = nuclei.shape
     step = max(16, BAND_PIXELS // max(width, 1))
     starts = range(0, max(height, 1), step)
-    boxes = [find_objects(labels) if labels.size else [] for labels in (nuclei, cells)]
-    names = max(len(b) for b in boxes) + 1
+    boxes = side_by_side(find_objects, (n for n in (nuclei, cells) if n.size), threads)
+    names = max((len(b) for b in boxes), default=0) + 1
     first, last = np.full(names, -1, np.int32), np.full(names, -1, np.int32)
     for label, both in enumerate(zip_longest(*boxes), start=1):
         if there := [box[0] for box in both if box is not None]:

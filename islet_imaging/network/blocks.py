@@ -9,10 +9,12 @@ It fails when a folder that workers share has no room for three rows of fields.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,25 +218,31 @@ class Here:
         self._fields: dict[int, Float32] = {}
 
     def begin(self, i: int) -> Iterator[None]:
-        """Compute the fields of a row of blocks; steps to count."""
+        """Begin the fields of a row of blocks; steps to count, to be waited for."""
         plan = self._plan
         (a, b), width = plan.grid.rows[i], plan.grid.shape[1]
         out = self._fields[i] = np.zeros((N_FIELDS, (b - a) // 2, width // 2), np.float32)
 
         def compute(k: int, image: Float32) -> None:
+            self._work.stop_if_asked("segmentation of nuclei")
             x0, x1 = plan.grid.columns[k]
             out[:, :, x0 // 2 : x1 // 2] = block_fields(self._engine, plan, i, k, image)
 
         # read in this thread (readers need not be thread-safe), compute in the pool
-        futures = []
-        for k in range(len(plan.grid.columns)):
-            self._work.stop_if_asked("segmentation of nuclei")
-            image = working_block(self._read, plan, i, k)
-            futures.append(self._pool.submit(compute, k, image))
-            if len(futures) > 2 * self._workers:
-                yield futures.pop(0).result()
-        for future in futures:
-            yield future.result()
+        def submit(k: int) -> Future[None]:
+            return self._pool.submit(compute, k, working_block(self._read, plan, i, k))
+
+        columns = iter(range(len(plan.grid.columns)))
+        # begun before anybody waits, but no more than threads find work with
+        begun = deque(submit(k) for k in islice(columns, 2 * self._workers))
+
+        def steps() -> Iterator[None]:
+            while begun:
+                begun.popleft().result()
+                begun.extend(submit(k) for k in islice(columns, 1))
+                yield
+
+        return steps()
 
     def nuclei(self, i: int) -> Iterator[Found]:
         """Nuclei of a row of blocks, whose neighbours have their fields."""
@@ -245,11 +253,12 @@ class Here:
             if j in self._fields:
                 a, b = (v // 2 for v in plan.grid.rows[j])
                 parts.append(self._fields[j][:, max(0, y0 - a) : max(0, min(b, y1) - a)])
-        strip = np.concatenate(parts, axis=1)
 
         def find(k: int) -> Found:
             self._work.stop_if_asked("segmentation of nuclei")
-            return block_nuclei(strip[:, :, slice(*plan.reach(k))], plan, i, k)
+            reach = slice(*plan.reach(k))
+            fields = np.concatenate([part[:, :, reach] for part in parts], axis=1)
+            return block_nuclei(fields, plan, i, k)
 
         return self._pool.map(find, range(len(plan.grid.columns)))
 

@@ -24,6 +24,7 @@ WORKING_DIAMETER_PX = 16.0
 
 LOW_PERCENTILE = 0.5
 HIGH_PERCENTILE = 99.5
+COMMON_PERCENTILE = 80
 COMPRESSION = 4.0
 #: linear values beyond these say nothing more
 CURVE_RANGE = (-1.0, 30.0)
@@ -67,8 +68,8 @@ def grey_limits(
     sample = whole[np.isfinite(whole)]
     if not sample.size:
         return 0.0, 1.0
-    low, high = np.percentile(sample, [LOW_PERCENTILE, HIGH_PERCENTILE])
-    high = _without_glare(whole, float(low), float(high), float(sample.max()))
+    low, common, high = np.percentile(sample, [LOW_PERCENTILE, COMMON_PERCENTILE, HIGH_PERCENTILE])
+    high = _without_glare(whole, float(low), float(common), float(high), float(sample.max()))
     if high - low < 1e-6 * max(abs(float(high)), 1.0):
         # nearly everything is one value: nuclei, if any, are above the high percentile
         high = max(float(sample.max()), float(low) + 1.0)
@@ -98,7 +99,7 @@ def _sampled_dna(view: View, rows: slice, width: int, step: int) -> Float32:
     return _sampled(view.dna, rows, width, step)
 
 
-def _without_glare(whole: Float32, low: float, high: float, top: float) -> float:
+def _without_glare(whole: Float32, low: float, common: float, high: float, top: float) -> float:
     """White of the image's own structure, where a fibre or other glare outshines all of it.
 
     Blocks are judged each for itself: most that hold structure hold none of the glare.  White is
@@ -106,7 +107,10 @@ def _without_glare(whole: Float32, low: float, high: float, top: float) -> float
     the noise.
     """
     rows, columns = (n // GLARE_BLOCK * GLARE_BLOCK for n in whole.shape)
-    if min(rows, columns) < 4 * GLARE_BLOCK:
+    at_ceiling = high >= 0.98 * top
+    ratio = GLARE_AT_CEILING if at_ceiling else GLARE
+    # the brighter blocks reach what a fifth of all pixels do, so most images are told at once
+    if min(rows, columns) < 4 * GLARE_BLOCK or high - low < ratio * (common - low):
         return high
     cut = whole[:rows, :columns].reshape(
         rows // GLARE_BLOCK, GLARE_BLOCK, columns // GLARE_BLOCK, GLARE_BLOCK
@@ -115,8 +119,6 @@ def _without_glare(whole: Float32, low: float, high: float, top: float) -> float
     blocks = np.nan_to_num(blocks, nan=low, posinf=top, neginf=low)
     reach = np.percentile(blocks, 95, axis=1)
     usual = float(np.percentile(reach, 85))
-    at_ceiling = high >= 0.98 * top
-    ratio = GLARE_AT_CEILING if at_ceiling else GLARE
     if high - low < ratio * (usual - low):
         return high
     steps = np.abs(np.diff(blocks.reshape(-1, GLARE_BLOCK, GLARE_BLOCK), axis=2)).mean(axis=(1, 2))

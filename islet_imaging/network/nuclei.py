@@ -250,8 +250,9 @@ class _Job:
                 target = canvas[
                     r0 + skip - top : r0 + skip - top + part.shape[0], c0 : c0 + part.shape[1]
                 ]
-                use = (part > 0) & (target == 0)
-                target[use] = rank[part[use].astype(np.int64) + first]
+                # first come, first drawn; a piece's 0 draws nothing
+                numbers = np.append(np.int32(0), rank[first + 1 : first + 1 + len(own)])
+                np.copyto(target, np.take(numbers, part), where=target == 0)
                 first += len(own)
             numbered += len(centres)
             del pieces

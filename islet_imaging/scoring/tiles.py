@@ -109,6 +109,7 @@ def measure_tile(
         )
     else:
         cells = whole_cells(labels, given.cells[region], given.home)
+    touching = neighbour_pairs(cells)
     rows = measure_cells(
         labels,
         cells,
@@ -119,6 +120,7 @@ def measure_tile(
         compartments={c.name: c.compartment for c in protocol.channels},
         origin_px=origin,
         image_shape_px=regions.shape,
+        pairs=touching,
         threads=threads,
     )
     planes: dict[str, NDArray[Any]] = {}
@@ -132,7 +134,9 @@ def measure_tile(
     own = (rows["y_px"] >= core[0].start) & (rows["y_px"] < core[0].stop)
     own &= (rows["x_px"] >= core[1].start) & (rows["x_px"] < core[1].stop)
     inner = tuple(slice(s.start - o, s.stop - o) for s, o in zip(core, origin, strict=True))
-    cell_a, cell_b, border = neighbour_pairs(cells, begin_in=(inner[0], inner[1]))
+    if core != region:  # each pair of an image in one of its tiles
+        touching = neighbour_pairs(cells, begin_in=(inner[0], inner[1]))
+    cell_a, cell_b, border = touching
     pairs = pd.DataFrame({"cell_a": cell_a, "cell_b": cell_b, "shared_border_px": border})
     own_rows = rows[own]
     return own_rows, pairs, _drawn_in(regions, stored, core, region, own_rows)

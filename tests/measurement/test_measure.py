@@ -112,6 +112,10 @@ def test_neighbours_are_the_slow_ones(seed: int) -> None:
                 if pair[0] and pair[0] != pair[1]:
                     borders[pair[0], pair[1]] = borders.get((pair[0], pair[1]), 0) + 1
     pairs = neighbour_pairs(cells)
+    known_before = measure_cells(
+        nuclei, cells, channels, dna="DAPI", pixel_size_um=1.0, pairs=pairs
+    )
+    pd.testing.assert_frame_equal(known_before, table, check_exact=True)
     assert (
         dict(
             zip(
