@@ -21,7 +21,7 @@ from islet_imaging.positivity.coefficients import BY_LEVELS, BY_NETWORK, FLOOR
 from islet_imaging.positivity.controls import Suspect, suspects
 from islet_imaging.positivity.cut import fit_threshold
 from islet_imaging.positivity.evenness import level_column
-from islet_imaging.positivity.levels import counted, level_of, marker_of, stain_levels
+from islet_imaging.positivity.levels import counted, level_of, marker_of, populations, stain_levels
 from islet_imaging.positivity.methods.control import Control, Enough
 from islet_imaging.positivity.methods.levels import by_levels
 from islet_imaging.positivity.relative import relative_levels
@@ -214,10 +214,12 @@ def fit_cells(
     else:
         held = dark if levels.source == "controls" else Control.of(None)
         learned = BY_NETWORK if method == "network" else BY_LEVELS
-        fitted = by_levels(own, levels, held, name, learned=learned, bootstrap=bootstrap)
+        mixture = populations(own - levels.zero, levels.scale, levels.positive)
+        run = (own, levels, held, name)
+        fitted = by_levels(*run, learned=learned, bootstrap=bootstrap, mixture=mixture)
         if fitted.network.weight:
             fitted = _with_light(fitted, cells, column, control)
-            plain = by_levels(own, levels, held, name, learned=BY_LEVELS, bootstrap=0)
+            plain = by_levels(*run, learned=BY_LEVELS, bootstrap=0, mixture=mixture)
             clear = _clear(cells[usable], column, plain, own, level[usable] - own)
             fitted = _with_pattern(fitted, plain, clear)
         if held.intensities.size:

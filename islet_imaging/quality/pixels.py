@@ -101,12 +101,18 @@ def dark_level(plane: NDArray[Any]) -> float:
     rows, cols = plane.shape[0] // BLOCK * BLOCK, plane.shape[1] // BLOCK * BLOCK
     if min(rows, cols) < 16 * BLOCK:
         return float("nan")
-    # every other row of blocks: enough of them, at half the price
-    view = plane[:rows, :cols].reshape(rows // BLOCK, BLOCK, cols // BLOCK, BLOCK)[::2]
-    blocks = view.astype(np.float32)
-    level = blocks.mean(axis=(1, 3)).ravel()
-    second = blocks[..., :-2] - 2 * blocks[..., 1:-1] + blocks[..., 2:]
-    variance = np.square(second).mean(axis=(1, 3)).ravel() / 6
+    # every other row of blocks: enough of them, at half the price; whole rows, which are quick
+    view = plane[:rows, :cols].reshape(rows // BLOCK, BLOCK, cols)[::2]
+    lines = view.astype(np.float32)
+    blocks = (len(lines), cols // BLOCK, BLOCK)
+    level = lines.sum(axis=1).reshape(blocks).mean(axis=2).ravel() / BLOCK
+    second = np.zeros(lines.shape, np.float32)
+    np.add(lines[..., :-2], lines[..., 2:], out=second[..., :-2])
+    lines *= 2
+    second[..., :-2] -= lines[..., 1:-1]
+    second *= second
+    # the last two of a block reach into the next
+    variance = second.sum(axis=1).reshape(blocks)[..., :-2].mean(axis=2).ravel() / (6 * BLOCK)
     edges = np.unique(np.percentile(level, np.linspace(0, 90, 13)))
     x, y = [], []
     for low, high in itertools.pairwise(edges):

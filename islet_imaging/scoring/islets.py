@@ -68,14 +68,16 @@ class IsletForming:
             self._there = np.pad(self._there, (0, len(found) - len(self._there)))
         self._there[: len(found)] |= found
 
-    def draw(self, bands: Iterator[tuple[int, Labels]]) -> Iterator[tuple[int, Labels]]:
+    def draw(
+        self, bands: Iterator[tuple[int, Labels]], *, threads: int = 1
+    ) -> Iterator[tuple[int, Labels]]:
         """First row and islets of every band of nuclei, once all are counted."""
         if self._method == "islets":
             self._grid.close()
         filled = int(self._method == "field" and self._there[1:].any())
         for top, labels in bands:
             if self._method == "islets":
-                yield top, self._grid.draw(top, labels)
+                yield top, self._grid.draw(top, labels, threads=threads)
             else:
                 yield top, np.full(labels.shape, filled, np.int32)
 

@@ -198,7 +198,7 @@ def find_nuclei_and_islets(
         top += len(labels)
     tell(0.55, "finding islets")
     given.settle(regions.nuclei.map())
-    for top, islets in forming.draw(regions.nuclei.bands()):
+    for top, islets in forming.draw(regions.nuclei.bands(), threads=work.at_once):
         regions.islets.append(islets)
         tell(0.55 + 0.05 * top / regions.shape[0], "finding islets")
     return boxes_of(regions.islets.bands()), forming.n_cells

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from islet_imaging._types import Labels, Mask
+from islet_imaging._types import Labels, Mask, side_by_side
 
 #: edge of a pixel of the grid on which islets are drawn, um
 GRID_UM = 2.0
@@ -120,19 +120,22 @@ class IsletGrid:
         self.depth = _by_distance(grown, cap, np.float32, lambda d: np.minimum(d, cap) - edge)
         self._order = np.zeros(int(keep.sum()) + 1, np.int32)
 
-    def draw(self, top: int, labels: NDArray[Any]) -> Labels:
+    def draw(self, top: int, labels: NDArray[Any], *, threads: int = 1) -> Labels:
         """Islets of the rows from ``top`` on; bands go from top to bottom, each once."""
         height, width = labels.shape
         columns = np.arange(width) // self.block + self.pad
         out: Labels = np.empty(labels.shape, self.groups.dtype)
-        # strips that stay in the processor's cache
-        for start in range(0, height, STRIP):
+
+        def strip(start: int) -> None:
             part, nuclei = out[start : start + STRIP], labels[start : start + STRIP]
             rows = np.arange(top + start, top + start + len(part)) // self.block + self.pad
             part[...] = self.groups[rows[:, None], columns[None, :]]
             part[self._depth_at(top + start, len(part)) <= 0] = 0
             inside = nuclei > 0
             part[inside] = self._islet_of[nuclei[inside]]
+
+        # strips that stay in the processor's cache
+        side_by_side(strip, range(0, height, STRIP), threads)
         return self._in_raster_order(out)
 
     @property
@@ -154,16 +157,15 @@ class IsletGrid:
 
     def _in_raster_order(self, band: Labels) -> Labels:
         """Number islets by their first pixel, on from the bands before."""
-        first = np.full(len(self._order), -1, np.int64)
-        for start in reversed(range(0, len(band), STRIP)):
+        for start in range(0, len(band), STRIP):
             part = band[start : start + STRIP]
-            # of several values for one place the last is kept: that of the first pixel
-            flat = np.flatnonzero(part)[::-1]
-            first[part.ravel()[flat]] = flat + start * band.shape[1]
-        new = np.flatnonzero((first >= 0) & (self._order == 0))
-        new = new[np.argsort(first[new])]
-        self._order[new] = self._drawn + np.arange(1, len(new) + 1, dtype=np.int32)
-        self._drawn += len(new)
+            unseen = self._order == 0
+            unseen[0] = False
+            flat = np.flatnonzero(unseen[part])
+            if flat.size:
+                new, first = np.unique(part.ravel()[flat], return_index=True)
+                self._order[new[np.argsort(first)]] = self._drawn + np.arange(1, len(new) + 1)
+                self._drawn += len(new)
         return self._order[band]
 
 

@@ -15,7 +15,10 @@ PLANE = np.random.default_rng(0).gamma(2.0, 900.0, (160, 160))
 def scale(plane: np.ndarray) -> float | None:
     image = IsletImage.from_array(plane, ["INS"])
     halves = [(slice(0, 80), slice(0, 160)), (slice(80, 160), slice(0, 160))]
-    return full_scales(image, image.channel, ["INS"], halves).get("INS")
+    found = full_scales(image, image.channel, ["INS"], halves)
+    # a small image is looked at whole
+    assert full_scales(image, image.channel, ["INS"], [(slice(0, 160), slice(0, 160))]) == found
+    return found.get("INS")
 
 
 @pytest.mark.parametrize(("offset", "factor"), [(0, 1), (32768, 1), (0, 16), (17, 3)])

@@ -66,6 +66,7 @@ def by_levels(
     *,
     learned: Learned,
     bootstrap: int,
+    mixture: Mixture,
 ) -> Threshold:
     """Fit the default method.
 
@@ -83,8 +84,9 @@ def by_levels(
         Coefficients of the logistic, with or without the network's.
     bootstrap : int
         Number of resamples for the interval.
+    mixture : Mixture
+        The two populations of ``own``.
     """
-    mixture = populations(own - levels.zero, levels.scale, levels.positive)
     run = (own, levels.zero, levels.scale, levels.positive, control.intensities)
     fit = _fit(*run, learned, mixture=mixture)
 
