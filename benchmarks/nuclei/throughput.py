@@ -4,7 +4,8 @@
 
 Writes ``results/throughput.csv`` and ``results/throughput.md``.  Run it on a quiet machine: every
 row is one rendered picture, warm, the best of several repeats, on all usable cores unless it says
-otherwise.  On a busy machine only the processor seconds mean something, and they only roughly.
+otherwise.  Methods take turns, InstanSeg aside, which is slow, so that a slow minute is not one
+method's.  On a busy machine only the processor seconds mean something, and they only roughly.
 
 Methods are timed whole, on a picture at 0.5 um per px whose nuclei measure 15 px (7.5 um); StarDist
 is its network alone.  Peers get a quarter of the picture, since they are slow.  Engines are timed
@@ -22,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 PIXEL_UM = 0.5
 OURS = "islet-nuclei"
 CORES = usable_cores()
+TURNS = 3
 
 
 class Table:
@@ -47,23 +50,21 @@ class Table:
 
     def __init__(self, side: int) -> None:
         self.side = side
-        self.rows: list[dict[str, object]] = []
+        self.rows: list[dict[str, Any]] = []
 
     def add(
         self, group: str, what: str, threads: int, pixels: int, times: tuple[float, float]
     ) -> None:
-        """Add what `best` found for so many pixels."""
-        wall, cpu = times
-        self.rows.append(
-            {
-                "group": group,
-                "what": what,
-                "threads": threads,
-                "mpx_per_s": pixels / 1e6 / wall,
-                "cpu_s_per_mpx": cpu / (pixels / 1e6),
-            }
-        )
-        print(self.rows[-1], flush=True)
+        """Add what `best` found for so many pixels; of several turns the best is kept."""
+        row: dict[str, Any] = {"group": group, "what": what, "threads": threads}
+        speed, cpu = pixels / 1e6 / times[0], times[1] / (pixels / 1e6)
+        print(row, round(speed, 3), round(cpu, 3), flush=True)
+        for before in self.rows:
+            if row.items() <= before.items():
+                before["mpx_per_s"] = max(before["mpx_per_s"], speed)
+                before["cpu_s_per_mpx"] = min(before["cpu_s_per_mpx"], cpu)
+                return
+        self.rows.append({**row, "mpx_per_s": speed, "cpu_s_per_mpx": cpu})
 
     def write(self) -> None:
         """Write both files; ratios are to the first row of a group."""
@@ -107,24 +108,25 @@ def main() -> None:
     quarter = made.image.channel("DAPI")
     block = np.random.default_rng(0).random((1, 1, 512, 512), dtype=np.float32)
     table = Table(args.side)
-    _methods(table, quarter)
-    _engines(table, block)
-    if args.peers:
-        with tempfile.TemporaryDirectory() as folder:
-            image, part = Path(folder) / "image.npy", Path(folder) / "block.npy"
-            np.save(image, quarter)
-            np.save(part, block)
-            for name in ("otsu_watershed", "stardist", "instanseg"):
-                # scikit-image knows one thread
-                for threads in dict.fromkeys((1,) if name == "otsu_watershed" else (CORES, 1)):
-                    times = _peer(name, args.venvs, image, threads)
-                    table.add("method", name, threads, quarter.size, times)
+    with tempfile.TemporaryDirectory() as folder:
+        image, part = Path(folder) / "image.npy", Path(folder) / "block.npy"
+        np.save(image, quarter)
+        np.save(part, block)
+        # scikit-image knows one thread
+        quick = [("otsu_watershed", 1), ("stardist", CORES), ("stardist", 1)]
+        for turn in range(TURNS):
+            _methods(table, quarter)
+            slow = [("instanseg", CORES), ("instanseg", 1)] if turn == 0 else []
+            for name, threads in dict.fromkeys([*quick, *slow] if args.peers else ()):
+                times = _peer(name, args.venvs, image, threads)
+                table.add("method", name, threads, quarter.size, times)
+        _engines(table, block)
+        if args.peers:
             onnx = str(load_model(OURS).onnx_path)
             # left to itself it computes in bfloat16 where the processor can
             for hint, threads in itertools.product(("bf16", "f32"), dict.fromkeys((CORES, 1))):
                 times = _peer("openvino", args.venvs, part, threads, onnx, hint)
                 table.add("engine", f"OpenVINO, {hint}", threads, block.size, times)
-    table.rows.sort(key=lambda r: r["group"] == "engine")
     table.write()
 
 
