@@ -200,22 +200,27 @@ def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
 
 
 def opens(report: Path) -> float | None:
-    """Seconds that headless Chromium takes to start, open a report and have its whole page."""
+    """Seconds that headless Chromium takes to start, open a report and have its whole page.
+
+    The quickest of three: the browser itself may lie on the disk at first.
+    """
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         return None
-    with tempfile.TemporaryDirectory() as profile:
-        command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={profile}", "--dump-dom", report.absolute().as_uri(),
-        ]  # fmt: skip
-        begun = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, timeout=300, check=True)
-        seconds = time.perf_counter() - begun
-    if b"<h2>Result</h2>" not in done.stdout:
-        sys.exit(f"{report}: the browser did not show it")
-    return round(seconds, 1)
+    seconds = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as profile:
+            command = [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                f"--user-data-dir={profile}", "--dump-dom", report.absolute().as_uri(),
+            ]  # fmt: skip
+            begun = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, timeout=300, check=True)
+            seconds.append(time.perf_counter() - begun)
+        if b"<h2>Result</h2>" not in done.stdout:
+            sys.exit(f"{report}: the browser did not show it")
+    return round(min(seconds), 1)
 
 
 def _memory(process: psutil.Process) -> float:

@@ -97,39 +97,63 @@ def neighbourhood(cells: pd.DataFrame) -> Neighbourhood:
     Neighbourhood
     """
     import pandas as pd
-    from scipy.sparse import csr_matrix
-    from scipy.spatial import cKDTree
 
     n = len(cells)
     codes = np.zeros(n, dtype=np.int64)
     if "image" in cells.columns and n:
         codes = pd.factorize(cells["image"].to_numpy())[0]
     order = np.argsort(codes, kind="stable")
-    # a staining run may hold a million cells, each with a dozen neighbours
-    kind = np.int32 if n < 2**31 else np.int64
-    one = [np.empty(0, kind)]
-    two = [np.empty(0, kind)]
-    apart = [np.empty(0)]
-    for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        if members.size < 2:
-            continue
-        where = positions_um(cells.iloc[members])
+    # a staining run may hold a million cells, each with dozens of neighbours: image by image
+    each = [
+        _graphs(positions_um(cells.iloc[members]))
+        for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    ]
+    near, far = _side_by_side([g[0] for g in each]), _side_by_side([g[1] for g in each])
+    if (order[1:] < order[:-1]).any():
+        back = np.argsort(order)
+        near, far = (graph[back][:, back] for graph in (near, far))
+        near.sort_indices()
+        far.sort_indices()
+    return Neighbourhood(near, far)
+
+
+def _graphs(where: Float64) -> tuple[csr_matrix, csr_matrix]:
+    """Both kernels between the cells of one image."""
+    from scipy.sparse import csr_matrix
+    from scipy.spatial import cKDTree
+
+    n = len(where)
+    pairs = np.empty((0, 2), np.intp)
+    if n > 1:
         pairs = cKDTree(where).query_pairs(REACH_UM, output_type="ndarray")
-        gap = where[pairs[:, 0]] - where[pairs[:, 1]]
-        one.append(members[pairs[:, 0]].astype(kind))
-        two.append(members[pairs[:, 1]].astype(kind))
-        apart.append(np.hypot(gap[:, 0], gap[:, 1]))
-    a, b, d = np.concatenate(one), np.concatenate(two), np.concatenate(apart)
-    del one, two, apart
+    gap = where[pairs[:, 0]] - where[pairs[:, 1]]
+    d = np.hypot(gap[:, 0], gap[:, 1])
 
     def graph(weight: Float64, keep: NDArray[np.bool_]) -> csr_matrix:
-        half = csr_matrix((weight[keep], (a[keep], b[keep])), shape=(n, n))
+        half = csr_matrix((weight[keep], (pairs[keep, 0], pairs[keep, 1])), shape=(n, n))
         return (half + half.T).tocsr()
 
-    near = d < 2.5 * NEAR_UM
-    return Neighbourhood(
-        graph(np.exp(-((d / NEAR_UM) ** 2)), near),
-        graph(np.exp(-d / FAR_UM), np.ones(d.size, dtype=bool)),
+    near = graph(np.exp(-((d / NEAR_UM) ** 2)), d < 2.5 * NEAR_UM)
+    return near, graph(np.exp(-d / FAR_UM), np.ones(d.size, dtype=bool))
+
+
+def _side_by_side(graphs: list[csr_matrix]) -> csr_matrix:
+    """The graphs of all images as one, with nothing between them."""
+    from scipy.sparse import csr_matrix
+
+    size = np.array([g.shape[0] for g in graphs])
+    filled = np.array([g.nnz for g in graphs])
+    # as wide as all entries need, the rest of the library counts in four bytes as long as it can
+    kind = np.int32 if max(size.sum(), filled.sum()) < 2**31 else np.int64
+    column, place = np.cumsum(size) - size, np.cumsum(filled) - filled
+    ends = [g.indptr[1:].astype(kind) + kind(p) for g, p in zip(graphs, place, strict=True)]
+    return csr_matrix(
+        (
+            np.concatenate([g.data for g in graphs]),
+            np.concatenate([g.indices + kind(c) for g, c in zip(graphs, column, strict=True)]),
+            np.concatenate([np.zeros(1, kind), *ends]),
+        ),
+        shape=(size.sum(), size.sum()),
     )
 
 

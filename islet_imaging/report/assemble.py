@@ -203,23 +203,33 @@ def _gallery(
     if not called.protocol.markers or not len(called.corrected):
         return []
     marker = called.protocol.markers[0]
+    chosen = _choose(islets, of, marker)
+    # an image is opened once, however many of its islets are shown
+    shown: dict[str, list[int]] = {}
+    for image, islet in chosen:
+        shown.setdefault(image, []).append(islet)
     jobs = [
-        (run, of[image], islet, called.cells_of(image), called.protocol, marker)
-        for image, islet in _choose(islets, of, marker)
+        (run, of[image], own, called.cells_of(image), called.protocol, marker)
+        for image, own in shown.items()
     ]
-    entries = []
-    for entry in each(_entry, jobs):
-        if isinstance(entry, GalleryEntry):
-            entries.append(entry)
+    made: dict[tuple[str, int], GalleryEntry] = {}
+    for (image, own), entries in zip(shown.items(), each(_entries, jobs), strict=True):
+        if isinstance(entries, str):
+            log.warning("not in the gallery: %s", entries)
         else:
-            log.warning("not in the gallery: %s", entry)
-    return entries
+            made |= {(image, islet): e for islet, e in zip(own, entries, strict=True)}
+    return [made[one] for one in chosen if one in made]
 
 
-def _entry(
-    run: Path, row: ImageRow, islet: int, cells: pd.DataFrame, protocol: Protocol, marker: str
-) -> GalleryEntry | str:
-    """A picture of the gallery, in any process that sees the files; or why there is none."""
+def _entries(
+    run: Path,
+    row: ImageRow,
+    islets: Sequence[int],
+    cells: pd.DataFrame,
+    protocol: Protocol,
+    marker: str,
+) -> list[GalleryEntry] | str:
+    """Pictures of one image, in any process that sees the files; or why there are none."""
     from islet_imaging.run.folder import read_labels
     from islet_imaging.run.measurements import check_unchanged, require
 
@@ -227,27 +237,32 @@ def _entry(
         check_unchanged(run, row)
         stained = read_row(row, protocol)
         size, dna = stained.require_pixel_size(), protocol.dna
-        region = shown_region(cells, islet, stained.shape, size)
         require(run, row, "nuclei_labels")
-        nuclei = read_labels(run, row.image, region=region)
-        return gallery_entry(
-            image=row.image,
-            marker=marker,
-            dna=stained.channel(dna, region),
-            marker_plane=stained.channel(marker, region),
-            nuclei=nuclei,
-            cells=cells,
-            pixel_size_um=size,
-            islet=islet,
-            region=(slice(0, nuclei.shape[0]), slice(0, nuclei.shape[1])),
-            dna_limits=image_limits(stained, dna),
-            marker_limits=image_limits(stained, marker),
-            condition=row.condition,
-            batch=row.batch,
-            role=row.role,
-        )
+        dna_limits, marker_limits = image_limits(stained, dna), image_limits(stained, marker)
+        entries = []
+        for islet in islets:
+            region = shown_region(cells, islet, stained.shape, size)
+            nuclei = read_labels(run, row.image, region=region)
+            entry = gallery_entry(
+                image=row.image,
+                marker=marker,
+                dna=stained.channel(dna, region),
+                marker_plane=stained.channel(marker, region),
+                nuclei=nuclei,
+                cells=cells,
+                pixel_size_um=size,
+                islet=islet,
+                region=(slice(0, nuclei.shape[0]), slice(0, nuclei.shape[1])),
+                dna_limits=dna_limits,
+                marker_limits=marker_limits,
+                condition=row.condition,
+                batch=row.batch,
+                role=row.role,
+            )
+            entries.append(entry)
     except IsletImagingError as error:
         return str(error)
+    return entries
 
 
 def read_row(row: ImageRow, protocol: Any) -> Any:
