@@ -93,7 +93,7 @@ def fit_marker(
         if protocol.method(marker) == "network" and seen:
             return dataclasses.replace(nothing, method="network")
         return nothing
-    cells = pd.concat(filled, ignore_index=True)
+    cells = filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
     if how.feature is None and protocol.channel(marker).compartment == "cytoplasm":
         column = level_column(cells, marker)
     method = protocol.method(marker)
@@ -220,7 +220,7 @@ def fit_cells(
         if fitted.network.weight:
             fitted = _with_light(fitted, cells, column, control)
             plain = by_levels(*run, learned=BY_LEVELS, bootstrap=0, mixture=mixture)
-            clear = _clear(cells[usable], column, plain, own, level[usable] - own)
+            clear = _clear(cells, usable, column, plain, own, level[usable] - own)
             fitted = _with_pattern(fitted, plain, clear)
         if held.intensities.size:
             fitted = _few(fitted, held, Enough(min_control_cells, min_control_images))
@@ -270,7 +270,7 @@ def _relative(
         keep = counted(image)
         level, own = intensities(image, plain)
         both.append((image, alone))
-        clear.append(_clear(image[keep], column, plain, own[keep], (level - own)[keep]))
+        clear.append(_clear(image, keep, column, plain, own[keep], (level - own)[keep]))
     return relative_levels(both, pd.concat(clear), control) if both else None
 
 
@@ -327,14 +327,19 @@ def clear_medians(logit: Float64, lit: NDArray[np.bool_]) -> tuple[float | None,
 
 
 def _clear(
-    cells: pd.DataFrame, column: str, by_intensity: Threshold, own: Float64, removed: Float64
+    cells: pd.DataFrame,
+    which: NDArray[np.bool_],
+    column: str,
+    by_intensity: Threshold,
+    own: Float64,
+    removed: Float64,
 ) -> pd.DataFrame:
     """Cells that intensities alone call clearly, with what the network makes of them."""
     import pandas as pd
 
     evidence = by_intensity.probability(own, removed)
-    logit = cells[f"{marker_of(column)}_network_odds"].to_numpy(dtype=np.float64)
-    image = cells["image"].to_numpy(dtype=object) if "image" in cells.columns else ""
+    logit = cells[f"{marker_of(column)}_network_odds"].to_numpy(dtype=np.float64)[which]
+    image = cells["image"].to_numpy(dtype=object)[which] if "image" in cells.columns else ""
     table = pd.DataFrame(
         {
             "image": image,

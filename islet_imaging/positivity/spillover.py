@@ -104,11 +104,11 @@ def neighbourhood(cells: pd.DataFrame) -> Neighbourhood:
         codes = pd.factorize(cells["image"].to_numpy())[0]
     order = np.argsort(codes, kind="stable")
     # a staining run may hold a million cells, each with dozens of neighbours: image by image
-    each = [
-        _graphs(positions_um(cells.iloc[members]))
-        for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-    ]
-    near, far = _side_by_side([g[0] for g in each]), _side_by_side([g[1] for g in each])
+    parts: tuple[list[csr_matrix], list[csr_matrix]] = ([], [])
+    for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        for graphs, graph in zip(parts, _graphs(positions_um(cells.iloc[members])), strict=True):
+            graphs.append(graph)
+    near, far = (_side_by_side(graphs) for graphs in parts)
     if (order[1:] < order[:-1]).any():
         back = np.argsort(order)
         near, far = (graph[back][:, back] for graph in (near, far))
@@ -138,23 +138,23 @@ def _graphs(where: Float64) -> tuple[csr_matrix, csr_matrix]:
 
 
 def _side_by_side(graphs: list[csr_matrix]) -> csr_matrix:
-    """The graphs of all images as one, with nothing between them."""
+    """The graphs of all images as one, with nothing between them; the list is emptied."""
     from scipy.sparse import csr_matrix
 
     size = np.array([g.shape[0] for g in graphs])
     filled = np.array([g.nnz for g in graphs])
-    # as wide as all entries need, the rest of the library counts in four bytes as long as it can
     kind = np.int32 if max(size.sum(), filled.sum()) < 2**31 else np.int64
     column, place = np.cumsum(size) - size, np.cumsum(filled) - filled
     ends = [g.indptr[1:].astype(kind) + kind(p) for g, p in zip(graphs, place, strict=True)]
-    return csr_matrix(
-        (
-            np.concatenate([g.data for g in graphs]),
-            np.concatenate([g.indices + kind(c) for g, c in zip(graphs, column, strict=True)]),
-            np.concatenate([np.zeros(1, kind), *ends]),
-        ),
-        shape=(size.sum(), size.sum()),
-    )
+    indices = [g.indices + kind(c) for g, c in zip(graphs, column, strict=True)]
+    data = [g.data for g in graphs]
+    # each kind of number is there twice for a moment, not all of them
+    graphs.clear()
+    joined = []
+    for some in (data, indices, [np.zeros(1, kind), *ends]):
+        joined.append(np.concatenate(some))
+        some.clear()
+    return csr_matrix(tuple(joined), shape=(size.sum(), size.sum()))
 
 
 def own_level(above: Float64, around: Neighbourhood, spill: tuple[float, float]) -> Float64:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from islet_imaging.protocol import Protocol, negative_for
 from islet_imaging.run.cell_parts import CellParts, Each, Part, narrow, write_part
-from islet_imaging.run.measurements import load_work
+from islet_imaging.run.measurements import load_arrow, load_work
 from islet_imaging.run.proof import digest
 from islet_imaging.run.rows import ImageRow, rows_of
 
@@ -33,6 +33,8 @@ __all__ = [
 
 #: images whose cells are called in one piece of work
 IMAGES_AT_ONCE = 16
+#: beside a marker's own, the columns that its threshold is fitted by
+FITTED_BY = ("image", "excluded", "y_px", "x_px", "y_um", "x_um")
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,6 +197,8 @@ def _fit_marker(
     controls: Sequence[ImageRow],
 ) -> Threshold:
     """Fit one marker of one staining run, in any process that sees the run folder."""
+    import pyarrow as pa
+
     from islet_imaging.positivity.fitting import fit_marker
 
     others = tuple(f"{m}_" for m in protocol.markers if m != marker)
@@ -203,10 +207,16 @@ def _fit_marker(
     def wanted(column: str) -> bool:
         # "A" beside "A_2": the longer name is meant
         foreign = max((len(o) for o in others if column.startswith(o)), default=0)
-        return not foreign or (column.startswith(own) and len(own) > foreign)
+        return column in FITTED_BY or (column.startswith(own) and len(own) > foreign)
 
-    tables = [[load_work(run, r, "cells", wanted) for r in group] for group in (samples, controls)]
-    return fit_marker(tables[0], tables[1], marker, protocol)
+    def cells(rows: Sequence[ImageRow]) -> list[pd.DataFrame]:
+        # one table of all images: of thousands each would be copied once more
+        found = [load_arrow(run, r, "cells", wanted) for r in rows]
+        filled = [table for table in found if table.num_rows]
+        joined = pa.concat_tables(filled, promote_options="permissive") if filled else None
+        return [] if joined is None else [joined.to_pandas(use_threads=False)]
+
+    return fit_marker(cells(samples), cells(controls), marker, protocol)
 
 
 @dataclasses.dataclass(frozen=True)
