@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import importlib.abc
 import importlib.util
 import json
@@ -93,22 +94,30 @@ def write_images(folder: Path, count: int, edge: int) -> None:
 
 #: functions by module, and what their time counts as
 WATCHED = {
-    "islet_imaging.scoring.image": ("measure_image", "measuring"),
-    "islet_imaging.positivity.staining_run": ("call_image", "calling"),
-    "islet_imaging.positivity.fitting": ("fit_marker", "calling"),
+    "islet_imaging.scoring.image": {"measure_image": "measuring"},
+    "islet_imaging.positivity.staining_run": {"call_image": "calling"},
+    "islet_imaging.positivity.fitting": {"fit_marker": "calling"},
+    "islet_imaging.run.files": {"write_labels": "writing", "write_arrow": "writing"},
+    "islet_imaging.run.image_checks": {"check_rows": "comparing"},
+    "islet_imaging.scoring.results": {"_write_cells": "writing"},
+    "islet_imaging.report.assemble": {"report_data": "report", "_entries": "report"},
+    "islet_imaging.report.build": {"write_report": "report"},
 }
+KINDS_OF_WORK = ("measuring", "calling", "writing", "comparing", "report")
 
 
 class Stopwatch(importlib.abc.MetaPathFinder):
     """Adds up, in every process of a run, what `score_image` does for an image that stands alone.
 
-    Measuring, and fitting with calling: seconds of the processor, kept in a file per process, since
-    workers are ended without a word.  Functions are exchanged when somebody imports their module.
+    Measuring, and fitting with calling; beside them what is written, the comparison of images and
+    the report: seconds of the processor, kept in a file per process, since workers are ended
+    without a word.  Functions are exchanged when somebody imports their module.
     """
 
     def __init__(self, folder: str) -> None:
         self.kept = Path(folder) / f"{os.getpid()}.json"
-        self.seconds = {"measuring": 0.0, "calling": 0.0}
+        self.seconds = dict.fromkeys(KINDS_OF_WORK, 0.0)
+        self.busy = False
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
@@ -124,8 +133,8 @@ class Stopwatch(importlib.abc.MetaPathFinder):
 
         def load(module: Any) -> None:
             real(module)
-            function, kind = WATCHED[name]
-            setattr(module, function, self.timed(getattr(module, function), kind))
+            for function, kind in WATCHED[name].items():
+                setattr(module, function, self.timed(getattr(module, function), kind))
 
         spec.loader.exec_module = load  # type: ignore[method-assign]
         return spec
@@ -133,11 +142,15 @@ class Stopwatch(importlib.abc.MetaPathFinder):
     def timed(self, real: Any, kind: str) -> Any:
         """A function that adds up its time."""
 
+        @functools.wraps(real)
         def call(*args: Any, **more: Any) -> Any:
-            begun = time.process_time()
+            if self.busy:  # of a call within another the outer one is counted
+                return real(*args, **more)
+            self.busy, begun = True, time.process_time()
             try:
                 return real(*args, **more)
             finally:
+                self.busy = False
                 self.seconds[kind] += time.process_time() - begun
                 self.kept.write_text(json.dumps(self.seconds))
 
@@ -183,7 +196,7 @@ def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
         begun = time.perf_counter()
         score_folder(folder, out, samples=samples, workers=1)
         again = time.perf_counter() - begun
-    work = {f"{k}_cpu_s": round(sum(x[k] for x in kept), 1) for k in ("measuring", "calling")}
+    work = {f"{k}_cpu_s": round(sum(x[k] for x in kept), 1) for k in KINDS_OF_WORK}
     images = run.images
     return {
         "failed": int((images["status"] == "failed").sum()),
@@ -309,26 +322,29 @@ def table() -> None:
         "3 channels, 16 bit. CPU s/MP: seconds of the processor, all processes, a megapixel. Path: "
         "seconds of the processor of the leading process and 1/n of its n workers', the time on a "
         "free machine if nothing overlapped. Overhead: what the processes of a run do beside "
-        "measuring, fitting and calling, which `score_image` does too, over these; in brackets "
-        "what they do beside measuring alone; not of slides that workers share. Memory: of all "
-        "processes together. Opens: Chromium from its start to the whole page.",
+        "measuring, fitting and calling, which `score_image` does too, over these; not of slides "
+        "that workers share. Of it: label images and tables that are written, images held against "
+        "each other, the report; the rest is loading, planning, hashes and bookkeeping. Memory: of "
+        "all processes together. Opens: Chromium from its start to the whole page.",
         "",
         "| what | images | edge, px | cells | workers | wall, s | load before | CPU s/MP | path, s "
-        "| overhead | peak, GB | second run, s | report, MB | opens, s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| overhead | of it written, compared, report | peak, GB | second run, s | report, MB "
+        "| opens, s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows.to_dict("records"):
-        alone = ""
+        alone = parts = ""
         if r["what"] == "images" or r["workers"] == 1:
             work = r["measuring_cpu_s"] + r["calling_cpu_s"]
-            beside = r["cpu"] - work
-            more = beside + r["calling_cpu_s"]
-            alone = f"{100 * beside / work:.1f} % ({100 * more / r['measuring_cpu_s']:.1f} %)"
+            alone = f"{100 * (r['cpu'] - work) / work:.1f} %"
+            each = [100 * r[f"{kind}_cpu_s"] / work for kind in KINDS_OF_WORK[2:]]
+            parts = ", ".join(f"{share:.1f}" for share in each)
         lines.append(
             f"| {r['what']} | {r['images']:,} | {r['edge_px']:,} | {r['n_cells']:,} "
             f"| {r['workers']}{' (dask)' if r['dask'] else ''} | {r['seconds']:.0f} "
-            f"| {r['load_before']} | {r['cpu'] / r['mp']:.2f} | {r['path_s']:.0f} | {alone} "
-            f"| {r['peak_gb']} | {r['second_run_s']} | {r['report_mb']} | {r['report_opens_s']} |"
+            f"| {r['load_before']} | {r['cpu'] / r['mp']:.2f} | {r['path_s']:.0f} "
+            f"| {alone} | {parts} | {r['peak_gb']} | {r['second_run_s']} "
+            f"| {r['report_mb']} | {r['report_opens_s']} |"
         )
     lines += ["", "## Beside what is asked", "", *asked(rows)]
     (HERE / "results" / "growth.md").write_text("\n".join(lines) + "\n", "utf-8")
