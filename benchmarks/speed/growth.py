@@ -338,7 +338,8 @@ def table() -> None:
             work = r["measuring_cpu_s"] + r["calling_cpu_s"]
             alone = f"{100 * (r['cpu'] - work) / work:.1f} %"
             each = [100 * r[f"{kind}_cpu_s"] / work for kind in KINDS_OF_WORK[2:]]
-            parts = ", ".join(f"{share:.1f}" for share in each)
+            # rows of an earlier benchmark have no parts
+            parts = ", ".join(f"{share:.1f} %" for share in each if not np.isnan(share))
         lines.append(
             f"| {r['what']} | {r['images']:,} | {r['edge_px']:,} | {r['n_cells']:,} "
             f"| {r['workers']}{' (dask)' if r['dask'] else ''} | {r['seconds']:.0f} "
