@@ -137,14 +137,18 @@ def group_quantiles(
         table[column >= n[:, None]] = np.inf
         table.sort(axis=1)
         for row, q in enumerate(quantiles):
-            place = q * (n - 1)
-            low = np.floor(place).astype(np.intp)
-            below, above = (
-                table[np.arange(len(own)), k].astype(np.float64)
-                for k in (low, np.minimum(low + 1, n - 1))
-            )
-            out[row, own] = below + (above - below) * (place - low)
+            out[row, own] = _of_sorted(table, n, q)
     return out
+
+
+def _of_sorted(rows: NDArray[Any], counts: NDArray[Any], quantile: float) -> Float64:
+    """Quantile of the first ``counts`` values of each sorted row, as ``numpy.quantile`` does."""
+    last = np.maximum(counts - 1, 0)
+    place = quantile * last
+    low = np.floor(place).astype(np.intp)
+    each = np.arange(len(rows))
+    below, above = (rows[each, k].astype(np.float64) for k in (low, np.minimum(low + 1, last)))
+    return np.asarray(below + (above - below) * (place - low))
 
 
 def low_of_each(values: Float64, quantile: float) -> Float64:
@@ -156,13 +160,7 @@ def low_of_each(values: Float64, quantile: float) -> Float64:
     [1.5, nan]
     """
     ordered = np.sort(values, axis=1)
-    known = np.isfinite(ordered).sum(axis=1)
-    place = quantile * np.maximum(known - 1, 0)
-    low = np.floor(place).astype(np.int64)
-    high = np.minimum(low + 1, np.maximum(known - 1, 0))
-    rows = np.arange(len(values))
-    below, above = ordered[rows, low], ordered[rows, high]
-    return np.asarray(below + (above - below) * (place - low))
+    return _of_sorted(ordered, np.isfinite(ordered).sum(axis=1), quantile)
 
 
 def octants(dy: NDArray[Any], dx: NDArray[Any]) -> NDArray[np.uint8]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from islet_imaging.arrays.label_statistics import Groups, group_quantiles
+
 #: edge of a block, um, and how many blocks around one are looked at
 BLOCK_UM = 20.0
 REACH = 2
@@ -63,21 +65,14 @@ class OutsideGrid:
         self.first = first
         self.shape = tuple(b - a + 1 for a, b in zip(first, last, strict=True))
         rows, columns = (
-            _members(np.arange(s.start, n, 2) + o, self.block_px, f, blocks)
-            for s, n, o, f, blocks in zip(
-                self.step, occupied.shape, origin_px, first, self.shape, strict=True
-            )
+            (np.arange(s.start, n, 2) + o) // self.block_px - f
+            for s, n, o, f in zip(self.step, occupied.shape, origin_px, first, strict=True)
         )
-        outside = np.pad(~occupied[self.step], ((0, 1), (0, 1)))
-        width = outside.shape[1]
-        free = outside[rows[:, None, :, None], columns[None, :, None, :]]
-        #: pixels outside cells in each block
-        self.counts = free.sum(axis=(2, 3))
-        at = rows[:, None, :, None] * width + columns[None, :, None, :]
-        #: where each pixel of a block lies among every second row and column; the last place of all
-        #: stands for those in cells
-        self.places = np.where(free, at, outside.size - 1).reshape(
-            self.counts.size, rows.shape[1] * columns.shape[1]
+        outside = np.flatnonzero(~occupied[self.step])
+        y, x = np.divmod(outside, max(len(columns), 1))
+        #: pixels outside cells, among every second row and column, by block
+        self.outside = Groups(
+            outside, rows[y] * self.shape[1] + columns[x], max(0, int(np.prod(self.shape)))
         )
 
     def at(self, image: NDArray[Any], y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.float64]:
@@ -86,13 +81,12 @@ class OutsideGrid:
 
         if min(self.shape) < 1 or len(y) == 0:
             return np.full(len(y), np.nan)
-        every_second = np.pad(
-            image[self.step].astype(np.float32), ((0, 1), (0, 1)), constant_values=np.inf
-        )
-        enough = self.counts >= MIN_PIXELS
-        level, weight = np.zeros(self.shape), np.where(enough, self.counts, 0.0)
-        values = every_second.ravel()[self.places[enough.ravel()]]
-        level[enough] = _low(values, self.counts[enough])
+        pixels, blocks = self.outside, self.outside.counts.size
+        values = image[self.step].ravel()[pixels.at].astype(np.float32, copy=False)
+        low = group_quantiles(values, pixels.group, blocks, [QUANTILE])[0]
+        enough = pixels.counts >= MIN_PIXELS
+        level = np.where(enough, low, 0.0).reshape(self.shape)
+        weight = np.where(enough, pixels.counts, 0.0).reshape(self.shape)
         kernel = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / (0.5 * REACH)) ** 2)
         total, share = level * weight, weight
         for axis in (0, 1):
@@ -115,21 +109,3 @@ class OutsideGrid:
         out = np.full(len(y0), np.nan)
         np.divide(top, bottom, out=out, where=bottom > 0)
         return out
-
-
-def _members(places: NDArray[np.intp], block_px: int, first: int, n: int) -> NDArray[np.intp]:
-    """Which of the places lie in each of ``n`` blocks, shape (n, most); one past the last: none."""
-    ends = np.searchsorted(places // block_px - first, np.arange(n + 1))
-    at: NDArray[np.intp] = ends[:-1, None] + np.arange(int(np.diff(ends).max(initial=0)))
-    return np.where(at < ends[1:, None], at, len(places))
-
-
-def _low(values: NDArray[np.float32], counts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The low quantile of each row's first values, as ``numpy.quantile`` takes it; sorts them."""
-    values.sort(axis=1)
-    place = QUANTILE * (counts - 1)
-    low = place.astype(np.intp)
-    every = np.arange(len(values))
-    below = values[every, low].astype(np.float64)
-    above = values[every, np.minimum(low + 1, counts - 1)].astype(np.float64)
-    return below + (above - below) * (place - low)

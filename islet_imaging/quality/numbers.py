@@ -211,18 +211,19 @@ def measure_quality(
     # the longest first, so that no thread is left with it at the end
     parts: list[Callable[[], Any]] = [specks, *(partial(one, name) for name in planes)]
     parts += [sharpness, *(partial(pixels.line_steps, plane) for plane in live)]
-    done = side_by_side(lambda part: part(), parts, threads)
-    sharp, tiles = done[len(planes) + 1]
+    glow, *done = side_by_side(lambda part: part(), parts, threads)
+    n = len(planes)
+    of_channels, (sharp, tiles), steps = done[:n], done[n], done[n + 1 :]
     shape = planes[dna].shape
     return ImageNumbers(
-        channels=dict(zip(planes, done[1:], strict=False)),
+        channels=dict(zip(planes, of_channels, strict=True)),
         shape=(int(shape[0]), int(shape[1])),
         pixel_size_um=pixel_size_um,
         tissue=float(tissue.mean()) if tissue.size else 0.0,
         sharpness=sharp,
         sharpness_tiles=tiles,
-        seam=pixels.seam(done[len(planes) + 2 :]),
-        specks=done[0],
+        seam=pixels.seam(steps),
+        specks=glow,
         bleed={
             source: {
                 target: texture.shared_floor(binned[source][-1], binned[target][-1], tissue)

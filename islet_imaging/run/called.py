@@ -213,8 +213,10 @@ def _fit_marker(
         # one table of all images: of thousands each would be copied once more
         found = [load_arrow(run, r, "cells", wanted) for r in rows]
         filled = [table for table in found if table.num_rows]
-        joined = pa.concat_tables(filled, promote_options="permissive") if filled else None
-        return [] if joined is None else [joined.to_pandas(use_threads=False)]
+        if not filled:
+            return []
+        joined = pa.concat_tables(filled, promote_options="permissive")
+        return [joined.to_pandas(use_threads=False)]
 
     return fit_marker(cells(samples), cells(controls), marker, protocol)
 

@@ -197,6 +197,20 @@ def test_images_do_not_light_each_other():
     assert neighbourhood(one.assign(image="a")).near.nnz == 2
 
 
+def test_images_may_be_mixed_in_a_table():
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame(rng.uniform(0, 120, (90, 2)), columns=["y_um", "x_um"])
+    table["image"] = np.repeat(["a", "b", "c"], 30)
+    mixed = rng.permutation(90)
+    level = rng.gamma(2.0, 50.0, 90)
+    light = neighbourhood(table).light(level, (0.1, 0.05))
+    again = neighbourhood(table.iloc[mixed]).light(level[mixed], (0.1, 0.05))
+    assert again == pytest.approx(light[mixed])
+    alone = neighbourhood(table[:30]).light(level[:30], (0.1, 0.05))
+    assert alone.min() > 0
+    assert light[:30].tolist() == alone.tolist()
+
+
 def test_cell_without_ring_takes_its_nucleus_and_lost_cell_is_unsure():
     cut = Threshold("manual", "INS_ring_p25", Cut(100.0), IntensityModel(weights=(0, 1, 0, -5.3)))
     table = pd.DataFrame(
