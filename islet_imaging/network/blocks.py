@@ -210,6 +210,9 @@ def nuclei_of_left(view: View, plan: BlockPlan, i: int, k: int) -> Found:
 class Here:
     """Blocks computed by threads of this process."""
 
+    #: rows of blocks begun beyond those that the next nuclei need
+    AHEAD = 1
+
     def __init__(
         self, read: ReadPlane, engine: Engine, plan: BlockPlan, work: Work, pool: ThreadPoolExecutor
     ) -> None:
@@ -269,6 +272,9 @@ class Here:
 
 class Elsewhere:
     """Blocks computed wherever there is room."""
+
+    #: one more than here: they have work while this process puts a row's nuclei together
+    AHEAD = 2
 
     def __init__(self, spread: Spread, plan: BlockPlan) -> None:
         self._spread, self._plan = spread, plan

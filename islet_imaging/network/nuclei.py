@@ -113,6 +113,7 @@ def segment_nuclei_lazy(
     *,
     model: str = "islet-nuclei",
     diameter_px: float | None = None,
+    limits: tuple[float, float] | None = None,
     postprocess: PostprocessConfig | None = None,
     work: Work | None = None,
 ) -> Iterator[tuple[Region, Labels]]:
@@ -128,6 +129,8 @@ def segment_nuclei_lazy(
         See `segment_nuclei_network`.
     model : str
         The engine's network by name, for workers elsewhere.
+    limits : (float, float), optional
+        Black and white of the image, where somebody knows them from `grey_limits` already.
 
     Yields
     ------
@@ -143,7 +146,7 @@ def segment_nuclei_lazy(
         engine = shared_engine(model)
     work = work or Work()
     config = postprocess or PostprocessConfig(**engine.settings.get("postprocess", {}))
-    limits = grey_limits(read, shape, work.spread)
+    limits = limits or grey_limits(read, shape, work.spread)
     if diameter_px is None:
         windows = Windows(read, shape, engine, limits, model, work.spread)
         diameter_px = estimate_diameter(windows)
@@ -223,8 +226,8 @@ class _Job:
         for i in range(len(rows)):
             if i > 1:
                 self.blocks.forget(i - 2)
-            # the row after the next is begun already, so that nobody waits at the end of a row
-            for j in range(i, min(i + 3, len(rows))):
+            # rows after the next are begun already, so that nobody waits at the end of a row
+            for j in range(i, min(i + 2 + self.blocks.AHEAD, len(rows))):
                 if j not in begun:
                     begun[j] = self.blocks.begin(j)
             for j in range(i, min(i + 2, len(rows))):

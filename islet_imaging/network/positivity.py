@@ -12,7 +12,7 @@ It fails where nuclei were not found: what has no label gets no answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -118,7 +118,7 @@ def network_logits(
     >>> len(logits["INS"].own) == int(nuclei.max())
     True
     """
-    return network_logits_lazy(
+    return begin_network_logits(
         lambda y, x: dna[y, x],
         {name: _reader(plane) for name, plane in markers.items()},
         lambda y, x: nuclei[y, x],
@@ -127,7 +127,7 @@ def network_logits(
         pixel_size_um=pixel_size_um,
         engine=engine,
         work=work,
-    )
+    )()
 
 
 def network_columns(
@@ -164,7 +164,7 @@ def _reader(plane: NDArray[np.generic]) -> ReadPlane:
     return lambda y, x: plane[y, x]
 
 
-def network_logits_lazy(
+def begin_network_logits(
     dna: ReadPlane,
     markers: Mapping[str, ReadPlane],
     nuclei: ReadPlane,
@@ -174,10 +174,11 @@ def network_logits_lazy(
     pixel_size_um: float,
     engine: Engine | None = None,
     model: str = "islet-positivity",
+    limits: tuple[float, float] | None = None,
     region: Region | None = None,
     work: Work | None = None,
-) -> dict[str, CellLogits]:
-    """Ask the positivity network about an image that is never in memory as a whole.
+) -> Callable[[], dict[str, CellLogits]]:
+    """Ask the positivity network, where work is spread, and do something else meanwhile.
 
     Parameters
     ----------
@@ -193,13 +194,17 @@ def network_logits_lazy(
         See `network_logits`.
     model : str
         The engine's network by name, for workers elsewhere.
+    limits : (float, float), optional
+        Black and white of the DNA channel, where somebody knows them from `grey_limits` already.
     region : pair of slice, optional
         Only the blocks that these rows and columns touch are asked about: nuclei that lie inside
         get the answers they get in the whole image, others what was seen of them.
 
     Returns
     -------
-    dict of str to CellLogits
+    callable
+        Waits for the answers, `CellLogits` by marker; where nothing is spread the network is run
+        then.
     """
     from islet_imaging.network.engine import shared_engine
 
@@ -218,7 +223,7 @@ def network_logits_lazy(
     plan = LogitsPlan(
         shape,
         pixel_size_um / WORKING_PIXEL_UM,
-        grey_limits(dna, shape, work.spread),
+        limits or grey_limits(dna, shape, work.spread),
         _marker_limits(markers, nuclei, shape, work.spread),
         model,
     )
@@ -239,23 +244,28 @@ def network_logits_lazy(
         for name, total in totals.items():
             sums[name][names[asked]] += total[asked]
 
-    if work.spread is not None:
-        for found in work.spread(sums_of_block, [(plan, i, k) for i, k in blocks]):
+    def here() -> Iterator[Sums]:
+        with ThreadPoolExecutor(workers) as pool:
+            waiting: list[Future[Sums]] = []
+            for i, k in blocks:
+                # read in this thread (readers need not be thread-safe), compute in the pool
+                inputs = _block_inputs(dna, markers, nuclei, plan, i, k)
+                waiting.append(pool.submit(_block_sums, engine, plan, i, k, *inputs))
+                if len(waiting) > 2 * workers:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+
+    spread = work.spread
+    begun = here() if spread is None else spread(sums_of_block, [(plan, *b) for b in blocks])
+
+    def answers() -> dict[str, CellLogits]:
+        for found in begun:
             work.stop_if_asked("the positivity network")
             take(found)
         return {name: _answers(sums[name], counts, plan.limits[name]) for name in markers}
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: list[Future[Sums]] = []
-        for i, k in blocks:
-            work.stop_if_asked("the positivity network")
-            # read in this thread (readers need not be thread-safe), compute in the pool
-            inputs = _block_inputs(dna, markers, nuclei, plan, i, k)
-            waiting.append(pool.submit(_block_sums, engine, plan, i, k, *inputs))
-            if len(waiting) > 2 * workers:
-                take(waiting.pop(0).result())
-        while waiting:
-            take(waiting.pop(0).result())
-    return {name: _answers(sums[name], counts, plan.limits[name]) for name in markers}
+
+    return answers
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,8 @@ class FoundScale:
         Edge of a pixel as stated, um.
     doubt : float or None
         Share of the foreground of which the network is not sure; None where it saw too few nuclei.
+    limits : (float, float) or None
+        Black and white of the DNA channel that was looked at, grey levels; not kept in a run.
 
     Examples
     --------
@@ -177,6 +179,7 @@ class FoundScale:
     source: Source
     pixel_size_um: float | None = None
     doubt: float | None = None
+    limits: tuple[float, float] | None = None
 
     @property
     def seen_um(self) -> float | None:
@@ -213,7 +216,9 @@ class FoundScale:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with the lengths in um that follow."""
-        return {**asdict(self), "seen_um": self.seen_um, "nucleus_um": self.nucleus_um}
+        kept = asdict(self)
+        del kept["limits"]
+        return {**kept, "seen_um": self.seen_um, "nucleus_um": self.nucleus_um}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FoundScale:
@@ -274,6 +279,7 @@ def find_scale(
             source,
             known.pixel_size_um,
             seen.doubt if enough else None,
+            limits,
         )
 
     wanted = known.diameter_px

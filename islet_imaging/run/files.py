@@ -252,7 +252,9 @@ def read_arrow(
         return pa.ipc.open_file(stream, options=options).read_all().select(wanted)
 
 
-def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | None) -> None:
+def write_labels(
+    path: Path, labels: NDArray[np.int32], pixel_size_um: float | None, *, threads: int = 1
+) -> None:
     """Write a label image as a compressed TIFF that carries its pixel size.
 
     Parameters
@@ -264,6 +266,8 @@ def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | N
         written in parts.
     pixel_size_um : float or None
         Edge of a pixel, um.
+    threads : int
+        So many parts are compressed side by side.
     """
     import numpy as np
     import tifffile
@@ -282,7 +286,7 @@ def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | N
     with atomic_path(path) as part:
         tifffile.imwrite(
             part,
-            _tiles_of(labels, dtype) if in_tiles else labels.astype(dtype),
+            _tiles_of(labels, dtype, threads) if in_tiles else labels.astype(dtype),
             shape=labels.shape,
             dtype=dtype,
             compression="zlib",
@@ -294,23 +298,30 @@ def write_labels(path: Path, labels: NDArray[np.int32], pixel_size_um: float | N
         )
 
 
-def _tiles_of(labels: NDArray[np.int32], dtype: np.dtype[Any]) -> Iterator[bytes]:
+def _tiles_of(labels: NDArray[np.int32], dtype: np.dtype[Any], threads: int) -> Iterator[bytes]:
     """Compressed tiles of a label image in the order of the file, filled up with 0 at its end."""
     import numpy as np
     from imagecodecs import ZLIBNG, zlib_encode, zlibng_encode
 
+    from islet_imaging._types import side_by_side
     from islet_imaging.arrays.label_file import bands_of
 
     n = LABEL_TILE
     # the same format; three to six times as fast on labels, for files a third larger
     encode = zlibng_encode if ZLIBNG.available else zlib_encode
+
+    def compressed(part: NDArray[np.int32]) -> bytes:
+        tile = part.astype(dtype)
+        if tile.shape != (n, n):
+            tile = np.pad(tile, ((0, n - tile.shape[0]), (0, n - tile.shape[1])))
+        return bytes(encode(tile.tobytes(), level=1))
+
     for band in bands_of(labels, multiple=n):
-        for y in range(0, band.shape[0], n):
-            for x in range(0, band.shape[1], n):
-                part = band[y : y + n, x : x + n].astype(dtype)
-                if part.shape != (n, n):
-                    part = np.pad(part, ((0, n - part.shape[0]), (0, n - part.shape[1])))
-                yield bytes(encode(part.tobytes(), level=1))
+        height, width = band.shape
+        parts = [
+            band[y : y + n, x : x + n] for y in range(0, height, n) for x in range(0, width, n)
+        ]
+        yield from side_by_side(compressed, parts, threads)
 
 
 def label_path(folder: Path, image: str, kind: LabelKind) -> Path:

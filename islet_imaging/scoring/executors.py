@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 
 #: seconds between two looks whether the run is to be stopped
 _LOOK_S = 0.2
-#: fewer images are called in the leading process
-WORTH_CALLING = 48
+#: fewer images, of fewer pixels together, are called in the leading process
+WORTH_CALLING, WORTH_CALLING_PX = 48, 100_000_000
 
 
 def worker_count(workers: int | None, images: int, large: int = 0) -> int:
@@ -134,6 +134,8 @@ def run_tasks(
             say(f"{need}, for each task at a time")
     tasks = [dataclasses.replace(t, threads=threads) for t in tasks]
     tasks, shared = _shared(tasks, large, workers)
+    if executor is None:  # what is not spread is done while the workers wait
+        shared = [dataclasses.replace(t, threads=usable_cores()) for t in shared]
     if executor is None and workers == 1:
         for task in tasks:
             stop_if_asked()
@@ -163,7 +165,7 @@ def run_tasks(
 
 @contextmanager
 def side_by_side_calls(
-    workers: int | None, executor: Executor | None, images: int
+    workers: int | None, executor: Executor | None, images: int, pixels: int = 0, markers: int = 1
 ) -> Iterator[Each]:
     """Where thresholds are fitted and cells are called, once all images are measured.
 
@@ -172,7 +174,11 @@ def side_by_side_calls(
     workers, executor
         As in `run_tasks`.
     images : int
-        How many there are; for few of them starting processes takes longer than it saves.
+        How many there are.
+    pixels : int
+        Of all of them; for few and small ones starting processes takes longer than it saves.
+    markers : int
+        Thresholds of so many are fitted side by side, of a slide too.
 
     Yields
     ------
@@ -180,8 +186,10 @@ def side_by_side_calls(
         ``each(function, items)`` gives ``function(*item)`` for each item, in order.  What a worker
         could not do, because it died, is done in this process.
     """
-    count = worker_count(workers, images)
-    if images < WORTH_CALLING or (executor is None and count == 1):
+    few = images < WORTH_CALLING and pixels < WORTH_CALLING_PX
+    asked = usable_cores() if workers is None else workers
+    count = max(1, min(asked, max(images, markers)))
+    if few or (executor is None and count == 1):
         yield starmap
         return
     pool: OwnPool | Executor

@@ -11,6 +11,7 @@ folder that cannot be written.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
@@ -182,7 +183,9 @@ def score_folder(
         facts["flat_fields"] = stamp_of(fields) if tasks and tasks[0].flat_fields else None
         # the file of the run before may hold stamps of tables that are not made any more
         facts["files"] = _files_before(out)
-        with side_by_side_calls(workers, executor, len(rows)) as each:
+        pixels = sum(math.prod(r.shape_px) for r in rows if r.status == "scored")
+        markers = len(protocol.markers)
+        with side_by_side_calls(workers, executor, len(rows), pixels, markers) as each:
             run = write_run(out, protocol, facts, each)
         log.info("done: %s", run.path / "report.html")
         return run

@@ -16,7 +16,7 @@ a nucleus and its neighbours reach further than `measure_halo_px`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from islet_imaging.scoring.measured import CancelCheck, MeasuredImage, Progress,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from islet_imaging.network.positivity import CellLogits
     from islet_imaging.network.scale import FoundScale
     from islet_imaging.positivity import Threshold
     from islet_imaging.reading.annotations import Outline
@@ -127,13 +128,15 @@ def measure_image(
     >>> bool((whole.nuclei == parts.nuclei).all()), whole.cells.equals(parts.cells)
     (True, True)
     """
+    from islet_imaging.network.positivity import network_columns
     from islet_imaging.quality import check_image, flag_cells
     from islet_imaging.quality.drawn import burned_in_flag, leave_out, leave_out_near
     from islet_imaging.quality.given import without_cell
     from islet_imaging.scoring.regions import ImageRegions
     from islet_imaging.scoring.segmenting import (
         Given,
-        find_nuclei_and_islets,
+        draw_islets,
+        find_nuclei,
         scale_of,
         scale_record,
     )
@@ -153,11 +156,18 @@ def measure_image(
     try:
         watcher.tell(0.05, "finding nuclei")
         scale, method = scale_of(regions, protocol, work, given)
-        boxes, n_cells = find_nuclei_and_islets(
-            regions, protocol, scale, method, work, given, watcher.tell
+        forming, largest = find_nuclei(regions, protocol, scale, method, work, given, watcher.tell)
+        # workers elsewhere have begun with the network when islets are drawn here
+        network = _begin_network(regions, protocol, scale, largest, work)
+        boxes = draw_islets(regions, forming, work, watcher.tell)
+        islet_table = shapes_table(
+            regions.islets.read, image.shape, boxes, forming.n_cells, pixel_size_um=size
         )
+        islet_table.insert(0, "image", image.name)
         table, pairs, drawn = measure_tiles(regions, protocol, scale, given, work, watcher.tell)
-        table = _with_network(table, regions, protocol, scale, work, watcher)
+        watcher.tell(0.8, "running the positivity network")
+        for answers in network:
+            table = table.assign(**network_columns(table["cell"].to_numpy(), answers()))
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
         if regions.burned_in is not None:
@@ -187,11 +197,6 @@ def measure_image(
             flags = [*flags, burned_in_flag(drawn.boxes, filled=False)]
         lengths = scale_record(scale, protocol)
         flags = [*flags, *given.flags(table, lengths)]
-        watcher.tell(0.95, "measuring islets")
-        islet_table = shapes_table(
-            regions.islets.read, image.shape, boxes, n_cells, pixel_size_um=size
-        )
-        islet_table.insert(0, "image", image.name)
         found, islets = regions.finish()
     except BaseException:
         regions.discard()
@@ -215,33 +220,28 @@ def measure_image(
     )
 
 
-def _with_network(
-    table: pd.DataFrame,
-    regions: ImageRegions,
-    protocol: Protocol,
-    scale: FoundScale,
-    work: Work,
-    watcher: _Watcher,
-) -> pd.DataFrame:
-    """The table with what the positivity network makes of every cell."""
+def _begin_network(
+    regions: ImageRegions, protocol: Protocol, scale: FoundScale, largest: int, work: Work
+) -> list[Callable[[], dict[str, CellLogits]]]:
+    """Ask the positivity networks of every nucleus; who waits for the answers gets them."""
     from islet_imaging.network.engine import shared_engine
-    from islet_imaging.network.positivity import network_columns, network_logits_lazy
+    from islet_imaging.network.positivity import begin_network_logits
 
-    for model, markers in protocol.network_markers.items():
-        watcher.tell(0.8, "running the positivity network")
-        answers = network_logits_lazy(
+    return [
+        begin_network_logits(
             partial(regions.corrected, protocol.dna),
             {m: partial(regions.corrected, m) for m in markers},
             lambda rows, columns: regions.nuclei.read((rows, columns)),
             regions.shape,
-            int(table["cell"].max()) if len(table) else 0,
+            largest,
             pixel_size_um=scale.working_pixel_um,
             engine=shared_engine(model, work.device),
             model=model,
+            limits=scale.limits,
             work=work,
         )
-        table = table.assign(**network_columns(table["cell"].to_numpy(), answers))
-    return table
+        for model, markers in protocol.network_markers.items()
+    ]
 
 
 def _quality(

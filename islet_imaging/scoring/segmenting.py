@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from islet_imaging._types import Labels, Region, Work
 from islet_imaging.arrays.label_file import band_rows
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from islet_imaging.network.scale import FoundScale
     from islet_imaging.quality import Flag
+    from islet_imaging.scoring.islets import IsletForming
     from islet_imaging.scoring.regions import ImageRegions
     from islet_imaging.segmentation.nuclei import NucleiMethod
 
@@ -161,7 +161,7 @@ def scale_record(scale: FoundScale, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def find_nuclei_and_islets(
+def find_nuclei(
     regions: ImageRegions,
     protocol: Protocol,
     scale: FoundScale,
@@ -169,13 +169,13 @@ def find_nuclei_and_islets(
     work: Work,
     given: Given,
     tell: Tell,
-) -> tuple[dict[int, Region | None], NDArray[Any]]:
-    """Fill the label images; where each islet lies, and its number of nuclei.
+) -> tuple[IsletForming, int]:
+    """Fill the label image of nuclei; what islets will be drawn from, and the largest label.
 
     Parameters
     ----------
     regions : ImageRegions
-        The image; its label images are filled.
+        The image; its nuclei are filled.
     protocol : Protocol
         How islets are formed.
     scale, method
@@ -188,20 +188,29 @@ def find_nuclei_and_islets(
         Told of steps.
     """
     from islet_imaging.scoring.islets import IsletForming
-    from islet_imaging.scoring.regions import boxes_of
 
     forming = IsletForming(regions.shape, regions.pixel_size_um, protocol.islets, scale.nucleus_um)
-    top = 0
+    top = largest = 0
     for labels in _nuclei(regions, protocol, scale, method, work, given, tell):
         regions.nuclei.append(labels)
         forming.add(top, labels)
         top += len(labels)
-    tell(0.55, "finding islets")
+        largest = max(largest, int(labels.max(initial=0)))
     given.settle(regions.nuclei.map())
+    return forming, largest
+
+
+def draw_islets(
+    regions: ImageRegions, forming: IsletForming, work: Work, tell: Tell
+) -> dict[int, Region | None]:
+    """Fill the label image of islets, from the nuclei that were found; where each islet lies."""
+    from islet_imaging.scoring.regions import boxes_of
+
+    tell(0.55, "finding islets")
     for top, islets in forming.draw(regions.nuclei.bands(), threads=work.at_once):
         regions.islets.append(islets)
         tell(0.55 + 0.05 * top / regions.shape[0], "finding islets")
-    return boxes_of(regions.islets.bands()), forming.n_cells
+    return boxes_of(regions.islets.bands())
 
 
 def _nuclei(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from islet_imaging._types import Spread
+from islet_imaging._types import Spread, usable_cores
 from islet_imaging.errors import Cancelled, IsletImagingError
 from islet_imaging.image import WHOLE_PX
 from islet_imaging.protocol import Protocol
@@ -156,6 +156,7 @@ def measure_task(
                 label_path(folder, task.image, kind),  # type: ignore[arg-type]
                 labels,
                 measured.pixel_size_um,
+                threads=task.threads or usable_cores(),
             )
         for name, table in (
             ("cells", measured.cells),

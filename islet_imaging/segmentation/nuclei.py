@@ -186,6 +186,7 @@ def segment_nuclei_tiled(
             shared_engine(how.model or "islet-nuclei", work.device),
             model=how.model or "islet-nuclei",
             diameter_px=found.diameter_px,
+            limits=found.limits,
             work=work,
         )
         yield from _of_right_size(strips, low, high)

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from islet_imaging._types import Work
 from islet_imaging.errors import Cancelled, ModelError, PixelSizeError
 from islet_imaging.network.engine import shared_engine
-from islet_imaging.network.positivity import network_columns, network_logits, network_logits_lazy
+from islet_imaging.network.positivity import begin_network_logits, network_columns, network_logits
 from islet_imaging.network.stain import (
     COARSE,
     WORKING_PIXEL_UM,
@@ -94,7 +94,7 @@ def test_a_region_gets_the_answers_of_the_whole(stained, monkeypatch):
     monkeypatch.setattr("islet_imaging.network.positivity.BLOCK_PX", 128)
     whole = ask(stained)
     region = (slice(100, 220), slice(300, 420))
-    part = network_logits_lazy(
+    part = begin_network_logits(
         lambda y, x: dna[y, x],
         {"INS": lambda y, x: marker[y, x]},
         lambda y, x: nuclei[y, x],
@@ -103,7 +103,7 @@ def test_a_region_gets_the_answers_of_the_whole(stained, monkeypatch):
         pixel_size_um=WORKING_PIXEL_UM,
         engine=MarkerEngine(),
         region=region,
-    )["INS"]
+    )()["INS"]
     outside = nuclei.copy()
     outside[region] = 0
     inside = np.setdiff1d(np.unique(nuclei[region]), np.unique(outside)) - 1
@@ -116,7 +116,7 @@ def test_labels_that_nobody_asked_about_are_left_out(stained):
     dna, marker, nuclei, _ = stained
     asked = int(nuclei[:60, :60].max())
     assert asked < nuclei.max()
-    some = network_logits_lazy(
+    some = begin_network_logits(
         lambda y, x: dna[y, x],
         {"INS": lambda y, x: marker[y, x]},
         lambda y, x: nuclei[y, x],
@@ -125,7 +125,7 @@ def test_labels_that_nobody_asked_about_are_left_out(stained):
         pixel_size_um=WORKING_PIXEL_UM,
         engine=MarkerEngine(),
         region=(slice(0, 60), slice(0, 60)),
-    )["INS"]
+    )()["INS"]
     assert len(some.own) == asked
     assert some.own[0] == ask(stained).own[0]
     columns = network_columns(np.array([1, asked + 5]), {"INS": some})

@@ -48,9 +48,12 @@ def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(40, 50), (600, 530)])
 @pytest.mark.parametrize("largest", [300, 70_000])
-def test_labels_come_back(tmp_path: Path, shape: tuple[int, int], largest: int) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_labels_come_back(
+    tmp_path: Path, shape: tuple[int, int], largest: int, threads: int
+) -> None:
     labels = np.random.default_rng(0).integers(0, largest, shape, dtype=np.int32)
-    write_labels(tmp_path / "a.tif", labels, 0.5)
+    write_labels(tmp_path / "a.tif", labels, 0.5, threads=threads)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         np.testing.assert_array_equal(file.asarray(), labels)
         assert file.pages.first.compression == tifffile.COMPRESSION.ADOBE_DEFLATE

@@ -151,3 +151,12 @@ def test_calls_of_a_worker_that_dies_are_made_in_this_process(handed_in: bool) -
 def test_few_images_are_called_without_processes() -> None:
     with executors.side_by_side_calls(2, None, 10) as each:
         assert each is starmap
+
+
+def test_markers_of_one_large_image_are_fitted_side_by_side() -> None:
+    pixels = executors.WORTH_CALLING_PX
+    with executors.side_by_side_calls(2, None, 1, pixels, markers=2) as each:
+        here, there = os.getpid(), set(each(os.getpid, [(), ()]))
+        assert here not in there
+    with executors.side_by_side_calls(2, None, 1, pixels, markers=1) as each:
+        assert each is starmap

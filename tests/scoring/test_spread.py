@@ -14,6 +14,7 @@ import pytest
 
 from islet_imaging import Channel, IsletImage, Protocol, score_folder
 from islet_imaging.errors import IsletImagingError
+from islet_imaging.network.normalise import MAX_SAMPLES, sampled_stripes
 from islet_imaging.protocol import Nuclei
 from islet_imaging.run.folder import Run
 from islet_imaging.scoring import executors, regions, task
@@ -64,11 +65,13 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mon
     assert spread.asked.count("sums_of_block") >= 9
     assert spread.asked.count("measure_tile") == 9
     assert spread.asked.count("numbers_of_window") >= 1
-    # the scale: grey limits of the image, and at least one look at it
-    assert spread.asked.count("_sampled_dna") >= 2
+    # the scale: grey limits of the image, once for all who need them, and at least one look at it
+    assert spread.asked.count("_sampled_dna") == len(sampled_stripes((300, 260), MAX_SAMPLES)[0])
     assert spread.asked.count("_on_nuclei_of") >= 1
     assert spread.asked.count("_look_at_view") >= 1
     assert spread.asked.count("patches_of_channel") == 2
+    # islets are drawn, by whoever leads, while the network runs elsewhere
+    assert spread.asked.index("sums_of_block") < spread.asked.index("measure_tile")
     assert parts.numbers.to_dict() == measure_image(image, PROTOCOL).numbers.to_dict()
     assert not list(tmp_path.glob("fields-*"))
     np.testing.assert_array_equal(parts.nuclei, whole.nuclei)

@@ -151,7 +151,7 @@ def _with_answers(
 ) -> pd.DataFrame:
     """The rows with what the positivity network says of them, where the protocol asks it."""
     from islet_imaging.network.engine import shared_engine
-    from islet_imaging.network.positivity import network_columns, network_logits_lazy
+    from islet_imaging.network.positivity import begin_network_logits, network_columns
 
     protocol, labels, scale = session.protocol, open_image.labels, open_image.scale
     if not protocol.network_markers or scale is None or not len(table):
@@ -162,7 +162,7 @@ def _with_answers(
         return lambda rows, columns: prepared.channel(name, (rows, columns))
 
     for model, markers in protocol.network_markers.items():
-        logits = network_logits_lazy(
+        logits = begin_network_logits(
             plane(protocol.dna),
             {m: plane(m) for m in markers},
             lambda rows, columns: labels[rows, columns],
@@ -171,6 +171,6 @@ def _with_answers(
             pixel_size_um=scale.working_pixel_um,
             engine=shared_engine(model),
             region=wide,
-        )
+        )()
         table = table.assign(**network_columns(table["cell"].to_numpy(), logits))
     return table
