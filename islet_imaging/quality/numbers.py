@@ -10,7 +10,6 @@ image without a usable DNA channel gets its numbers over the whole frame.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging._types import Float32, side_by_side
+from islet_imaging.arrays.pixel_hash import pixel_hash
 from islet_imaging.quality import pixels, texture
 from islet_imaging.quality.pixels import BLOCK
 
@@ -60,7 +60,7 @@ class ChannelNumbers:
     slow: float
     #: block means on a 16 x 16 grid, divided by their median
     thumbnail: Float32
-    #: BLAKE2 of the pixels
+    #: which pixels they are: `islet_imaging.arrays.pixel_hash`, of a large image of patches only
     digest: str
     #: 5th and 98th percentile of block means in tissue
     dim: float = float("nan")
@@ -272,8 +272,6 @@ def _channel(
     if pixel_size_um is not None and high > low:
         band, slow = texture.nuclear_pattern([plane, *binned], pixel_size_um, tissue)
     expected = noise**2 / BLOCK**2
-    digest = hashlib.blake2b(np.ascontiguousarray(plane).data, digest_size=16)
-    digest.update(f"{plane.shape}{plane.dtype}".encode())
     return ChannelNumbers(
         dtype=str(plane.dtype),
         minimum=low,
@@ -291,7 +289,7 @@ def _channel(
         band=band,
         slow=slow,
         thumbnail=_thumbnail(blocks),
-        digest=digest.hexdigest(),
+        digest=pixel_hash([plane], (plane.shape[0], plane.shape[1])),
         dim=float(np.percentile(inside, 5)),
         bright=float(np.percentile(inside, 98)),
         zero=pixels.dark_level(plane),

@@ -11,8 +11,7 @@ too differently in both.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,29 +79,38 @@ def overlaps(fields: Sequence[Points]) -> list[Overlap]:
     >>> [(o.first, o.second, [round(s) for s in o.shift_um]) for o in found]
     [(0, 1, [0, 140])]
     """
-    prints, owners, rows = [], [], []
+    prints, owners, centres = [], [], []
     for k, points in enumerate(fields):
         if len(points) > NEIGHBOURS:
             prints.append(_fingerprints(points))
             owners.append(np.full(len(points), k))
-            rows.append(np.arange(len(points)))
+            centres.append(points)
     if len(prints) < 2:
         return []
-    every, owner, row = np.concatenate(prints), np.concatenate(owners), np.concatenate(rows)
-    prints.clear()
-    votes: dict[tuple[int, int], list[NDArray[np.float64]]] = defaultdict(list)
-    for a, b in _alike(every, owner):
-        i, j = int(owner[a]), int(owner[b])
-        votes[i, j].append(fields[i][row[a]] - fields[j][row[b]])
+    owner, where = np.concatenate(owners), np.concatenate(centres)
+    a, b = _alike(np.concatenate(prints), owner).T
     found = []
-    for (i, j), shifts in sorted(votes.items()):
-        agreed = _agreed(np.array(shifts)) if len(shifts) >= VOTES else None
+    for some in _of_each_pair(owner[a], owner[b], len(fields)):
+        agreed = _agreed(where[a[some]] - where[b[some]])
         if agreed is None:
             continue
+        i, j = int(owner[a[some[0]]]), int(owner[b[some[0]]])
         shared, common = _shared(fields[i], fields[j] + agreed)
         if shared >= CONFIRMED * common:
             found.append(Overlap(i, j, shared, (float(agreed[0]), float(agreed[1]))))
     return found
+
+
+def _of_each_pair(
+    first: NDArray[np.intp], second: NDArray[np.intp], n: int
+) -> Iterator[NDArray[np.intp]]:
+    """Which votes are for a pair of fields, pair by pair, where there are enough of them."""
+    pair = first * n + second
+    # almost all pairs of many fields have a vote or two by chance
+    order = np.argsort(pair, kind="stable")
+    _, start, count = np.unique(pair[order], return_index=True, return_counts=True)
+    for k in np.flatnonzero(count >= VOTES):
+        yield order[start[k] : start[k] + count[k]]
 
 
 def _alike(prints: Points, owner: NDArray[np.intp]) -> NDArray[np.intp]:

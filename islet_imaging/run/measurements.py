@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from islet_imaging.arrays.pixel_hash import pixel_hash
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.reading.members import files_of
 from islet_imaging.run.files import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from islet_imaging._types import ReadChannel
     from islet_imaging.run.rows import ImageRow
 
 RECORD_FORMAT = 4
@@ -322,7 +324,7 @@ def all_facts(paths: list[Path]) -> list[dict[str, int]]:
 
 
 def pixel_hashes(
-    read: Any, channels: tuple[str, ...], shape: tuple[int, int], *, rows: int = 1024
+    read: ReadChannel, channels: Sequence[str], shape: tuple[int, int], *, rows: int = 1024
 ) -> list[str]:
     """A short hash of every channel's pixels, whatever file they come from.
 
@@ -330,7 +332,7 @@ def pixel_hashes(
     ----------
     read : callable
         ``read(channel, region)`` gives pixels (Y, X).
-    channels : tuple of str
+    channels : sequence of str
         The channels.
     shape : tuple of int
         Height and width, px.
@@ -350,17 +352,10 @@ def pixel_hashes(
     >>> pixel_hashes(read, ("INS",), (3, 4)) == pixel_hashes(read, ("INS",), (3, 4), rows=2)
     True
     """
-    import hashlib
+    width = slice(0, shape[1])
 
-    import numpy as np
-
-    found = []
-    for channel in channels:
-        total = hashlib.blake2b(f"{shape}".encode(), digest_size=8)
+    def bands(channel: str) -> Iterator[NDArray[np.generic]]:
         for top in range(0, shape[0], rows):
-            region = slice(top, min(top + rows, shape[0])), slice(0, shape[1])
-            band: NDArray[np.generic] = np.ascontiguousarray(read(channel, region))
-            total.update(band.dtype.str.encode() if top == 0 else b"")
-            total.update(band.data)
-        found.append(total.hexdigest())
-    return sorted(found)
+            yield read(channel, (slice(top, min(top + rows, shape[0])), width))
+
+    return sorted(pixel_hash(bands(channel), shape) for channel in channels)

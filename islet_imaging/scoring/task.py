@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +39,13 @@ from islet_imaging.run.measurements import (
 
 if TYPE_CHECKING:
     from islet_imaging.image import IsletImage
+    from islet_imaging.scoring.measured import MeasuredImage
     from islet_imaging.scoring.regions import ImageRegions
 
 log = logging.getLogger(__name__)
+
+#: of a record, what is held in memory for every image of a folder
+TOLD = ("pixels", "pixel_size_um", "shape_px", "scale")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class Outcome:
     message: str = ""
     flags: list[dict[str, Any]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+
+    def told(self) -> Outcome:
+        """What a run knows of its images all at once; the rest lies in the run folder."""
+        kept = {k: v for k, v in self.record.items() if k in TOLD}
+        return replace(self, record=kept)
 
 
 def measure_task(
@@ -142,7 +151,7 @@ def measure_task(
             cancelled=cancelled,
         )
         if hashes is None:
-            pixels = pixel_hashes(image.channel, image.channel_names, image.shape)
+            pixels = _pixels(image, measured)
         else:
             pixels = sorted(h for found in hashes for h in found)
         if all_facts(paths) != before:
@@ -178,7 +187,7 @@ def measure_task(
             },
         )
         write_record(folder, task.image, task.key, vars(outcome), task.parts)
-        return outcome
+        return outcome.told()
     except (RunWriteError, Cancelled):
         raise
     except IsletImagingError as error:
@@ -195,6 +204,17 @@ def measure_task(
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _pixels(image: IsletImage, measured: MeasuredImage) -> list[str]:
+    """`pixel_hashes` of all channels; what the quality check hashed is not hashed again."""
+    known = {}
+    whole = image.shape[0] * image.shape[1] <= WHOLE_PX
+    if whole and "burned_in" not in measured.record["correction"]:  # else of other pixels
+        known = {name: c.digest for name, c in measured.numbers.channels.items()}
+    others = [n for n in image.channel_names if n not in known]
+    own = [known[n] for n in image.channel_names if n in known]
+    return sorted([*own, *pixel_hashes(image.channel, others, image.shape)])
 
 
 def scratch_of(task: Task) -> Path:
@@ -273,6 +293,6 @@ def finished(task: Task) -> Outcome | None:
     """The outcome kept from an earlier run, if it is of the same input, protocol and version."""
     kept = proven_outcome(Path(task.run), task.image, task.key)
     try:
-        return None if kept is None else Outcome(**kept)
+        return None if kept is None else Outcome(**kept).told()
     except TypeError:
         return None
