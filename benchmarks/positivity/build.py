@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from baselines import area_fraction
-from images import PRESETS, RUNS, cells_table, render
+from images import PRESETS, RUNS, SEED, cells_table, render
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ MARKERS = ("INS", "GCG")
 CHANGES = ("gain_half", "gain_double", "offset", "8bit", "pixel_size", "rotation")
 
 
-def build(cache: Path, nuclei: tuple[str, ...] = ("true", "own")) -> None:
-    """Fill ``cache`` with what is not there yet."""
+def build(cache: Path, nuclei: tuple[str, ...] = ("true", "own"), seed: int = SEED) -> None:
+    """Fill ``cache`` with what is not there yet; each seed needs one of its own."""
     cache.mkdir(parents=True, exist_ok=True)
     for preset in PRESETS:
         for run in range(len(RUNS)):
@@ -35,7 +35,7 @@ def build(cache: Path, nuclei: tuple[str, ...] = ("true", "own")) -> None:
             changes = [c for c in changes if not _path(cache, preset, run, c).exists()]
             if not kinds and not changes:
                 continue
-            made = render(preset, run)
+            made = render(preset, run, seed=seed)
             for kind in kinds:
                 _save([_plain(m, n, r, kind) for n, r, m in made], _path(cache, preset, run, kind))
             for change in changes:

@@ -1,5 +1,8 @@
 """The table of accuracy: ``python benchmarks/positivity/run.py --cache FOLDER``.
 
+``--seeds 90000 120000`` writes ``seeds.md`` instead: the default on the library's own nuclei, on
+further images of the same plans, for how far a difference between two versions is one of images.
+
 The idea: one row per preset, kind of nuclei and method, the numbers of science.md's table of
 targets, on seeds that nothing was developed or trained on.  Written as CSV and Markdown.
 It fails to speak of real stainings: accuracy here is accuracy on synthetic images.
@@ -196,6 +199,28 @@ def markdown(rows: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def further(cache: Path, seeds: list[int]) -> None:
+    """The default on the library's own nuclei, on images of other seeds."""
+    import pandas as pd
+
+    names = ["n_cells", "auc", "balanced_accuracy", "kappa", "brier", "unsure_pct"]
+    names += ["control_positive_pct", "image_bias_pp", "image_mae_pp", "worst_image_pp"]
+    rows = []
+    for seed in seeds:
+        build(cache / str(seed), ("own",), seed)
+        for preset in PRESETS:
+            found = measure(cache / str(seed), preset, "own", "network")
+            rows.append({"preset": preset, "seed": seed, **{k: found[k] for k in names}})
+    table = pd.DataFrame(rows).sort_values(["preset", "seed"], key=_in_order, kind="stable")
+    table.to_csv(RESULTS / "seeds.csv", index=False, float_format="%.4f")
+    (RESULTS / "seeds.md").write_text(markdown(table), encoding="utf-8")
+    print(markdown(table))
+
+
+def _in_order(column: pd.Series) -> pd.Series:
+    return column.map(PRESETS.index) if column.name == "preset" else column
+
+
 def main() -> None:
     import pandas as pd
 
@@ -203,7 +228,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for tables of cells")
     parser.add_argument("--nuclei", nargs="+", default=["true", "own"], choices=["true", "own"])
     parser.add_argument("--build-only", action="store_true")
+    parser.add_argument("--seeds", nargs="+", type=int, help="other images, own nuclei only")
     args = parser.parse_args()
+    if args.seeds:
+        further(args.cache, args.seeds)
+        return
     build(args.cache, tuple(args.nuclei))
     if args.build_only:
         return

@@ -178,7 +178,9 @@ def begin_network_logits(
     region: Region | None = None,
     work: Work | None = None,
 ) -> Callable[[], dict[str, CellLogits]]:
-    """Ask the positivity network, where work is spread, and do something else meanwhile.
+    """Ask the positivity network about an image that is never in memory as a whole.
+
+    Where work is spread it begins at once, and something else may be done meanwhile.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def _of_each_pair(
         yield order[start[k] : start[k] + count[k]]
 
 
-def _alike(prints: Points, owner: NDArray[np.intp]) -> NDArray[np.intp]:
+def _alike(prints: Points, owner: NDArray[np.intp]) -> NDArray[np.int32]:
     """Pairs of nuclei with one fingerprint, shape (n, 2), the first in an earlier field.
 
     By how near, then in the order of the nuclei.
@@ -127,9 +127,11 @@ def _alike(prints: Points, owner: NDArray[np.intp]) -> NDArray[np.intp]:
         k, rank = np.nonzero(near < len(prints))
         first, second = some[k], near[k, rank]
         forward = owner[first] < owner[second]
-        found.append(np.stack([rank, first, second], axis=1)[forward])
-    pairs = np.concatenate(found)
-    return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))][:, 1:])
+        # of many fields there are millions, most of them by chance
+        found.append(np.stack([rank, first, second]).astype(np.int32)[:, forward])
+    ranks, *pairs = np.concatenate(found, axis=1)
+    order = np.lexsort((pairs[0], ranks))
+    return np.stack([nuclei[order] for nuclei in pairs], axis=1)
 
 
 def _fingerprints(points: Points) -> Points:

@@ -216,7 +216,11 @@ def _fit_marker(
         if not filled:
             return []
         joined = pa.concat_tables(filled, promote_options="permissive")
-        return [joined.to_pandas(use_threads=False)]
+        del found, filled
+        table = joined.to_pandas(use_threads=False, split_blocks=True, self_destruct=True)
+        del joined
+        pa.default_memory_pool().release_unused()
+        return [table]
 
     return fit_marker(cells(samples), cells(controls), marker, protocol)
 

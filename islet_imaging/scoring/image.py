@@ -165,8 +165,8 @@ def measure_image(
         )
         islet_table.insert(0, "image", image.name)
         table, pairs, drawn = measure_tiles(regions, protocol, scale, given, work, watcher.tell)
-        watcher.tell(0.8, "running the positivity network")
         for answers in network:
+            watcher.tell(0.8, "running the positivity network")
             table = table.assign(**network_columns(table["cell"].to_numpy(), answers()))
         table.insert(0, "image", image.name)
         codes, excluded = flag_cells(table, protocol)
