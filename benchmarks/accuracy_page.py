@@ -66,7 +66,7 @@ def positivity() -> str:
         "numbers that join it with levels were fitted on other seeds; which of its answers are "
         "joined was chosen with three of the presets in view (`easy_confocal`, `ffpe20x`, "
         "`cryo10um_widefield`), before the last two trainings.\n\n"
-        f"{invariance()}{patterns()}{nuclear()}{taught()}"
+        f"{seeds()}{invariance()}{patterns()}{nuclear()}{taught()}"
     )
 
 
@@ -104,6 +104,16 @@ def patterns() -> str:
         "Made by `python benchmarks/positivity/patterns.py`.\n\n"
         f"{table(groups[keep].mean().reset_index())}"
         "\n\n"
+    )
+
+
+def seeds() -> str:
+    """The same calls on images of further seeds."""
+    found = pd.read_csv(ROOT / "positivity" / "results" / "seeds.csv")
+    return (
+        "The same on images of further seeds, for how much of a difference is one of images. Made "
+        "by `python benchmarks/positivity/run.py --seeds`.\n\n"
+        f"{table(found)}\n\n"
     )
 
 

@@ -49,6 +49,8 @@ RESULT = HERE / "results" / "growth.csv"
 PICTURE = HERE.parents[1] / "docs" / "images" / "growth.svg"
 #: different stainings that a folder is made of, their edge, and that of a piece of one, px
 KINDS, DRAWN_PX, PIECE_PX = 8, 1024, 512
+#: images that are stained together, as one batch; at least four batches
+STAINED_TOGETHER = 50
 CHANNELS = ("DAPI", "INS", "GCG")
 
 
@@ -86,6 +88,7 @@ def write_images(folder: Path, count: int, edge: int) -> None:
     rng = np.random.default_rng(0)
     rows = ["file,condition,batch,role"]
     times = -(-edge // PIECE_PX)
+    batches = max(4, count // STAINED_TOGETHER)
     for k in range(count):
         tiles = [
             [piece(planes[(k + 3 * y + 5 * x) % len(planes)], rng) for x in range(times)]
@@ -93,7 +96,8 @@ def write_images(folder: Path, count: int, edge: int) -> None:
         ]
         stack = np.concatenate([np.concatenate(row, axis=2) for row in tiles], axis=1)
         pixels = np.clip(stack[:, :edge, :edge], 0, 65535)
-        name = f"batch{k % 4}/{k:06d}.ome.tif"
+        batch = f"batch{k % batches}"
+        name = f"{batch}/{k:06d}.ome.tif"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(
             folder / name, pixels.astype(np.uint16), ome=True, compression="zlib",
@@ -102,7 +106,7 @@ def write_images(folder: Path, count: int, edge: int) -> None:
                       "PhysicalSizeX": drawn[0].pixel_size_um,
                       "PhysicalSizeY": drawn[0].pixel_size_um},
         )  # fmt: skip
-        rows.append(f"{name},{'ab'[k % 2]},batch{k % 4},sample")
+        rows.append(f"{name},{'ab'[k % 2]},{batch},sample")
     (folder / "samples.csv").write_text("\n".join(rows) + "\n", "utf-8")
 
 
@@ -348,7 +352,8 @@ def table() -> None:
         "# Growth",
         "",
         "Written by `python benchmarks/speed/growth.py table` from growth.csv. Drawn stainings of "
-        "3 channels, 16 bit. CPU s/MP: seconds of the processor, all processes, a megapixel. Path: "
+        f"3 channels, 16 bit; a staining run for {STAINED_TOGETHER} images. "
+        "CPU s/MP: seconds of the processor, all processes, a megapixel. Path: "
         "seconds of the processor of the leading process and 1/n of its n workers', the time on a "
         "free machine if nothing overlapped. Overhead: what the processes of a run do beside "
         "measuring, fitting and calling, which `score_image` does too, over these; not of slides "
