@@ -36,6 +36,7 @@ def table(frame: pd.DataFrame, digits: int = 3) -> str:
 def positivity() -> str:
     """Calls on synthetic islets with the project's own nuclei, beside the four baselines."""
     found = pd.read_csv(ROOT / "positivity" / "results" / "accuracy.csv")
+    further = pd.read_csv(ROOT / "positivity" / "results" / "seeds.csv")
     own = found[found["nuclei"] == "own"]
     calls = own[own["method"] == "network"][
         ["preset", "n_cells", "auc", "balanced_accuracy", "kappa", "ece", "unsure_pct",
@@ -66,7 +67,10 @@ def positivity() -> str:
         "numbers that join it with levels were fitted on other seeds; which of its answers are "
         "joined was chosen with three of the presets in view (`easy_confocal`, `ffpe20x`, "
         "`cryo10um_widefield`), before the last two trainings.\n\n"
-        f"{seeds()}{invariance()}{patterns()}{nuclear()}{taught()}"
+        "The same on images of further seeds, for how much of a difference is one of images. Made "
+        "by `python benchmarks/positivity/run.py --seeds`.\n\n"
+        f"{table(further)}\n\n"
+        f"{invariance()}{patterns()}{nuclear()}{taught()}"
     )
 
 
@@ -104,16 +108,6 @@ def patterns() -> str:
         "Made by `python benchmarks/positivity/patterns.py`.\n\n"
         f"{table(groups[keep].mean().reset_index())}"
         "\n\n"
-    )
-
-
-def seeds() -> str:
-    """The same calls on images of further seeds."""
-    found = pd.read_csv(ROOT / "positivity" / "results" / "seeds.csv")
-    return (
-        "The same on images of further seeds, for how much of a difference is one of images. Made "
-        "by `python benchmarks/positivity/run.py --seeds`.\n\n"
-        f"{table(found)}\n\n"
     )
 
 

@@ -205,20 +205,17 @@ def further(cache: Path, seeds: list[int]) -> None:
 
     names = ["n_cells", "auc", "balanced_accuracy", "kappa", "brier", "unsure_pct"]
     names += ["control_positive_pct", "image_bias_pp", "image_mae_pp", "worst_image_pp"]
-    rows = []
     for seed in seeds:
         build(cache / str(seed), ("own",), seed)
-        for preset in PRESETS:
+    rows = []
+    for preset in PRESETS:
+        for seed in seeds:
             found = measure(cache / str(seed), preset, "own", "network")
             rows.append({"preset": preset, "seed": seed, **{k: found[k] for k in names}})
-    table = pd.DataFrame(rows).sort_values(["preset", "seed"], key=_in_order, kind="stable")
+    table = pd.DataFrame(rows)
     table.to_csv(RESULTS / "seeds.csv", index=False, float_format="%.4f")
     (RESULTS / "seeds.md").write_text(markdown(table), encoding="utf-8")
     print(markdown(table))
-
-
-def _in_order(column: pd.Series) -> pd.Series:
-    return column.map(PRESETS.index) if column.name == "preset" else column
 
 
 def main() -> None:

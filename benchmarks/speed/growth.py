@@ -24,9 +24,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
-import importlib.abc
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -43,6 +40,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from stopwatch import KINDS_OF_WORK, Stopwatch
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "growth.csv"
@@ -57,8 +55,8 @@ CHANNELS = ("DAPI", "INS", "GCG")
 def piece(planes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A square out of drawn channels (C, Y, X), turned, scaled and dimmed, as none is twice.
 
-    Each pixel is one that was drawn, so that noise stays noise; and no field of one image is found
-    in another, as it is not in a laboratory's folder.
+    Each pixel is one that was drawn, so that noise stays noise; and hardly a field of one image is
+    found in another, as in a laboratory's folder.
     """
     from scipy import ndimage as ndi
 
@@ -108,71 +106,6 @@ def write_images(folder: Path, count: int, edge: int) -> None:
         )  # fmt: skip
         rows.append(f"{name},{'ab'[k % 2]},{batch},sample")
     (folder / "samples.csv").write_text("\n".join(rows) + "\n", "utf-8")
-
-
-#: functions by module, and what their time counts as
-WATCHED = {
-    "islet_imaging.scoring.image": {"measure_image": "measuring"},
-    "islet_imaging.positivity.staining_run": {"call_image": "calling"},
-    "islet_imaging.positivity.fitting": {"fit_marker": "calling"},
-    "islet_imaging.run.files": {"write_labels": "writing", "write_arrow": "writing"},
-    "islet_imaging.run.image_checks": {"check_rows": "comparing"},
-    "islet_imaging.scoring.results": {"_write_cells": "writing"},
-    "islet_imaging.report.assemble": {"report_data": "report", "_entries": "report"},
-    "islet_imaging.report.build": {"write_report": "report"},
-}
-KINDS_OF_WORK = ("measuring", "calling", "writing", "comparing", "report")
-
-
-class Stopwatch(importlib.abc.MetaPathFinder):
-    """Adds up, in every process of a run, what `score_image` does for an image that stands alone.
-
-    Measuring, and fitting with calling; beside them what is written, the comparison of images and
-    the report: seconds of the processor, kept in a file per process, since workers are ended
-    without a word.  Functions are exchanged when somebody imports their module.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.kept = Path(folder) / f"{os.getpid()}.json"
-        self.seconds = dict.fromkeys(KINDS_OF_WORK, 0.0)
-        self.busy = False
-        sys.meta_path.insert(0, self)
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """The module's own specification, with its function exchanged once it is loaded."""
-        if name not in WATCHED:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        sys.meta_path.insert(0, self)
-        assert spec is not None
-        assert spec.loader is not None
-        real = spec.loader.exec_module
-
-        def load(module: Any) -> None:
-            real(module)
-            for function, kind in WATCHED[name].items():
-                setattr(module, function, self.timed(getattr(module, function), kind))
-
-        spec.loader.exec_module = load  # type: ignore[method-assign]
-        return spec
-
-    def timed(self, real: Any, kind: str) -> Any:
-        """A function that adds up its time."""
-
-        @functools.wraps(real)
-        def call(*args: Any, **more: Any) -> Any:
-            if self.busy:  # of a call within another the outer one is counted
-                return real(*args, **more)
-            self.busy, begun = True, time.process_time()
-            try:
-                return real(*args, **more)
-            finally:
-                self.busy = False
-                self.seconds[kind] += time.process_time() - begun
-                self.kept.write_text(json.dumps(self.seconds))
-
-        return call
 
 
 #: where the processes of a run leave what they added up
