@@ -192,7 +192,8 @@ def draft_protocol(
             failed.append(str(error))
     if not sources:
         raise ImageReadError(f"{root}: none of its images can be read. The first: {failed[0]}")
-    if pattern is None and len(sources) > 1 and all(len(s.channels) == 1 for s in sources):
+    grouped = pattern is not None and "(?P<channel>" in pattern
+    if not grouped and len(sources) > 1 and all(len(s.channels) == 1 for s in sources):
         shown = ", ".join(i.name for i in images[:4])
         raise ProtocolError(
             f"{root}: {len(images)} files of one channel each, and their names do not say which "
@@ -266,18 +267,26 @@ def _channels(source: Source, questions: list[str]) -> list[str]:
     rows: list[dict[str, Any]] = []
     for label in labels:
         known = known_stain(label)
-        name, role, compartment = known or (label, "marker", "cytoplasm")
+        name, role, compartment = known or (_as_name(label), "marker", "cytoplasm")
         why = (
             f"{label!r} is known"
             if known
             else "CHECK: not a known stain; rename it, and say where it lies"
         )
-        rows.append({"name": name, "role": role, "compartment": compartment, "label": label,
-                     "why": why, "known": known is not None})  # fmt: skip
+        row: dict[str, Any] = {
+            "name": name, "role": role, "compartment": compartment, "label": label, "why": why,
+            "known": known is not None,
+        }  # fmt: skip
+        if known is None and "autofluorescen" in label.casefold():
+            row |= {"role": "autofluorescence", "why": "by its name", "known": True}
+        rows.append(row)
     names = [r["name"] for r in rows]
     for row in rows:
         if names.count(row["name"]) > 1:
-            row["name"] = row["label"]
+            row["name"] = _as_name(row["label"])
+    for n, row in enumerate(rows, start=1):
+        if row["name"].casefold() in {r["name"].casefold() for r in rows if r is not row}:
+            row["name"] = f"{row['name']} {n}"
     dna = [r for r in rows if r["role"] == "dna"]
     for extra in dna[1:]:
         extra |= {"role": "ignore", "why": "CHECK: a second DNA stain; only one is used"}
@@ -288,17 +297,20 @@ def _channels(source: Source, questions: list[str]) -> list[str]:
             for r, c in zip(rows, source.channels, strict=True)
             if _BLUE_NM[0] <= float(c.facts.get("emission_nm", 0)) <= _BLUE_NM[1]
         ]
-        guess = (blue or emits or rows)[0]
+        # what is known to be another stain is not the DNA
+        unknown = [r for r in rows if not r["known"]]
+        guess = (blue or emits or unknown or rows)[0]
         why = "blue" if blue else "the one that emits blue light" if emits else ""
         guess |= {
             "role": "dna",
             "name": "DAPI" if blue else guess["name"],
-            "why": f"CHECK: taken for DNA because it is {why or 'the first'}; the names do not say",
+            "why": f"CHECK: taken for DNA because it is {why or 'the first of unknown name'}; the "
+            "names do not say",
         }
         questions.append(f"which channel is DNA (the draft takes {guess['label']!r})")
-    unknown = [r["label"] for r in rows if not r["known"] and r["role"] == "marker"]
-    if unknown:
-        questions.append(f"what these channels are: {', '.join(unknown)}")
+    open_ones = [str(r["label"]) for r in rows if not r["known"] and r["role"] == "marker"]
+    if open_ones:
+        questions.append(f"what these channels are: {', '.join(open_ones)}")
     out = []
     for row in rows:
         out.append(f"  - name: {_quoted(row['name'])}  # {_comment(row['why'])}")
@@ -308,6 +320,12 @@ def _channels(source: Source, questions: list[str]) -> list[str]:
         if row["name"] != row["label"] or not row["known"]:  # stays right when renamed
             out.append(f"    source: {_quoted(row['label'])}")
     return out
+
+
+def _as_name(label: str) -> str:
+    """A file's word for a channel as the name of one: without what would break a table."""
+    text = "".join(c if c.isprintable() and c not in ',;"' else " " for c in label)
+    return " ".join(text.split())[:100] or "channel"
 
 
 def _nuclei(labels: tuple[str, ...]) -> list[str]:

@@ -40,6 +40,8 @@ class Header:
         """
         samples = self.samples - self.extra
         if "<OME" in self.description[:2000]:
+            if "BinaryOnly" in self.description:  # what it holds is said in another file
+                return 0
             found = re.search(r'\bSizeC="(\d+)"', self.description)
             per_page = re.search(r'\bSamplesPerPixel="(\d+)"', self.description)
             n = int(found[1]) if found else 1

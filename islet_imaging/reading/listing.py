@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import re
 import stat
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from islet_imaging.errors import IsletImagingError, ProtocolError
 from islet_imaging.reading.bioio_formats import scenes_of_vendor
+from islet_imaging.reading.copies import made_of_others, made_of_sets
 from islet_imaging.reading.members import ome_set
 from islet_imaging.reading.multifile import SUFFIXES
 from islet_imaging.reading.naming import split_path
@@ -36,18 +36,6 @@ _OTHERS = {
                      ".pptx", ".avi", ".mp4", ".mov"),
                     "is a picture or film for showing; export the raw channels as TIFF"),
 }  # fmt: skip
-_THUMB = re.compile(r"(?i)(?:^|[_\- .])thumb(?:nail|s)?(?=$|[_\- .]|[0-9A-F]{8}-)")
-_PROJECTED = re.compile(
-    r"(?i)^(?:(?:MAX|MIN|AVG|SUM|STD|MED)_(?P<a>.+)|"
-    r"(?P<b>.+?)[_\- ](?:MIP|maxIP|max[_-]?proj(?:ection)?|max|proj(?:ection)?|EDF))$"
-)
-_OVERLAY = re.compile(r"(?i)^(?P<a>.+?)[_\- ](?:overlay|merged?|merging|composite|RGB)$")
-_CALIBRATION = re.compile(
-    r"(?i)^(?:DC_|SC_BP|SC_LP)|(?:^|[_\- .])(?:flat[_\- ]?field|dark[_\- ]?(?:field|frame)|"
-    r"shading|calibration)(?=$|[_\- .\d])"
-)
-#: folders of planes that ImageXpress writes
-_ZSTEP = re.compile(r"(?:^|/)ZStep_\d+/")
 
 
 @dataclass(frozen=True)
@@ -137,8 +125,9 @@ def list_files(
             skip(path, "still being written")
         else:
             kept.append(path)
-    kept, copies = _without_copies(kept, root)
-    return kept, sorted([*skipped, *copies], key=lambda s: s.name)
+    made = made_of_others(kept)
+    skipped += [Skipped(p.relative_to(root).as_posix(), w, by_name=True) for p, w in made.items()]
+    return [p for p in kept if p not in made], sorted(skipped, key=lambda s: s.name)
 
 
 def _glob(relative: str, pattern: str) -> bool:
@@ -189,60 +178,6 @@ def _walk(
                 skip(path, "a pipe, device or socket, not a file")
             else:
                 found.append(path)
-
-
-def _stem(path: Path) -> str:
-    """A file's name without its endings, as files of one image share it."""
-    name = path.name.casefold()
-    for end in (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.zarr"):
-        if name.endswith(end):
-            return name.removesuffix(end)
-    return path.stem.casefold()
-
-
-def _without_copies(paths: list[Path], root: Path) -> tuple[list[Path], list[Skipped]]:
-    """Leave out thumbnails, calibration images, projections and overlays beside their source."""
-    stems = {(p.parent, _stem(p)) for p in paths}
-    heads: dict[Path, list[str]] = {}
-    for parent, stem in stems:
-        heads.setdefault(parent, []).append(stem)
-    for listed in heads.values():
-        listed.sort()
-    kept: list[Path] = []
-    copies: list[Skipped] = []
-
-    def skip(path: Path, why: str) -> None:
-        copies.append(Skipped(path.relative_to(root).as_posix(), why, by_name=True))
-
-    for path in paths:
-        stem = _stem(path)
-        projected = _PROJECTED.match(stem)
-        source = (projected["a"] or projected["b"]) if projected else ""
-        overlay = _OVERLAY.match(stem)
-        if _THUMB.search(path.stem):
-            skip(path, "a thumbnail")
-        elif _CALIBRATION.search(path.stem):
-            skip(path, "a calibration image by its name (flat field, dark field, shading)")
-        elif source and (path.parent, source) in stems:
-            skip(path, f"a projection of {source}, which is here too")
-        elif overlay and _begins(heads[path.parent], overlay["a"], stem):
-            skip(path, f"an overlay of the channels of {overlay['a']}, which are here too")
-        else:
-            kept.append(path)
-    return kept, copies
-
-
-def _begins(stems: Sequence[str], head: str, own: str) -> bool:
-    """Whether another stem is ``head`` or goes on from it after a separator."""
-    from bisect import bisect_left
-
-    at = bisect_left(stems, head)
-    while at < len(stems) and stems[at].startswith(head):
-        rest = stems[at][len(head) :]
-        if stems[at] != own and (not rest or rest[0] in "_- ."):
-            return True
-        at += 1
-    return False
 
 
 def list_images(
@@ -297,6 +232,11 @@ def list_images(
             groups[image] = [image_path]
             members[image] = others
             taken |= dict.fromkeys((o for o in others if o != path), image)
+    if pattern is not None:
+        relative = {n: [p.relative_to(root).as_posix() for p in ps] for n, ps in groups.items()}
+        for made, why in list(made_of_sets(relative)):
+            out.skipped += [Skipped(name, why) for name in relative[made]]
+            del groups[made]
     out.images = [ImageFiles(n, tuple(groups[n]), members.get(n, ())) for n in sorted(groups)]
     out.skipped.sort(key=lambda s: s.name)
     return out

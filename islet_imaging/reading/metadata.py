@@ -34,6 +34,8 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ns": 1e
 _LONGEST_S = 20.0
 #: a microscope's pixel lies in this range, um
 PLAUSIBLE_UM = (0.005, 100.0)
+#: of a stated size that is beyond it; another statement may be better
+IMPLAUSIBLE = "which no microscope has (another unit is meant?)"
 #: resolutions of screens and printers, dots per inch
 _DPI = (72, 75, 90, 96, 100, 120, 144, 150, 180, 200, 220, 240, 254, 300, 350, 360, 400, 450, 480,
         500, 600, 720, 900, 1000, 1200, 1440, 2400)  # fmt: skip
@@ -51,12 +53,9 @@ class Facts:
     n_images: int = 1
     #: why a pixel size that is written in the file is not believed
     doubt: str = ""
-    #: an ImageJ stack whose slices carry the names of stains: they are channels
-    slices_are_channels: bool = False
 
     def size(self, size: tuple[float, float] | None) -> None:
         """Take a pixel size that is stated, unless it is a default or a print setting."""
-        size = plausible(size)
         if size is not None:
             self.doubt = doubtful(size)
             self.pixel_size_um = None if self.doubt else size
@@ -113,6 +112,8 @@ def doubtful(size: tuple[float, float]) -> str:
     '84.667 um, which is 300 dots per inch, a setting of a printer or screen'
     """
     y, x = size
+    if plausible(size) is None:
+        return f"{x:.4g} x {y:.4g} um, {IMPLAUSIBLE}"
     if x == y == 1.0:
         return "exactly 1 um, which programs write that do not know it"
     for dpi in _DPI:
@@ -134,6 +135,8 @@ def worded(name: str) -> str:
 
 
 def _number(text: str | None) -> float | None:
+    if text is not None and re.fullmatch(r"\s*\d+,\d+\s*", text):
+        text = text.replace(",", ".")  # as some countries write it
     try:
         value = float(text) if text is not None else math.nan
     except ValueError:
@@ -314,15 +317,15 @@ def parse_imagej(
         facts.size((y, x) if x and y else None)
     channels = int(meta.get("channels", 1) or 1)
     images = int(meta.get("images", channels) or channels)
-    slices = int(meta.get("slices", 1) or 1)
+    slices, frames = (int(meta.get(k, 1) or 1) for k in ("slices", "frames"))
     labels = [str(t) for t in meta.get("Labels") or []]
     order = str(meta.get("order", "czt")).lower()
     together = slices if order.startswith("z") else 1
     facts.names = imagej_names(labels, channels, images, together=together)
-    if channels == 1 and slices == images and 1 < images <= len(labels):
-        named = imagej_names(labels, slices, images)
-        if are_stains(named):
-            facts.names, facts.slices_are_channels = named, True
+    if channels == 1 and images in (slices, frames) and 1 < images <= len(labels):
+        named = imagej_names(labels, images, images)
+        if are_stains(named):  # stains that were saved as slices or frames
+            facts.names = named
     tables = meta.get("LUTs") or []
     if len(tables) == channels:
         for table in tables:  # (3, 256), or its first component alone

@@ -9,20 +9,23 @@ It fails when a name has no such token: the file then is an image of its own.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 #: words of a channel's name that mean DNA
 DNA_WORDS = (
     "dapi", "hoechst", "dna", "draq5", "draq7", "topro", "to-pro-3", "sytox", "nuclei", "nucleus",
-    "nuclear", "h33342", "propidium",
+    "nuclear", "h33342", "h33258", "propidium", "nucblue", "nucspot", "dsdna", "dna1", "dna2",
+    "iridium", "kern", "kerne", "kernen", "zellkern", "zellkerne", "noyau", "noyaux", "nucleo",
+    "nucleos",
 )  # fmt: skip
 #: stain -> the spellings it goes by, compared without case, blanks, dots and hyphens
 CYTOPLASM = {
-    "INS": ("ins", "insulin", "proinsulin"),
-    "CPEP": ("cpep", "cpeptide", "cpeptid"),
-    "GCG": ("gcg", "glucagon", "gluc"),
-    "SST": ("sst", "somatostatin", "som"),
+    "INS": ("ins", "insulin", "proinsulin", "insulina", "insuline"),
+    "CPEP": ("cpep", "cpeptide", "cpeptid", "peptidec", "peptidoc"),
+    "GCG": ("gcg", "glucagon", "gluc", "glukagon", "glucagone"),
+    "SST": ("sst", "somatostatin", "som", "somatostatina", "somatostatine"),
     "CHGA": ("chga", "chromogranin", "chromogranina"),
     "PPY": ("ppy", "pp", "pancreaticpolypeptide"),
     "GHRL": ("ghrl", "ghrelin"),
@@ -51,15 +54,11 @@ MEMBRANE = {
 #: markers of dividing or dying cells, whose condensed nuclei must be counted
 CONDENSED = frozenset({"Ki67", "H3", "EdU", "PCNA", "CASP3", "TUNEL"})
 _TRANSMITTED = (
-    "tl",
-    "bf",
-    "brightfield",
-    "transmitted",
-    "dic",
-    "phase",
-    "phasecontrast",
-    "pmt trans",
-)
+    "tl", "bf", "brightfield", "transmitted", "trans", "transmission", "dic", "phase",
+    "phasecontrast", "tpmt", "pmttrans", "esid", "hellfeld", "phasenkontrast",
+)  # fmt: skip
+#: an antibody against the receptor of a hormone does not stain the hormone
+_RECEPTOR = frozenset({"receptor", "rezeptor", "recepteur", "recettore"})
 
 #: a channel's token right before the extension; the first that matches wins
 _TOKENS = (
@@ -73,13 +72,25 @@ _WORD = re.compile(r"^(?P<head>.+)(?P<token>[ _\-][A-Za-z][A-Za-z0-9.\-+]*)$")
 
 
 def squash(name: str) -> str:
-    """A name without case, blanks, dots, hyphens and underscores."""
-    return re.sub(r"[\s._\-/+()]", "", name.casefold())
+    """A name without case, accents, blanks, dots, hyphens and underscores."""
+    return re.sub(r"[\s._\-/+()]", "", plain(name))
+
+
+def plain(text: str) -> str:
+    """Text without case and accents.
+
+    Examples
+    --------
+    >>> plain("Contrôle NÉGATIF")
+    'controle negatif'
+    """
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    return unicodedata.normalize("NFC", "".join(c for c in parts if not unicodedata.combining(c)))
 
 
 def words(name: str) -> list[str]:
     """The words of a name, squashed, with the joined neighbours ("c-peptide", "nkx6.1") too."""
-    parts = [p for p in re.split(r"[\s_\-./+()]+", name.casefold()) if p]
+    parts = [p for p in re.split(r"[\s_\-./+()]+", plain(name)) if p]
     joined = ["".join(parts[i : i + 2]) for i in range(len(parts) - 1)]
     return [*parts, *joined, "".join(parts)]
 
@@ -105,6 +116,8 @@ def known_stain(name: str) -> tuple[str, Literal["dna", "marker", "ignore"], str
             if word == squash(dna) or (word.startswith(dna) and dna in ("dapi", "hoechst")):
                 short = {"dapi": "DAPI", "hoechst": "Hoechst"}.get(dna, "DNA")
                 return short, "dna", "nucleus"
+    if _RECEPTOR & set(found):
+        return None
     tables = ((CYTOPLASM, "cytoplasm"), (NUCLEUS, "nucleus"), (MEMBRANE, "membrane"))
     for table, compartment in tables:
         for short, spellings in table.items():

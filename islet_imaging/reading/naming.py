@@ -3,8 +3,10 @@ r"""How instruments name the files of one image, and which of these ways a folde
 The idea: a way of naming is a regular expression with the groups ``channel`` and ``plane`` and, for
 what identifies the image, ``image``, ``well``, ``field``, ``time`` and ``rest``.  Those of common
 instruments are tried first, then what repeats: the part of the names, or the folder, that takes the
-same few values for every image, where one of them is a stain or looks like a channel's number.  A
-way is taken only when it sorts more than half of the files into sets without a contradiction.
+same few values for every image, where one of them is a stain or looks like a channel's number, and
+at last what varies and what repeats in names that are built alike (`name_fields`).  A way is taken
+only when it sorts more than half of the files into sets without a contradiction, and leaves no
+focal plane to be counted as an image.
 It fails, and then says nothing, on names that follow no rule.
 """
 
@@ -19,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from islet_imaging.errors import ProtocolError
 from islet_imaging.reading.headers import read_header
+from islet_imaging.reading.name_fields import ending, field_patterns, literal, planes_are_left
 from islet_imaging.reading.names import known_dye, known_stain, split_token
 
 _EXT = "[.](?i:tiff?|png|jpe?g|stk)"
@@ -35,8 +38,20 @@ PRESETS: dict[str, str] = {
     r"(?:fk\d+)?(?:fl\d+)?" + _EXT,
     "Operetta or Phenix, time points": r"(?P<image>r\d+c\d+f\d+)p(?P<plane>\d+)-(?P<channel>ch\d+)"
     r"(?P<time>sk\d+)(?:fk\d+)?(?:fl\d+)?" + _EXT,
+    "Operetta or Phenix, Harmony 5": r"(?P<image>r\d+c\d+f\d+)p(?P<plane>\d+)-(?P<channel>ch\d+)"
+    r"t\d+" + _EXT,
+    "Operetta or Phenix, Harmony 5, time points": r"(?P<image>r\d+c\d+f\d+)p(?P<plane>\d+)-"
+    r"(?P<channel>ch\d+)(?P<time>t\d+)" + _EXT,
     "IN Cell": r"(?P<well>[A-P] ?- ?\d+)[(]fld (?P<field>\d+) wv (?P<channel>[^)]+?)"
-    r"(?: z (?P<plane>\d+))?(?: time \d+)?[)]" + _EXT,
+    r"(?: z (?P<plane>\d+))?(?: time (?P<time>\d+))?(?: - \d+ms)?[)]" + _EXT,
+    "IN Cell 7": r"(?P<well>[A-P]_\d+)_f(?P<field>\d+)_c\d+_x[^_/]+_m(?P<channel>[^_/]+)"
+    r"_z(?P<plane>\d+)_t(?P<time>\d+)" + _EXT,
+    "scanR": r"(?P<image>.+--W\d+--P\d+)--Z(?P<plane>\d+)--T(?P<time>\d+)--(?P<channel>[^/]+)"
+    + _EXT,
+    "Gen5": r"(?P<well>[A-P]\d{1,2}(?:ROI\d+)?)_-?\d+_\d+_(?P<field>\d+)(?:Z(?P<plane>\d+))?_"
+    r"(?:[A-Za-z]+\[)?(?P<channel>[\w .+-]+?)(?: \d+,\d+)?\]?_(?P<time>\d+)" + _EXT,
+    "Squid": r"(?P<image>[^_/]+_\d+)_(?P<plane>\d+)_(?P<channel>(?:Fluorescence|BF)[_ ][^/]+)"
+    + _EXT,
     "CellVoyager": r"(?P<image>.+_[A-P]\d+_T\d+F\d+)L\d+A\d+Z(?P<plane>\d+)(?P<channel>C\d+)"
     + _EXT,
     "CQ1": r"(?P<image>W\d+F\d+T\d+)Z(?P<plane>\d+)(?P<channel>C\d+)" + _EXT,
@@ -93,7 +108,7 @@ def is_on_path(pattern: str) -> bool:
     >>> is_on_path("(?P<channel>DAPI|INS)/(?P<image>.+)"), is_on_path("[^/]+")
     (True, False)
     """
-    return "/" in re.sub(r"\[[^\]]*\]", "", pattern)
+    return "/" in re.sub(r"\[[^\]]*\]", "", re.sub(r"\\.", "", pattern))
 
 
 def split_path(relative: str, pattern: str) -> Part | None:
@@ -148,7 +163,7 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     paths : sequence of Path
         The image files of a folder and its subfolders.
     root : Path, optional
-        The folder; what all have in common by default.
+        The folder; the one above all files by default.
 
     Returns
     -------
@@ -167,7 +182,7 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     if len(single) < 2 or 2 * len(single) <= len(paths):
         return None
     if root is None:
-        root = single[0].parent
+        root = single[0].parent.parent  # the folder's name may be the image's
         while not all(p.is_relative_to(root) for p in single):
             root = root.parent
     relatives = [p.relative_to(root).as_posix() for p in single]
@@ -200,6 +215,7 @@ def _candidates(relatives: Sequence[str]) -> Iterator[str]:
     yield from (PRESETS[n] for n in ("NIS-Elements", "ZEN", "EVOS"))
     yield from _folders(relatives)
     yield from _anywhere(relatives)
+    yield from field_patterns(relatives)
     plane = r"(?P<image>.+?)[ _.-]*(?i:z|zs|slice|plane)[ _-]?(?P<plane>\d+)(?P<rest>.*)" + _EXT
     yield plane
 
@@ -220,28 +236,18 @@ def _sorts(pattern: str, relatives: Sequence[str]) -> bool:
     channels = Counter(frozenset(p.channel for p in parts) for parts in sets.values())
     usual, often = max(channels.items(), key=lambda item: (len(item[0]), item[1]))
     in_sets = sum(len(p) for p in sets.values() if len({q.channel for q in p}) > 1)
-    if len(usual) > MOST_CHANNELS:
+    if len(usual) > MOST_CHANNELS or planes_are_left(list(sets)):
         return False
     if len(usual) > 1:
         return in_sets * 2 > len(relatives) and often * 2 >= len(sets) / 2
     # one channel only: focal planes must make sets
     planes = [len(p) for p in sets.values()]
-    return "(?P<plane>" in pattern and min(planes) > 1 and len(set(planes)) == 1
-
-
-def _literal(text: str) -> str:
-    """Text for a pattern that stays readable in YAML: no backslashes."""
-    return "".join(c if c.isalnum() or c in "_- " else f"[{c}]" for c in text).replace("[^]", r"\^")
+    alike = min(planes) > 1 and len(set(planes)) == 1
+    return "(?P<plane>" in pattern and alike and len(channels) == 1
 
 
 def _either(words: Sequence[str]) -> str:
-    return "|".join(_literal(w) for w in sorted(set(words), key=lambda w: (-len(w), w)))
-
-
-def _end(suffixes: Sequence[str]) -> str:
-    plain = sorted({s[1:] for s in suffixes}, key=lambda s: (len(s), s))
-    listed = "|".join(_literal(s) for s in plain)
-    return f"[.](?:{listed})" if len(plain) > 1 else f"[.]{listed}"
+    return "|".join(literal(w) for w in sorted(set(words), key=lambda w: (-len(w), w)))
 
 
 def _trailing(relatives: Sequence[str]) -> str | None:
@@ -261,7 +267,7 @@ def _trailing(relatives: Sequence[str]) -> str | None:
     if not files or len({leads for _, _, leads in files}) > 1:
         return None
     channel = f"(?P<channel>{_either([t for t, _, _ in files])})"
-    end = _end([s for _, s, _ in files])
+    end = ending([s for _, s, _ in files])
     if files[0][2]:
         return f"{channel}[ _.-]*(?P<image>.+){end}"
     return f"(?P<image>.+?)[ _.-]*{channel}{end}"
@@ -286,7 +292,7 @@ def _folders(relatives: Sequence[str]) -> Iterator[str]:
     for back in range(2, 1 + max(map(len, split))):
         names = {p[-back] for p in split if len(p) >= back}
         if len(names) > 1 and sum(map(_like_a_channel, names)) * 2 >= len(names):
-            end = _end([PurePosixPath(r).suffix for r in relatives])
+            end = ending([PurePosixPath(r).suffix for r in relatives])
             # the channel may stand in the file's name again
             yield (
                 f"(?:(?P<image>.+)/)?(?P<channel>{_either(list(names))})/"
@@ -297,7 +303,7 @@ def _folders(relatives: Sequence[str]) -> Iterator[str]:
 def _anywhere(relatives: Sequence[str]) -> Iterator[str]:
     """A word between separators that stands for a channel, wherever it is in the name."""
     stems = [PurePosixPath(r).stem for r in relatives]
-    end = _end([PurePosixPath(r).suffix for r in relatives])
+    end = ending([PurePosixPath(r).suffix for r in relatives])
     words = {w for s in stems for w in re.split(r"[ _.\-()\[\]]+", s) if w}
     stains = [w for w in words if known_stain(w) or known_dye(w)]
     numbers = [w for w in words if re.fullmatch(r"(?i)(?:ch|channel|c|w)\d{1,2}", w)]

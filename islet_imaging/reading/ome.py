@@ -175,6 +175,16 @@ class _Files:
             self._known[key] = self._find(uuid, name)
         return self._known[key]
 
+    def are_in(self, pixels: ET.Element) -> bool:
+        """Whether any plane of an image lies in the file that is read."""
+        for data in pixels.findall("TiffData"):
+            element = data.find("UUID")
+            if element is None or str(element.text or "").strip() == self.own_uuid:
+                return True
+            if str(element.get("FileName", "")).casefold() == self.path.name.casefold():
+                return True
+        return False
+
     def _find(self, uuid: str, name: str) -> Path:
         if not uuid or not name:
             raise ImageReadError(
@@ -224,6 +234,8 @@ def _image(name: str, pixels: ET.Element, files: _Files, limits: Limits) -> OmeI
     if sorted(order) != ["C", "T", "Z"]:
         order = ["C", "Z", "T"]
     places: dict[tuple[int, int, int], tuple[Path, int]] = {}
+    if not files.are_in(pixels):  # an image of other files, which need not be here
+        return OmeImage(name, sizes, per_page, places)
     for data in pixels.findall("TiffData"):
         try:
             at = {a: int(data.get(f"First{a}", "0")) for a in "CZT"}

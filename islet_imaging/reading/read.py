@@ -308,6 +308,12 @@ def _bind(
     else:
         return labels, list(range(len(labels))), origin or "none: numbered by place"
     if not source.named and not stated and all(w[1] is None for w in wants):
+        if source.unplaced:
+            raise ChannelError(
+                f"{name}: the file has {len(labels)} {source.channel_axis} and names "
+                f"{len(source.unplaced)} ({', '.join(source.unplaced)}), so which is which is not "
+                "said; give each channel of the protocol a `source`, such as 'channel 1'"
+            )
         # the file names nothing: as many names as channels are taken in the protocol's order
         if len(wants) == len(labels):
             return tuple(w[0] for w in wants), list(range(len(labels))), "protocol, in file order"

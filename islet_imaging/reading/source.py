@@ -64,6 +64,8 @@ class Source:
     channel_axis: str = "channels"
     #: planes of one channel are separate pages without any axis information
     bare_pages: bool = False
+    #: names that the file gives to another number of channels than it has
+    unplaced: tuple[str, ...] = ()
     #: every file that pixels or metadata come from, where those are more than ``paths``
     members: tuple[Path, ...] = ()
 

@@ -23,7 +23,7 @@ from islet_imaging.reading.guard import check_declared, check_planes
 from islet_imaging.reading.ome import speaks_of_files
 from islet_imaging.reading.pages import LOSSY, check_pixels, check_segments, intensity_samples
 from islet_imaging.reading.source import Source, no_scene
-from islet_imaging.reading.tiff_facts import channels_of, facts_of
+from islet_imaging.reading.tiff_facts import channels_of, facts_of, name_planes, unplaced
 from islet_imaging.reading.tiff_planes import TiffPlanes
 from islet_imaging.reading.tiff_set import open_set
 
@@ -110,8 +110,8 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
     colours = samples > 1 and (int(key.photometric) in (2, 6) or kind == "svs")
     n_samples = intensity_samples(key, samples, colours=colours)
     facts, named_by, scale_by = facts_of(tif, kind)
-    if facts.slices_are_channels:
-        lead_axes = lead_axes.translate(str.maketrans("ZC", "CZ"))
+    if stains := name_planes(tif, facts, lead_axes, lead):
+        lead_axes = lead_axes.translate(str.maketrans(f"{stains}C", f"C{stains}"))
     channel_axis, sizes = _roles(lead_axes, lead, n_samples, path)
     n_lead = sizes.get(channel_axis, 1) if channel_axis else 1
     n_planes = sizes.get("Z", 1)
@@ -163,6 +163,7 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
         metadata=metadata,
         channel_axis="colours" if colours else "pages" if bare else "channels",
         bare_pages=bare,
+        unplaced=() if named_by == "page names" else unplaced(facts, len(channels)),
     )
 
 
@@ -195,8 +196,8 @@ def _roles(
             raise ImageReadError(
                 f"{path}: {n} {_AXES[axis]} ({axes} {'x'.join(map(str, shape))}): an image here "
                 f"has channels and focal planes only. Save one file per {_AXES[axis][:-1]}; if "
-                "they are channels in truth, reorder in ImageJ: Image > Hyperstacks > "
-                "Stack to Hyperstack"
+                "they are channels or focal planes in truth, reorder in ImageJ: Image > "
+                "Hyperstacks > Stack to Hyperstack"
             )
     unknown = [a for a in sizes if a in "IQ" or a not in "CZ"]
     if len(unknown) > 1 or (unknown and "C" in sizes):

@@ -7,11 +7,13 @@ It fails softly: what nothing states stays open, and a value that only looks sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from islet_imaging.errors import ImageReadError
 from islet_imaging.reading.metadata import (
+    IMPLAUSIBLE,
     Facts,
     parse_imagej,
     parse_metaseries,
@@ -19,11 +21,12 @@ from islet_imaging.reading.metadata import (
     resolution_um,
     worded,
 )
+from islet_imaging.reading.names import are_stains
 from islet_imaging.reading.slide_descriptions import parse_bif, parse_qptiff, parse_svs
 from islet_imaging.reading.source import COLOURS, FileChannel
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffPage
 
 #: reading the names of more pages than this says nothing of channels
 _MAX_NAMED_PAGES = 100
@@ -70,10 +73,17 @@ def facts_of(tif: TiffFile, kind: str) -> tuple[Facts, str, str]:
     if not any(facts.names):
         facts.names = _page_names(tif)
         names_by = "page names"
-    if facts.pixel_size_um is None and not facts.doubt and not tif.is_imagej:
+    other = not facts.doubt or facts.doubt.endswith(IMPLAUSIBLE)
+    if facts.pixel_size_um is None and other and not tif.is_imagej:
         unit = tags.valueof(296, default=2)
-        facts.pixel_size_um = resolution_um(x, y, int(unit) if isinstance(unit, int) else 2)
+        unit = int(unit) if isinstance(unit, int) else 2
+        facts.pixel_size_um = resolution_um(x, y, unit)
         scale_by = "TIFF resolution in cm"
+        if unit == 2 and (inches := resolution_um(x and x / 2.54, y and y / 2.54, 3)):
+            facts.doubt = (
+                f"{inches[1]:.4g} um in the tag of a print resolution in inches, which is mostly "
+                "none of the microscope"
+            )
     if facts.pixel_size_um is None:
         scale_by = ""
     return facts, names_by, scale_by
@@ -97,9 +107,37 @@ def _page_names(tif: TiffFile) -> list[str]:
         return []
     names = []
     for page in tif.series[0].pages:
-        value = page.aspage().tags.valueof(285) if page is not None else None
+        value = _page_name(page.aspage()) if page is not None else None
         names.append(worded(value.split("\n")[0]) if isinstance(value, str) else "")
     return names if any(names) and (n == 1 or len(set(names)) > 1) else []
+
+
+def _page_name(page: TiffPage) -> Any:
+    """What a page calls itself: the target of an ion beam image, else the tag PageName."""
+    text = page.description
+    if text.startswith("{") and "channel.target" in text:
+        try:
+            return json.loads(text).get("channel.target")
+        except ValueError:
+            pass
+    return page.tags.valueof(285)
+
+
+def name_planes(tif: TiffFile, facts: Facts, axes: str, sizes: Sequence[int]) -> str:
+    """The axis of a stack whose planes bear the names of different stains; "" where none is.
+
+    Stains that were saved as focal planes or time points are channels; their names are put into
+    ``facts``.
+    """
+    long = [(a, n) for a, n in zip(axes, sizes, strict=True) if n > 1]
+    if len(long) != 1 or long[0][0] not in "TZ":
+        return ""
+    axis, n = long[0]
+    if len(facts.names) != n:
+        named = _page_names(tif)
+        if len(named) == n and are_stains(named):
+            facts.names, facts.aliases, facts.channel_facts = named, [], []
+    return axis if len(facts.names) == n and are_stains(facts.names) else ""
 
 
 def _lsm(meta: Mapping[str, Any]) -> Facts:
@@ -116,6 +154,11 @@ def _rational(value: Any) -> float | None:
     if isinstance(value, tuple) and len(value) == 2 and value[1]:
         return float(value[0]) / float(value[1]) or None
     return None
+
+
+def unplaced(facts: Facts, n: int) -> tuple[str, ...]:
+    """Names that the metadata give to another number of channels than ``n``."""
+    return tuple(filter(None, facts.names)) if len(facts.names) != n else ()
 
 
 def channels_of(facts: Facts, n: int, colours: bool, samples: int) -> tuple[FileChannel, ...]:

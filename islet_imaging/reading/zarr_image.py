@@ -127,6 +127,8 @@ class ZarrPlanes:
             at["x"] = slice(x0, x1)
             with _reached(self.path):
                 part = np.asarray(array[tuple(at[a] for a in self.axes)])
+            if self.axes.index("x") < self.axes.index("y"):
+                part = part.T
         return np.ascontiguousarray(part.astype(part.dtype.newbyteorder("="), copy=False))
 
 
@@ -225,6 +227,7 @@ def open_zarr(path: Place, *, limits: Limits) -> Source:
         dtype=dtype,
         read=ZarrPlanes(path / inner, axes, shape, limits),
         names_source="OME-Zarr" if any(names) else "",
+        unplaced=tuple(filter(None, facts.names)) if len(facts.names) != n else (),
         pixel_size_um=facts.pixel_size_um,
         pixel_size_source="OME-Zarr" if facts.pixel_size_um else facts.doubt,
         metadata={"format": "OME-Zarr", "bits": dtype.itemsize * 8, "rgb": False, "lossy": False},
@@ -249,12 +252,15 @@ def _facts(
     there = False
     for holder in (dataset, first):
         for step in holder.get("coordinateTransformations") or []:
-            if step.get("type") == "scale" and len(step.get("scale", [])) == len(axes):
-                there = True
-                for axis, value in zip(axes, step["scale"], strict=True):
-                    scale[axis] *= float(value)
+            values = step.get("scale", []) if step.get("type") == "scale" else []
+            space = "".join(a for a in axes if a in "zyx")
+            # some writers give the axes of space only
+            of = next((known for known in (axes, space) if len(known) == len(values)), "")
+            there |= bool(of)
+            for axis, value in zip(of, values, strict=False):
+                scale[axis] *= float(value)
     unit = {
-        str(a.get("name", "")).lower(): str(a.get("unit") or "")
+        str(a.get("name", "")).lower(): str(a.get("unit") or a.get("units") or "")
         for a in stated
         if isinstance(a, dict)
     }

@@ -82,10 +82,70 @@ SCHEMES: dict[str, tuple[list[str], list[str], tuple[str, ...], int]] = {
     "channel in folder and name": (
         [f"{c}/islet{i}_{c}.tif" for c in ("DAPI", "INS") for i in (1, 2)],
         ["islet1", "islet2"], ("DAPI", "INS"), 1),
+    "Harmony 5": (
+        [f"r01c0{w}f01p0{z}-ch0{c}t01.tiff" for w in (1, 2) for z in (1, 2) for c in (1, 2)],
+        ["r01c01f01", "r01c02f01"], ("ch01", "ch02"), 2),
+    "IN Cell in time": (
+        [f"A - 01(fld 1 wv {c} time {t} - {t}36ms).tif" for t in (1, 2)
+         for c in ("UV - DAPI", "Blue - FITC")],
+        ["A - 01_1_1", "A - 01_1_2"], ("Blue - FITC", "UV - DAPI"), 1),
+    "IN Cell 7": (
+        [f"A_0{w}_f1_c{c}_x{x}_m{m}_z{z}_t1.tif" for w in (1, 2) for z in (1, 2)
+         for c, x, m in ((1, "UV", "DAPI"), (2, "Blue", "FITC"))],
+        ["A_01_1_1", "A_02_1_1"], ("DAPI", "FITC"), 2),
+    "scanR": (
+        [f"D{w}--W0000{w}--P00001--Z0000{z}--T00000--{c}.tif" for w in (5, 6) for z in (0, 1, 2)
+         for c in ("DAPI", "RFP50")],
+        ["D5--W00005--P00001_00000", "D6--W00006--P00001_00000"], ("DAPI", "RFP50"), 3),
+    "Gen5": (
+        [f"A{w}_02_{c}_1Z{z}_{n}_001.tif" for w in (1, 2) for z in (0, 1)
+         for c, n in ((1, "DAPI"), (2, "GFP"))],
+        ["A1_1_001", "A2_1_001"], ("DAPI", "GFP"), 2),
+    "Gen5 stitched": (
+        [f"A{w}_-1_{c}_1_Stitched[{n}]_001.tif" for w in (1, 2)
+         for c, n in ((1, "DAPI 377,447"), (2, "GFP 469,525"))],
+        ["A1_1_001", "A2_1_001"], ("DAPI", "GFP"), 1),
+    "Squid": (
+        [f"0/B{w}_0_{z}_Fluorescence_{c}_nm_Ex.tiff" for w in (2, 3) for z in (0, 1)
+         for c in (405, 488)],
+        ["0/B2_0", "0/B3_0"], ("Fluorescence_405_nm_Ex", "Fluorescence_488_nm_Ex"), 2),
+    "ImageXpress without plate, planes": (
+        [f"TimePoint_1/A0{w}_s1_w{c}_z{z}.tif" for w in (1, 2) for z in (1, 2) for c in (1, 2)],
+        ["TimePoint_1/A01_s1", "TimePoint_1/A02_s1"], ("w1", "w2"), 2),
+    "LAS X raw tiles": (
+        [f"Tile_001_s0{s}_z0{z}_RAW_ch0{c}.tif" for s in (1, 2) for z in (0, 1) for c in (0, 1)],
+        ["Tile_001_s01", "Tile_001_s02"], ("ch00", "ch01"), 2),
+    "SlideBook": (
+        [f"Capture {i} - Position {i}_XY16_Z0{z}_T0_C{c}.tiff" for i in (1, 2) for z in (0, 1)
+         for c in (0, 1)],
+        ["Capture 1 - Position 1_XY16", "Capture 2 - Position 2_XY16"], ("C0", "C1"), 2),
+    "ImageJ sequence": (
+        [f"i{i}_t001_z00{z}_c00{c}.tif" for i in (1, 2) for z in (1, 2, 3) for c in (1, 2)],
+        ["i1_t001", "i2_t001"], ("c001", "c002"), 3),
+    "planes in folders": (
+        [f"{c}/z0{z}/islet{i}.tif" for c in ("DAPI", "INS") for z in (1, 2) for i in (1, 2)],
+        ["islet1", "islet2"], ("DAPI", "INS"), 2),
+    "a folder for each islet": (
+        [f"b1/islet{i}/{c}_z00{z}.tif" for i in (1, 2) for c in ("DAPI", "INS") for z in (1, 2)],
+        ["b1/islet1", "b1/islet2"], ("DAPI", "INS"), 2),
+    "channel's number, exposure and name": (
+        [f"reg00{r}_cyc{n}_{c}_{t}ms.tif" for r in (1, 2)
+         for n, c, t in ((1, "DAPI", 10), (1, "INS", 500), (2, "GCG", 500))],
+        ["reg001", "reg002"], ("DAPI", "GCG", "INS"), 1),
+    "a word before the channel's name": (
+        [f"Well{w}_Channel{c}_Seq{w}.tif" for w in ("A01", "A02") for c in ("DAPI", "FITC")],
+        ["WellA01_SeqA01", "WellA02_SeqA02"], ("DAPI", "FITC"), 1),
+    "a serial number of the files": (
+        ["A_DAPI_0001.tif", "A_INS_0002.tif", "B_DAPI_0003.tif", "B_INS_0004.tif"],
+        ["A", "B"], ("DAPI", "INS"), 1),
     "a stain in the middle": (
         [f"d14_{c}_islet{i}.tif" for c in ("DAPI", "INS", "x") for i in (1, 2)],
         ["d14_islet1", "d14_islet2"], ("DAPI", "INS", "x"), 1),
 }  # fmt: skip
+
+
+#: only several images tell what belongs to the channel
+NOT_BY_ONE_IMAGE = ("channel's number, exposure and name", "a serial number of the files")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -98,7 +158,10 @@ def test_ways_of_naming(tmp_path: Path, scheme: str) -> None:
     assert [i.name for i in listing.images] == images
     for image in listing.images:
         assert len(image.paths) == len(channels) * planes
-        opened = read_image(image.paths, projection="max")
+        one = scheme in NOT_BY_ONE_IMAGE
+        every = tuple(Channel(c, "marker" if i else "dna") for i, c in enumerate(channels))
+        known = Protocol(every, Reading(file_pattern=pattern)) if one else None
+        opened = read_image(image.paths, projection="max", protocol=known)
         assert tuple(sorted(opened.channel_names)) == channels
         assert opened.metadata["n_planes"] == planes
         for name in channels:
@@ -181,6 +244,54 @@ def test_a_tinted_picture_is_one_channel(tmp_path: Path) -> None:
     assert image.channel_names == ("CH1", "CH2")
     np.testing.assert_array_equal(image.channel("CH2"), rgb[..., 2])
     assert not image.metadata["rgb"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"p_{w}f01.tif" for w in ("C02", "C03", "C04")],  # wells of row C
+        [f"l{i}_d{d}f1.tif" for i in (1, 2) for d in (14, 21)],  # days
+        [f"islet{i}/{z:04}.tif" for i in (1, 2) for z in range(4)],
+    ],
+)
+def test_wells_days_and_bare_numbers_are_no_channels(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        grey(tmp_path / name)
+    assert find_pattern(sorted(tmp_path.rglob("*.tif"))) is None
+    with pytest.raises(ProtocolError, match=r"one channel each.*file_pattern"):
+        draft_protocol(tmp_path)
+
+
+def test_what_is_made_of_an_image_is_not_counted(tmp_path: Path) -> None:
+    made = {
+        "Projected-a.tif": "projection", "a - MIP.tif": "projection", "a_EDF.tif": "projection",
+        "a_Maximum intensity projection.tif": "projection", "MaxProj_a.tif": "projection",
+        "Merged_a.tif": "overlay", "a_scalebar.tif": "overlay", "a_cp_masks.tif": "mask",
+        "a_Probabilities.tif": "mask", "a_decon.tif": "processed", "a_lowres.tif": "smaller",
+        "a.jpg": "same image", "a.tif": "same image", "thumbs/a.tif": "thumbnail",
+        "Background.tif": "calibration", "dark_1.tif": "calibration",
+    }  # fmt: skip
+    kept = ["a.ome.tif", "drug_large.tif", "drug_small.tif", "max.tif"]
+    for name in (*kept, *made):
+        grey(tmp_path / name)
+    listing = listing_of(tmp_path)
+    assert [i.name for i in listing.images] == kept
+    why = {s.name: s.why for s in listing.skipped}
+    assert why.keys() == made.keys()
+    assert all(word in why[name] for name, word in made.items())
+
+
+def test_projections_beside_planes_count_once(tmp_path: Path) -> None:
+    for c in (1, 2):
+        grey(tmp_path / f"x/MAX_a_ch0{c}.tif", 90 + c)
+        grey(tmp_path / f"y/p_B02_s1_w{c}.TIF", 90 + c)
+        for z in (1, 2):
+            grey(tmp_path / f"x/a_z{z}_ch0{c}.tif", 10 * z + c)
+            grey(tmp_path / f"y/ZStep_{z}/p_B02_s1_w{c}.TIF", 10 * z + c)
+    for folder, name, n in (("x", "a", 4), ("y", "p_B02_s1", 2)):
+        listing, _ = folder_of_images(tmp_path / folder)
+        assert [(i.name, len(i.paths)) for i in listing.images] == [(name, n)]
+        assert len(listing.skipped) == 6 - n
 
 
 INDEX = """<EvaluationInputData xmlns="x"><Images>{}</Images></EvaluationInputData>"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from islet_imaging.errors import ImageReadError
 from islet_imaging.experiment.sample_sheet import images_in_folder, listing_of, read_samples
 from islet_imaging.reading import read_image
 from islet_imaging.reading.members import files_of
+from islet_imaging.reading.naming import find_pattern
 
 RNG = np.random.default_rng(5)
 
@@ -27,8 +29,12 @@ def ome(
     *,
     uuid: str | None = None,
     images: int = 1,
+    of_files: Sequence[str] = (),
 ) -> np.ndarray:
-    """Write pages and an OME-XML whose plane c lies in file ``entries[c]`` (page, name, uuid)."""
+    """Write pages and an OME-XML whose plane c lies in file ``entries[c]`` (page, name, uuid).
+
+    With ``of_files`` it speaks of an image in each of them.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     data = "".join(
         f'<TiffData FirstC="{c}" IFD="{page}" PlaneCount="1">'
@@ -47,6 +53,15 @@ def ome(
         blocks = [
             "".join(f'<TiffData FirstC="{c}" IFD="{2 * i + c}" PlaneCount="1"/>' for c in range(2))
             for i in range(images)
+        ]
+    if of_files:
+        blocks = [
+            "".join(
+                f'<TiffData FirstC="{c}" IFD="{c}" PlaneCount="1">'
+                f'<UUID FileName="{name}">urn:uuid:{i}</UUID></TiffData>'
+                for c in range(2)
+            )
+            for i, name in enumerate(of_files)
         ]
     body = "".join(one.format(i=i, data=d) for i, d in enumerate(blocks))
     xml = f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/x"{root}>{body}</OME>'
@@ -127,6 +142,20 @@ def test_several_images_in_a_file_are_several_images(tmp_path: Path) -> None:
     assert "holds 2 images" in read_samples(sheet, tmp_path).problems[0].message
 
 
+def test_positions_need_no_file_but_their_own(tmp_path: Path) -> None:
+    """Every file of an acquisition speaks of all positions; one of them was not copied."""
+    names = [f"x_MMStack_Pos{p}.ome.tif" for p in range(3)]
+    stored = {}
+    for p in (0, 2):
+        stored[p] = ome(tmp_path / names[p], [plane(100 * p), plane(100 * p + 50)], [],
+                        uuid=str(p), of_files=names)  # fmt: skip
+    assert [i.name for i in images_in_folder(tmp_path)] == [names[0], names[2]]
+    for p in (0, 2):
+        image = read_image(tmp_path / names[p])
+        np.testing.assert_array_equal(image.channel("INS"), stored[p][1])
+        assert files_of(tmp_path / names[p]) == (tmp_path / names[p],)
+
+
 def test_metadata_in_a_companion(tmp_path: Path) -> None:
     ome(tmp_path / "a.ome.tif", [plane(0), plane(70)], [(c, "a.ome.tif", "1") for c in range(2)],
         uuid="1")  # fmt: skip
@@ -140,6 +169,12 @@ def test_metadata_in_a_companion(tmp_path: Path) -> None:
     image = read_image(tmp_path / "a.ome.tif")
     np.testing.assert_array_equal(image.channel("INS"), stored[1])
     assert tmp_path / "set.companion.ome" in files_of(tmp_path / "a.ome.tif")
+    # what a file holds is said by the companion, not by names that look like channels
+    for c in (0, 1):
+        own = link.replace("UUID", f'ID="{c}" UUID', 1)
+        tifffile.imwrite(tmp_path / f"a_C{c}.ome.tif", stored, description=own.encode(),
+                         metadata=None, photometric="minisblack")  # fmt: skip
+    assert find_pattern(sorted(tmp_path.glob("a_C*"))) is None
     (tmp_path / "set.companion.ome").unlink()
     with pytest.raises(ImageReadError, match="its metadata is in 'set"):
         read_image(tmp_path / "a.ome.tif")

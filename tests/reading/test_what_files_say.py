@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,58 @@ def test_slices_called_after_stains_are_channels(tmp_path: Path) -> None:
             np.testing.assert_array_equal(read_image(file).channel("INS"), STACK[1])
 
 
+def test_stains_saved_as_time_points_are_channels(tmp_path: Path) -> None:
+    file = tmp_path / "x.tif"
+    meta = {"axes": "TYX", "Labels": ["DAPI", "INS"]}
+    tifffile.imwrite(file, STACK, imagej=True, metadata=meta)
+    np.testing.assert_array_equal(read_image(file).channel("INS"), STACK[1])
+    tifffile.imwrite(file, STACK, imagej=True, metadata={"axes": "TYX", "Labels": ["t1", "t2"]})
+    with pytest.raises(ImageReadError, match=r"2 time points.*Stack to Hyperstack"):
+        read_image(file)
+    # an ion beam image names its pages in a description of their own
+    with tifffile.TiffWriter(file) as tif:
+        for plane, target in zip(STACK, ("INS", "dsDNA"), strict=True):
+            said = json.dumps({"channel.mass": 1, "channel.target": target})
+            tif.write(plane, metadata=None, contiguous=False, description=said)
+    np.testing.assert_array_equal(read_image(file).channel("INS"), STACK[0])
+    drafted = draft_protocol(tmp_path).protocol.channels
+    assert [(c.name, c.role, c.source) for c in drafted] == [
+        ("INS", "marker", None), ("DNA", "dna", "dsDNA")]  # fmt: skip
+
+
+def test_names_of_another_number_of_channels_are_not_taken_in_order(tmp_path: Path) -> None:
+    three = RNG.integers(0, 999, (3, 1, 12, 14)).astype(np.uint16)
+    zarr_image(tmp_path / "a.zarr", "0.4", three)  # which names two
+    names = (Channel("DAPI", "dna"), Channel("INS"), Channel("GCG"))
+    with pytest.raises(ChannelError, match=r"has 3 channels and names 2 \(DAPI, INS\)"):
+        read_image(tmp_path / "a.zarr", protocol=Protocol(names))
+    stated = tuple(replace(c, source=f"channel {3 - i}") for i, c in enumerate(names))
+    image = read_image(tmp_path / "a.zarr", protocol=Protocol(stated))
+    np.testing.assert_array_equal(image.channel("DAPI"), three[2, 0])
+
+
+def test_sizes_that_cannot_be_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.tif"
+    for size, unit, said in ((500, "\u00b5m", "no microscope"), (5e-7, "\u00b5m", "no microscope"),
+                             ("0,5", "\u00b5m", None)):  # fmt: skip
+        xml = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/x"><Image ID="I:0">'
+            '<Pixels DimensionOrder="XYCZT" ID="P:0" SizeC="2" SizeT="1" SizeZ="1" SizeX="14" '
+            f'SizeY="12" Type="uint16" PhysicalSizeX="{size}" PhysicalSizeXUnit="{unit}">'
+            "<TiffData/></Pixels></Image></OME>"
+        )
+        tifffile.imwrite(file, STACK, description=xml.encode(), metadata=None,
+                         photometric="minisblack")  # fmt: skip
+        image = read_image(file)
+        assert image.pixel_size_um == (None if said else 0.5)
+        assert said is None or said in image.sources["pixel_size_um"]
+    inches = (50800, 50800)
+    tifffile.imwrite(file, STACK[0], metadata=None, resolution=inches, resolutionunit="INCH")
+    image = read_image(file)
+    assert image.pixel_size_um is None
+    assert "0.5 um in the tag of a print resolution" in image.sources["pixel_size_um"]
+
+
 def test_a_dash_is_no_name(tmp_path: Path) -> None:
     file = tmp_path / "x.tif"
     tifffile.imwrite(file, STACK[0], imagej=True, metadata={"Labels": ["-"]})
@@ -159,6 +212,24 @@ def test_ome_zarr(tmp_path: Path, version: str) -> None:
     assert len(files_of(found.paths[0])) > 10
     drafted = draft_protocol(tmp_path).protocol
     assert drafted.reading.projection == "max"
+
+
+def test_axes_of_ome_zarr_in_any_order(tmp_path: Path) -> None:
+    stack = RNG.integers(0, 999, (2, 1, 20, 25)).astype(np.uint16)
+    zarr_image(tmp_path / "a.zarr", "0.4", stack)
+    zarr_image(tmp_path / "b.zarr", "0.4", stack.transpose(0, 1, 3, 2))
+    file = tmp_path / "b.zarr" / ".zattrs"
+    said = json.loads(file.read_text())
+    (scales,) = said["multiscales"]
+    scales["axes"] = [{"name": "c"}, *({"name": a, "units": "micrometer"} for a in "zxy")]
+    # of the axes of space alone, as some write it
+    scales["datasets"][0]["coordinateTransformations"][0]["scale"] = [2, 0.5, 0.5]
+    file.write_text(json.dumps(said))
+    image = read_image(tmp_path / "b.zarr")
+    assert image.pixel_size_um == 0.5
+    np.testing.assert_array_equal(image.channel("INS"), stack[1, 0])
+    region = (slice(3, 9), slice(10, 22))
+    np.testing.assert_array_equal(image.channel("INS", region), stack[1, 0][region])
 
 
 def test_a_plate_of_ome_zarr_is_its_fields(tmp_path: Path) -> None:
