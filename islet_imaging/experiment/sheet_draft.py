@@ -11,51 +11,16 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from islet_imaging.arrays.safe_text import safe_text
+from islet_imaging.experiment import design_words as words_of
 from islet_imaging.protocol import Protocol
 from islet_imaging.reading.listing import ImageFiles
 from islet_imaging.reading.multifile import SUFFIXES
-from islet_imaging.reading.names import known_stain, words
-
-_BATCH = re.compile(
-    r"^(?:batch|diff(?:erentiation)?|rep(?:licate)?|exp(?:eriment)?|run|donor|prep|n|b|r)"
-    r"[ _\-]?\d+$|^\d{6,8}$|^\d{4}-\d\d-\d\d$",
-    re.IGNORECASE,
-)
-#: a well of a plate of 6 to 384: B2, B02, P24; or row and column by number
-_WELL = re.compile(r"^(?:well[ _\-]?)?([A-P])[ _\-]?(\d{1,2})$|^r\d{2}c\d{2}$", re.IGNORECASE)
-_DAY = re.compile(
-    r"^(?:s(?:tage)?[ _\-]?\d[ _\-]?)?(?:d|day|tag|jour|dia)[ _\-]?(\d{1,3})$"
-    r"|^(?:w|wk|week)[ _\-]?\d{1,2}$",
-    re.IGNORECASE,
-)
-#: places within a well or slide, and what instruments call folders
-_PLACE = re.compile(
-    r"^(?:pos(?:ition)?|site|field|fov|xy|scan|tile|timepoint|zstep|s|f|p|series|image|images|img|"
-    r"tif|tiff|raw|data|default|ome)[ _\-]?\d*$|^\d+-pos",
-    re.IGNORECASE,
-)
-_POSITIVE = re.compile(r"(?i)(?:^|[^a-z])pos(?:itive)?[\s_\-]*(?:control|ctrl|ctl)(?:$|[^a-z])")
-#: stainings without a primary antibody, or without any
-_NEGATIVE = re.compile(
-    r"(?i)(?:^|[^a-z0-9])(?:"
-    r"(?:secondary|2(?:nd)?[\s_\-]?ary|2°|sec(?:ondary)?[\s_\-]?(?:ab|antibody)?[\s_\-]?only|"
-    r"2nd(?:[\s_\-]?(?:ab|only|antibody))*)|"
-    r"(?:no|w/?o|without|minus)[\s_\-]*(?:primary|prim|1st|1°|1(?:st)?[\s_\-]?ary|primary[\s_\-]?ab|"
-    r"first[\s_\-]?antibody|antibody|ab)|"
-    r"unstained|isotype|igg|blank|"
-    r"neg(?:ative)?[\s_\-]*(?:control|ctrl|ctl|contr|c)"
-    r")(?=$|[^a-z]|only|\d)"
-)
-#: "negative" that stands alone is a control; behind a marker it is a sorted population
-_NEG_ALONE = re.compile(r"(?i)^neg(?:ative)?(?=$|[\s_\-.]*\d*$)")
-_NEG_WORD = re.compile(r"(?i)(?:^|[^a-z])neg(?:ative)?(?:$|[^a-z])")
-_SINGLE = re.compile(r"(?i)(?:^|[^a-z])single(?:[\s_\-]*stain(?:ed|ing)?)?(?:$|[^a-z])")
-_CONTROL = re.compile(r"(?i)(?:^|[^a-z])(?:control|ctrl|ctl)(?:$|[^a-z])")
+from islet_imaging.reading.names import known_dye, known_stain, plain, words
 
 
 @dataclass
@@ -88,6 +53,7 @@ def sheet_text(images: Sequence[ImageFiles], protocol: Protocol | None) -> str:
     folders = [_folders(i.name) for i in images]
     kinds = _kinds(folders)
     rows = [_row(i.name, f, kinds) for i, f in zip(images, folders, strict=True)]
+    _days_in_names(rows, images)
     extra = [c for c in ("well", "day") if any(getattr(r, c) for r in rows)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -116,60 +82,123 @@ def _folders(name: str) -> tuple[str, ...]:
 
 
 def _kinds(folders: Sequence[tuple[str, ...]]) -> dict[tuple[int, str], str]:
-    """For every folder name of a level: batch, well, day, place, or nothing, judged together."""
+    """For every folder name of a level: what it is of the design, judged together."""
     out: dict[tuple[int, str], str] = {}
     for level in range(max((len(f) for f in folders), default=0)):
         names = sorted({f[level] for f in folders if len(f) > level})
-        wells = [m for n in names if (m := _WELL.match(n))]
-        letters = {(m[1] or "").upper() for m in wells}
+        below = {f[level + 1] for f in folders if len(f) > level + 1}
+        together = _together(names)
+        if _are_rows(names, below):
+            out |= {(level, n): "row" for n in names} | {(level + 1, n): "column" for n in below}
+        for name in names:
+            own = words_of.kind(name)
+            if own == "well" and 2 * sum(words_of.kind(n) == "well" for n in names) < len(names):
+                own = "line"  # H1 among names of lines is one
+            out.setdefault((level, name), together if together in _OVER.get(own, ()) else own)
+    return out
+
+
+#: what names together say goes before what each says alone
+_OVER = {
+    "well": ("day", "line"), "day": ("well",), "batch": ("well",), "repeat": ("well",),
+    "date": ("well",), "place": ("well", "day", "passage"), "": ("numbers", "line"),
+}  # fmt: skip
+
+
+def _together(names: Sequence[str]) -> str:
+    """What names of one level are together: wells, days, lines, or only numbered."""
+    plains = [plain(n) for n in names]
+    if len(names) > 1 and set(plains) <= words_of.LINES:
+        return "line"
+    wells = [m for n in plains if (m := words_of.well(n))]
+    if len(wells) == len(names):
+        letters = {m[1] or "" for m in wells}
         numbers = [m[2] or "" for m in wells]
-        days = [n for n in names if _DAY.match(n)]
-        all_wells = len(wells) == len(names) and all(0 < int(n or 1) <= 24 for n in numbers)
         # D14 is a well of a large plate, and far more often the fourteenth day
         padded = all(len(n) != 1 for n in numbers) and any(n.startswith("0") for n in numbers)
         late = any(int(n or 0) > 12 for n in numbers)
-        only_d = letters == {"D"} and len(days) == len(names)
-        for name in names:
-            kind = ""
-            if all_wells and (len(letters) > 1 or (padded and not (only_d and late))):
-                kind = "well"
-            elif _DAY.match(name):
-                kind = "day"
-            elif _BATCH.match(name):
-                kind = "batch"
-            elif _WELL.match(name):
-                kind = "well"
-            elif _PLACE.match(name):
-                kind = "place"
-            out[level, name] = kind
-    return out
+        if letters in ({"d"}, {"j"}) and (late or (letters == {"d"} and not padded)):
+            return "day"
+        if len(letters) > 1 or padded or letters == {""}:
+            return "well"
+    if len(names) > 1 and all(re.fullmatch("s[4-7]", n) for n in plains):
+        return "day"  # stages of a differentiation; series begin at 1
+    if all(re.fullmatch(r"p(?:1[5-9]|[2-9]\d)", n) for n in plains):
+        return "passage"  # positions begin at 1
+    if len(names) > 1 and len({re.sub(r"\d+", "", n) for n in plains}) == 1:
+        return "numbers"
+    return ""
+
+
+def _are_rows(names: Sequence[str], below: Collection[str]) -> bool:
+    """Whether folders are the rows of a plate, and those in them its columns."""
+    rows = all(re.fullmatch("[A-P]", n) for n in names)
+    return rows and bool(below) and all(n.isdigit() and 0 < int(n) <= 48 for n in below)
 
 
 def _row(name: str, folders: tuple[str, ...], kinds: dict[tuple[int, str], str]) -> _Row:
     row = _Row([], [], "", "", [])
     for level, folder in enumerate(folders):
         kind = kinds[level, folder]
-        if kind == "well":
-            row.well = folder
+        if kind in ("well", "row", "column"):
+            row.well += folder
             row.notes.append("CHECK: wells are taken for repeats within one batch")
         elif kind == "day":
             row.day = folder
             row.condition.append(folder)
             row.notes.append("CHECK condition: days are taken for time points of one batch")
-        elif kind == "batch":
+        elif kind in ("batch", "repeat"):
             row.batch.append(folder)
+            if kind == "repeat":
+                row.notes.append("CHECK batch: is each an independent differentiation?")
             if len(folder) <= 3:
                 row.notes.append("CHECK batch: or is this a well?")
+        elif kind == "date":
+            found = words_of.DATE.match(plain(folder))
+            rest = found[6] if found and found[6] else ""
+            row.batch.append(folder[: len(folder) - len(rest)].rstrip("_ -") if rest else folder)
+            row.notes.append("CHECK batch: is each day an independent differentiation?")
+            if rest:
+                row.condition.append(folder[-len(rest) :])
+        elif kind == "part":
+            row.notes.append(f"CHECK: {folder!r} is taken for a part of one batch")
         elif kind != "place":
             row.condition.append(folder)
+            if kind:
+                row.notes.append(f"CHECK condition: or are these {_OR[kind]}?")
     inside = PurePosixPath(name).parts[len(folders) :]
     if not row.well and len(inside) >= 3 and inside[0].lower().endswith(".zarr"):
         row.well = f"{inside[-3]}{inside[-2]}"
     if not row.well:
         in_name = re.search(r"(?:^|[_\- ])([A-P]\d{2})(?=$|[_\- ])", Path(inside[0]).stem)
-        plate = re.match(r"r\d{2}c\d{2}(?=f\d)", inside[0])
+        plate = re.match(r"r\d{2}c\d{2}(?=f\d)|[A-P](?: ?- ?)?\d{1,2}(?=[_(]|--)", inside[0])
         row.well = in_name[1] if in_name else plate[0] if plate else ""
     return row
+
+
+#: what folders that became conditions may be in truth
+_OR = {
+    "numbers": "repeats within one batch", "line": "wells", "passage": "batches",
+}  # fmt: skip
+
+
+def _days_in_names(rows: Sequence[_Row], images: Sequence[ImageFiles]) -> None:
+    """Days that the names of all images state become conditions, as folders of days do."""
+    said = []
+    for image in images:
+        tokens = re.split(r"[_\- ]+", Path(PurePosixPath(image.name).name).stem)
+        days = [t for t in tokens if re.fullmatch(r"(?i)(?:d|day|tag|jour|dia|div)\d{1,3}", t)]
+        said.append(days[0] if len(days) == 1 else "")
+    if not all(said) or len(set(said)) < 2 or any(r.day for r in rows):
+        return
+    plate = any(re.match(r"[A-P]\d+--W\d", PurePosixPath(i.name).name) for i in images)
+    if plate or _together(sorted(set(said))) == "well":
+        return
+    for row, day in zip(rows, said, strict=True):
+        row.day = day
+        row.well = "" if row.well == day else row.well
+        row.condition.append(day)
+        row.notes.append("CHECK condition: days are taken for time points of one batch")
 
 
 def guess_role(name: str, channels: Sequence[str], notes: list[str]) -> str:
@@ -196,27 +225,36 @@ def guess_role(name: str, channels: Sequence[str], notes: list[str]) -> str:
     """
     parts = [Path(p).stem if i else p for i, p in enumerate(reversed(PurePosixPath(name).parts))]
     parts = [re.sub(r"(?i)[.](?:ome|tiff?|png|jpe?g|czi|lif|nd2)$", "", p) for p in parts]
-    if any(_POSITIVE.search(p) for p in parts):
+    parts = [plain(p) for p in parts]
+    if any(words_of.POSITIVE.search(p) for p in parts):
         notes.append("CHECK role: guessed from the name")
         return "positive_control"
-    if any(_SINGLE.search(p) for p in parts):
-        found = {w for p in parts for w in words(p)}
-        stains = {known[0] for p in parts
-                  for w in re.split(r"[\s_\-]+", p) if (known := known_stain(w))}  # fmt: skip
-        hits = [c for c in channels if c.casefold() in found or c in stains]
-        if len(hits) == 1:
-            notes.append("CHECK role: guessed from the name")
-            return f"single_stain:{hits[0]}"
+    found = {w for p in parts for w in words(p)}
+    stains = {known[:2] for p in parts
+              for w in re.split(r"[\s_\-]+", p) if (known := known_stain(w))}  # fmt: skip
+    hits = [c for c in channels if c.casefold() in found or c in {name for name, _ in stains}]
+    single = any(words_of.SINGLE.search(p) for p in parts)
+    alone = any(words_of.ONLY.search(p) for p in parts)
+    if len(hits) == 1 and (single or alone):
+        notes.append("CHECK role: guessed from the name")
+        return f"single_stain:{hits[0]}"
+    if len(hits) == 1 and any(words_of.ALL_BUT.search(p) for p in parts):
+        notes.append(f"CHECK role: taken for a staining without {hits[0]}")
+        return f"negative_control:{hits[0]}"
+    if single:
         notes.append("CHECK role: a single stain? then single_stain:<channel>")
         return "sample"
-    if any(_NEGATIVE.search(p) or _NEG_ALONE.match(p) for p in parts):
+    only_dna = alone and any(role == "dna" for _, role in stains)
+    if only_dna or any(words_of.NEGATIVE.search(p) or words_of.NEG_ALONE.match(p) for p in parts):
         notes.append("CHECK role: guessed from the name; a control must hold no positive cell")
         return "negative_control"
-    if any(_NEG_WORD.search(p) for p in parts):
+    if any(words_of.NEG_WORD.search(p) for p in parts):
         notes.append(
             "CHECK role: 'neg' is taken for a population of cells; negative_control if it is a "
             "staining control"
         )
-    elif any(_CONTROL.search(p) for p in parts):
+    elif any(words_of.CONTROL.search(p) for p in parts):
         notes.append("CHECK role: negative_control if this is a staining control")
+    elif alone and any(map(known_dye, found)):
+        notes.append("CHECK role: a single stain, or a secondary antibody alone?")
     return "sample"
