@@ -121,8 +121,8 @@ def _together(names: Sequence[str]) -> str:
             return "day"
         if len(letters) > 1 or padded or letters == {""}:
             return "well"
-    if len(names) > 1 and all(re.fullmatch("s[4-7]", n) for n in plains):
-        return "day"  # stages of a differentiation; series begin at 1
+    if len(names) > 1 and all(re.fullmatch(r"s[4-7]|timepoint_?\d+", n) for n in plains):
+        return "day"  # stages of a differentiation (series begin at 1), or one field at times
     if all(re.fullmatch(r"p(?:1[5-9]|[2-9]\d)", n) for n in plains):
         return "passage"  # positions begin at 1
     if len(names) > 1 and len({re.sub(r"\d+", "", n) for n in plains}) == 1:
@@ -182,15 +182,29 @@ _OR = {
 }  # fmt: skip
 
 
-def _days_in_names(rows: Sequence[_Row], images: Sequence[ImageFiles]) -> None:
-    """Days that the names of all images state become conditions, as folders of days do."""
-    said = []
+def _tokens(images: Sequence[ImageFiles], word: str) -> tuple[list[str], list[str]]:
+    """The one word of each image's name that matches, or "", and the names without it."""
+    said, rest = [], []
     for image in images:
-        tokens = re.split(r"[_\- ]+", Path(PurePosixPath(image.name).name).stem)
-        days = [t for t in tokens if re.fullmatch(r"(?i)(?:d|day|tag|jour|dia|div)\d{1,3}", t)]
-        said.append(days[0] if len(days) == 1 else "")
-    if not all(said) or len(set(said)) < 2 or any(r.day for r in rows):
+        name = re.sub(r"(?i)(?:[.](?:ome|tiff?|zarr|png|jpe?g))+$", "", image.name)
+        folder, _, own = name.rpartition("/")
+        tokens = re.split(r"[_\- ]+", own)
+        found = [t for t in tokens if re.fullmatch(word, t, re.IGNORECASE)]
+        said.append(found[0] if len(found) == 1 else "")
+        rest.append("/".join((folder, *(t for t in tokens if t not in found))))
+    return said, rest
+
+
+def _days_in_names(rows: Sequence[_Row], images: Sequence[ImageFiles]) -> None:
+    """Days and time points that the names of all images state become conditions, as folders do."""
+    if any(r.day for r in rows):
         return
+    said, rest = _tokens(images, r"(?:d|day|tag|jour|dia|div)\d{1,3}")
+    if not all(said) or len(set(said)) < 2:
+        # time points of one field: its islets must not count once for each
+        said, rest = _tokens(images, r"t(?:ime(?:point)?)?\d{1,5}")
+        if not all(said) or len(set(said)) < 2 or len(set(rest)) * 2 > len(rest):
+            return
     plate = any(re.match(r"[A-P]\d+--W\d", PurePosixPath(i.name).name) for i in images)
     if plate or _together(sorted(set(said))) == "well":
         return
@@ -224,7 +238,7 @@ def guess_role(name: str, channels: Sequence[str], notes: list[str]) -> str:
     ['negative_control', 'sample', 'negative_control']
     """
     parts = [Path(p).stem if i else p for i, p in enumerate(reversed(PurePosixPath(name).parts))]
-    parts = [re.sub(r"(?i)[.](?:ome|tiff?|png|jpe?g|czi|lif|nd2)$", "", p) for p in parts]
+    parts = [re.sub(r"(?i)(?:[.](?:ome|tiff?|zarr|png|jpe?g|czi|lif|nd2))+$", "", p) for p in parts]
     parts = [plain(p) for p in parts]
     if any(words_of.POSITIVE.search(p) for p in parts):
         notes.append("CHECK role: guessed from the name")

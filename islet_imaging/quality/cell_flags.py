@@ -132,8 +132,9 @@ def _ratio(cells: pd.DataFrame, name: str, healthy: np.ndarray) -> np.ndarray | 
     if name not in cells:
         return None
     values = cells[name].to_numpy(dtype=float)
-    middle = float(np.nanmedian(values[healthy]))
-    if not np.isfinite(middle) or middle <= 0:
+    known = values[healthy & np.isfinite(values)]
+    middle = float(np.median(known)) if len(known) else 0.0
+    if middle <= 0:
         return None
     return np.asarray(values / middle)
 

@@ -21,6 +21,9 @@ _CALIBRATION = re.compile(
     r"shading|calibration)(?=$|[_\- .\d])"
     r"|^(?:background|dark|bias|blank[_\- ]?field|illum(?:ination)?|ff|psf|beads?)(?=$|[_\- .])"
 )
+_ASIDE = re.compile(r"(?i)^(?:label|macro|overview|thumb(?:nail)?|preview)(?:[ _]?image)?$")
+_TILE = re.compile(r"(?i)^(?P<a>.+?)[_\- ](?:tile|m|fov|field|pos|position)[_\- ]?\d{1,4}$")
+_STITCHED = ("stitched", "fused", "mosaic", "montage", "stitch")
 _END = r"[_\- .]+"
 _PROJECTION = (
     r"(?:max(?:imum)?|min|avg|mean|sum|std|med(?:ian)?)[_\- ]?(?:int(?:ensity)?[_\- ]?)?"
@@ -59,6 +62,17 @@ _RANK = (
 )  # fmt: skip
 
 
+def aside(scene: str) -> str:
+    """Why one of several images of a file is none to score: a slide's label or overview; else "".
+
+    Examples
+    --------
+    >>> aside("macro image"), aside("Series 1")
+    ("the slide's label or overview, or a thumbnail", '')
+    """
+    return "the slide's label or overview, or a thumbnail" if _ASIDE.match(scene) else ""
+
+
 def stem_of(path: Path) -> str:
     """A file's name without its endings, as files of one image share it.
 
@@ -90,7 +104,7 @@ def made_of_others(paths: Sequence[Path]) -> dict[Path, str]:
     --------
     >>> made = made_of_others([Path("a.tif"), Path("MAX_a.tif"), Path("MAX_b.tif"), Path("a.jpg")])
     >>> {path.name: why for path, why in made.items()}
-    {'MAX_a.tif': 'a projection of a, which is here too', \
+    {'MAX_a.tif': 'a projection of a.tif, which is here too', \
 'a.jpg': 'the same image as a.tif by its name'}
     """
     stems: dict[Path, dict[str, list[Path]]] = {}
@@ -113,8 +127,17 @@ def made_of_others(paths: Sequence[Path]) -> dict[Path, str]:
     return out
 
 
-def _made(stem: str, here: Mapping[str, object], listed: Sequence[str]) -> str:
+def _made(stem: str, here: Mapping[str, Sequence[Path]], listed: Sequence[str]) -> str:
     """What a name says that its file is made of, where that is here; else nothing."""
+
+    def shown(source: str) -> str:
+        return here[source][0].name if source in here else source
+
+    if tile := _TILE.match(stem):
+        for word in _STITCHED:
+            mosaic = f"{tile['a']}_{word}"
+            if mosaic in here:
+                return f"a tile of {shown(mosaic)}, which is here too"
     for what, of_a_set, pattern in _MADE:
         found = pattern.match(stem)
         source = (found["a"] or found["b"]) if found else ""
@@ -123,7 +146,7 @@ def _made(stem: str, here: Mapping[str, object], listed: Sequence[str]) -> str:
             and source != stem
             and (source in here or (of_a_set and _begins(listed, source, stem)))
         ):
-            return f"{what} {source}, which is here too"
+            return f"{what} {shown(source)}, which is here too"
     return ""
 
 

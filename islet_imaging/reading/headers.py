@@ -33,6 +33,22 @@ class Header:
     more_pages: bool
 
     @property
+    def is_bare_stack(self) -> bool:
+        """Whether the file holds pages of one sample, and says nothing of what they are."""
+        text = self.description.lstrip()
+        said = text.startswith(("<", "{", "ImageJ=")) and not text.startswith('{"shape"')
+        return self.more_pages and self.samples - self.extra == 1 and not said
+
+    @property
+    def is_one_plane(self) -> bool:
+        """Whether the file says that it holds channels and no focal planes."""
+        if "<OME" in self.description[:2000]:
+            depth = set(re.findall(r'\bSizeZ="(\d+)"', self.description))
+            return depth == {"1"} and self.channels > 1
+        slices = re.search(r"^slices=", self.description, re.MULTILINE)
+        return self.description.startswith("ImageJ=") and self.channels > 1 and not slices
+
+    @property
     def channels(self) -> int:
         """How many channels the file can hold by its first page; 0 where that is not stated.
 

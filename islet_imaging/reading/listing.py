@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from islet_imaging.errors import IsletImagingError, ProtocolError
 from islet_imaging.reading.bioio_formats import scenes_of_vendor
-from islet_imaging.reading.copies import made_of_others, made_of_sets
+from islet_imaging.reading.copies import aside, made_of_others, made_of_sets
 from islet_imaging.reading.members import ome_set
 from islet_imaging.reading.multifile import SUFFIXES
 from islet_imaging.reading.naming import split_path
@@ -229,6 +229,9 @@ def list_images(
             out.skipped.append(Skipped(name, f"a part of the image {taken[path]}"))
             continue
         for image, image_path, others in _images_of(path, name):
+            if image != name and (why := aside(image_path.name)):
+                out.skipped.append(Skipped(image, why))
+                continue
             groups[image] = [image_path]
             members[image] = others
             taken |= dict.fromkeys((o for o in others if o != path), image)

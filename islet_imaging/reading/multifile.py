@@ -29,8 +29,8 @@ SUFFIXES = (
     *(".svs", ".ndpi", ".qptiff", ".scn", ".bif"),
     *(".png", ".jpg", ".jpeg", ".czi", ".lif", ".nd2"),
 )
-#: a colour that is this much of the strongest is not used
-_UNUSED = 0.02
+#: a colour that is this much of the strongest is not used; more where compression mixes colours
+_UNUSED, _UNUSED_LOSSY = 0.02, 0.15
 
 
 def split_name(name: str, pattern: str | None) -> tuple[str, str] | None:
@@ -91,6 +91,27 @@ class JoinedPlanes:
 
 
 @dataclass(frozen=True)
+class PagesAsPlanes:
+    """Reads what was taken for channels as focal planes of one."""
+
+    read: PlaneReader
+
+    def __call__(self, channel: int, plane: int, region: Region | None) -> NDArray[Any]:
+        """Pixels (Y, X) of a page."""
+        return self.read(plane, channel, region)
+
+
+def _one_channel(source: Source) -> Source:
+    """A stack whose pages nothing explains, as the planes of the channel that its name says."""
+    if not source.bare_pages or source.named or source.n_planes > 1:
+        return source
+    return replace(
+        source, channels=(FileChannel(),), n_planes=len(source.channels), bare_pages=False,
+        read=PagesAsPlanes(source.read), channel_axis="channels",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class _File:
     """One file of an image, brought to one channel."""
 
@@ -121,10 +142,11 @@ def used_colour(source: Source) -> int | None:
     ]
     light = [float((p - p.min()).sum()) for p in planes]
     best = int(np.argmax(light))
+    unused = _UNUSED_LOSSY if source.metadata.get("lossy") else _UNUSED
     if light[best] == 0:
         return 0
     for i, plane in enumerate(planes):
-        if i == best or light[i] <= _UNUSED * light[best]:
+        if i == best or light[i] <= unused * light[best]:
             continue
         both = np.corrcoef(planes[best].ravel(), plane.ravel())[0, 1]
         if not both > 0.99:
@@ -146,8 +168,8 @@ def join(sources: Sequence[Source], pattern: str | None) -> Source:
     -------
     Source
     """
-    first = sources[0]
     files = _files(sources, pattern)
+    first = files[0].source
     by_token: dict[str, list[_File]] = {}
     for file in files:
         by_token.setdefault(file.token, []).append(file)
@@ -224,8 +246,19 @@ def _files(sources: Sequence[Source], pattern: str | None) -> list[_File]:
     paths = [s.paths[0] for s in sources]
     stems = [p.stem for p in paths]
     found = pattern or find_pattern(paths)
-    out = []
+    by_channel = found is not None and "channel" in compile_pattern(found).groupindex
+    if by_channel:
+        sources = [_one_channel(s) for s in sources]
+        first = sources[0]
+    out: list[_File] = []
     for source, path in zip(sources, paths, strict=True):
+        part = part_of(path, found)
+        several = len(source.channels) > 1 and not source.metadata.get("rgb")
+        if several and not by_channel and part is not None and source.labels == first.labels:
+            # a file of all channels for each focal plane
+            out += [_File(source, c, w, part[0].plane) for c, w in enumerate(source.labels)]
+            _check_alike(source, first)
+            continue
         colour = 0
         if source.metadata.get("rgb") and len(source.channels) == 3:
             used = used_colour(source)
@@ -242,12 +275,7 @@ def _files(sources: Sequence[Source], pattern: str | None) -> list[_File]:
                 f"{len(source.channels)} {source.channel_axis} {list(source.labels)}; one file per "
                 "channel must hold one. Save it as a grey image"
             )
-        if source.shape != first.shape or source.n_planes != first.n_planes:
-            raise ImageReadError(
-                f"{path}: {source.shape} and {source.n_planes} planes, but {first.paths[0].name} "
-                f"has {first.shape} and {first.n_planes}; files of one image must match"
-            )
-        part = part_of(path, found)
+        _check_alike(source, first)
         if part is not None:
             token, plane = part[0].channel, part[0].plane
         else:
@@ -257,6 +285,15 @@ def _files(sources: Sequence[Source], pattern: str | None) -> list[_File]:
     if len({(f.token, f.plane) for f in out}) < len(out):
         raise _same_channel(first, out)
     return out
+
+
+def _check_alike(source: Source, first: Source) -> None:
+    if source.shape != first.shape or source.n_planes != first.n_planes:
+        raise ImageReadError(
+            f"{source.paths[0]}: {source.shape} and {source.n_planes} planes, but "
+            f"{first.paths[0].name} has {first.shape} and {first.n_planes}; files of one image "
+            "must match"
+        )
 
 
 def _same_channel(first: Source, files: Sequence[_File]) -> ImageReadError:

@@ -90,7 +90,7 @@ def plain(text: str) -> str:
 
 def words(name: str) -> list[str]:
     """The words of a name, squashed, with the joined neighbours ("c-peptide", "nkx6.1") too."""
-    parts = [p for p in re.split(r"[\s_\-./+()]+", plain(name)) if p]
+    parts = [p for p in re.split(r"[\s_\-./+(),;:|\[\]]+", plain(name)) if p]
     joined = ["".join(parts[i : i + 2]) for i in range(len(parts) - 1)]
     return [*parts, *joined, "".join(parts)]
 

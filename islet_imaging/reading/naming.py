@@ -45,8 +45,8 @@ PRESETS: dict[str, str] = {
     "IN Cell": r"(?P<well>[A-P] ?- ?\d+)[(]fld (?P<field>\d+) wv (?P<channel>[^)]+?)"
     r"(?: z (?P<plane>\d+))?(?: time (?P<time>\d+))?(?: - \d+ms)?[)]" + _EXT,
     "IN Cell 7": r"(?P<well>[A-P]_\d+)_f(?P<field>\d+)_c\d+_x[^_/]+_m(?P<channel>[^_/]+)"
-    r"_z(?P<plane>\d+)_t(?P<time>\d+)" + _EXT,
-    "scanR": r"(?P<image>.+--W\d+--P\d+)--Z(?P<plane>\d+)--T(?P<time>\d+)--(?P<channel>[^/]+)"
+    r"_z(?P<plane>\d+)_(?P<time>t\d+)" + _EXT,
+    "scanR": r"(?P<image>.+--W\d+--P\d+)--Z(?P<plane>\d+)--(?P<time>T\d+)--(?P<channel>[^/]+)"
     + _EXT,
     "Gen5": r"(?P<well>[A-P]\d{1,2}(?:ROI\d+)?)_-?\d+_\d+_(?P<field>\d+)(?:Z(?P<plane>\d+))?_"
     r"(?:[A-Za-z]+\[)?(?P<channel>[\w .+-]+?)(?: \d+,\d+)?\]?_(?P<time>\d+)" + _EXT,
@@ -73,6 +73,12 @@ PRESETS: dict[str, str] = {
     + _EXT,
     "Incucyte": r"(?P<image>.*?[A-P]\d+-\d+)-(?P<channel>C\d|P|Ph)" + _EXT,
 }  # fmt: skip
+
+
+#: focal planes that are files
+_PLANES = (
+    r"(?P<image>.+?)[ _.-]*(?i:z|zs|slice|plane)[ _-]?(?P<plane>\d+)(?P<rest>.*?)(?:[.]ome)?" + _EXT
+)
 
 
 @dataclass(frozen=True)
@@ -177,15 +183,11 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     """
     some = paths[:: max(1, len(paths) // _LOOKED_AT)]
     if 3 * sum(map(may_be_part, some)) < len(some):  # whole images, by a look at a few
-        return None
+        return _of_stacks(paths, root)
     single = [p for p in paths if may_be_part(p)]
     if len(single) < 2 or 2 * len(single) <= len(paths):
         return None
-    if root is None:
-        root = single[0].parent.parent  # the folder's name may be the image's
-        while not all(p.is_relative_to(root) for p in single):
-            root = root.parent
-    relatives = [p.relative_to(root).as_posix() for p in single]
+    relatives = _relatives(single, root)
     # projections that lie beside the folders of their focal planes are taken, or the planes
     flat = [r for r in relatives if not re.search(r"(?:^|/)ZStep_\d+/", r)]
     for subset in [flat, relatives] if 0 < len(flat) < len(relatives) else [relatives]:
@@ -193,6 +195,50 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
             if _sorts(pattern, subset):
                 return pattern
     return None
+
+
+def _relatives(paths: Sequence[Path], root: Path | None) -> list[str]:
+    """Paths in the folder, or in the one above all of them."""
+    if root is None:
+        root = paths[0].parent.parent  # the folder's name may be the image's
+        while not all(p.is_relative_to(root) for p in paths):
+            root = root.parent
+    return [p.relative_to(root).as_posix() for p in paths]
+
+
+def _of_stacks(paths: Sequence[Path], root: Path | None) -> str | None:
+    """A pattern for files that hold several pages each, and are parts of an image all the same.
+
+    A stack for each channel, which only names tell from channels; or a file of all channels for
+    each focal plane.
+    """
+    bare = [p for p in paths if (h := read_header(p)) is not None and h.is_bare_stack]
+    if 2 * len(bare) > len(paths):
+        relatives = _relatives(bare, root)
+        for pattern in _candidates(relatives):
+            parts = [p for r in relatives if (p := split_path(r, pattern))]
+            channels = {p.channel for p in parts}
+            known = sum(map(_is_stain, channels)) * 2 >= max(2, len(channels))
+            if known and not any(p.plane for p in parts) and _sorts(pattern, relatives):
+                return pattern
+        return None
+    whole = [p for p in paths if (h := read_header(p)) is not None and h.is_one_plane]
+    if 2 * len(whole) <= len(paths):
+        return None
+    relatives = _relatives(whole, root)
+    sets: dict[str, set[int]] = {}
+    for relative in relatives:
+        part = split_path(relative, _PLANES)
+        if part is not None:
+            sets.setdefault(part.image, set()).add(int(part.plane))
+    # a number behind z may be another thing than a plane: planes are counted from 0 or 1
+    counted = all(numbers in ({*range(len(numbers))}, {*range(1, 1 + len(numbers))})
+                  for numbers in sets.values())  # fmt: skip
+    return _PLANES if counted and _sorts(_PLANES, relatives) else None
+
+
+def _is_stain(token: str) -> bool:
+    return known_stain(token) is not None or known_dye(re.sub(r"^w\d", "", token))
 
 
 def may_be_part(path: Path) -> bool:
@@ -216,8 +262,7 @@ def _candidates(relatives: Sequence[str]) -> Iterator[str]:
     yield from _folders(relatives)
     yield from _anywhere(relatives)
     yield from field_patterns(relatives)
-    plane = r"(?P<image>.+?)[ _.-]*(?i:z|zs|slice|plane)[ _-]?(?P<plane>\d+)(?P<rest>.*)" + _EXT
-    yield plane
+    yield _PLANES
 
 
 def _sorts(pattern: str, relatives: Sequence[str]) -> bool:

@@ -118,6 +118,15 @@ def test_days_and_wells_in_names_of_files() -> None:
         assert all(r["well"].startswith("D") for r in rows)
 
 
+def test_time_points_of_a_field_are_conditions() -> None:
+    rows = drafted(*(f"x/islet{i}_t00{t}.ome.tif" for i in (1, 2) for t in (1, 2)))
+    assert [r["condition"] for r in rows] == ["x/t001", "x/t002"] * 2
+    rows = drafted(*(f"TimePoint_{t}/p_B02_s{s}" for t in (1, 2) for s in (1, 2)))
+    assert [r["condition"] for r in rows] == ["TimePoint_1"] * 2 + ["TimePoint_2"] * 2
+    # other names with a t are no times of one field
+    assert {r["condition"] for r in drafted("a_t1.tif", "b_t2.tif", "c_t3.tif")} == {"all"}
+
+
 def test_batches_with_wells_and_positions_inside() -> None:
     rows = drafted("drug/batch1/B02/Pos0/a.tif", "drug/batch2/C02/Pos1/a.tif")
     assert [(r["condition"], r["batch"], r["well"]) for r in rows] == [
@@ -151,7 +160,7 @@ def test_fields_of_a_plate_and_scenes_are_no_conditions() -> None:
         ("single INS.tif", "single_stain:INS"),
         ("control/a.tif", "sample"),
         ("Negativkontrolle.tif", "negative_control"),
-        ("contrôle négatif.tif", "negative_control"),
+        ("contrôle négatif.ome.tif", "negative_control"),
         ("control negativo 2.tif", "negative_control"),
         ("Ctrl_neg.tif", "negative_control"),
         ("Sekundärantikörper.tif", "negative_control"),

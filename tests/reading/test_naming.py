@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -92,11 +93,11 @@ SCHEMES: dict[str, tuple[list[str], list[str], tuple[str, ...], int]] = {
     "IN Cell 7": (
         [f"A_0{w}_f1_c{c}_x{x}_m{m}_z{z}_t1.tif" for w in (1, 2) for z in (1, 2)
          for c, x, m in ((1, "UV", "DAPI"), (2, "Blue", "FITC"))],
-        ["A_01_1_1", "A_02_1_1"], ("DAPI", "FITC"), 2),
+        ["A_01_1_t1", "A_02_1_t1"], ("DAPI", "FITC"), 2),
     "scanR": (
         [f"D{w}--W0000{w}--P00001--Z0000{z}--T00000--{c}.tif" for w in (5, 6) for z in (0, 1, 2)
          for c in ("DAPI", "RFP50")],
-        ["D5--W00005--P00001_00000", "D6--W00006--P00001_00000"], ("DAPI", "RFP50"), 3),
+        ["D5--W00005--P00001_T00000", "D6--W00006--P00001_T00000"], ("DAPI", "RFP50"), 3),
     "Gen5": (
         [f"A{w}_02_{c}_1Z{z}_{n}_001.tif" for w in (1, 2) for z in (0, 1)
          for c, n in ((1, "DAPI"), (2, "GFP"))],
@@ -235,11 +236,19 @@ def test_include_and_exclude(tmp_path: Path) -> None:
 
 def test_a_tinted_picture_is_one_channel(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
+    smooth = np.add.outer(np.arange(32), np.arange(40)).astype(np.uint8)[..., None]
+    for c, tint in (("CH1", 2), ("CH2", 1)):  # compression leaves a little in other colours
+        encoded = imagecodecs.jpeg8_encode(smooth * (np.arange(3) == tint).astype(np.uint8))
+        (tmp_path / "jpeg").mkdir(exist_ok=True)
+        (tmp_path / "jpeg" / f"Image_1_{c}.jpg").write_bytes(encoded)
+    lossy = read_image(sorted((tmp_path / "jpeg").iterdir()))
+    assert lossy.channel_names == ("CH1", "CH2")
+    assert lossy.metadata["lossy"]
     for c, tint in (("CH1", (0, 0, 1)), ("CH2", (0.5, 0, 1))):
         light = rng.integers(0, 255, (9, 8, 1))
         rgb = np.rint(light * np.array(tint)).astype(np.uint8)
         tifffile.imwrite(tmp_path / f"Image_1_{c}.tif", rgb, photometric="rgb", metadata=None)
-    files = sorted(tmp_path.iterdir())
+    files = sorted(tmp_path.glob("*.tif"))
     image = read_image(files)
     assert image.channel_names == ("CH1", "CH2")
     np.testing.assert_array_equal(image.channel("CH2"), rgb[..., 2])
@@ -279,6 +288,66 @@ def test_what_is_made_of_an_image_is_not_counted(tmp_path: Path) -> None:
     why = {s.name: s.why for s in listing.skipped}
     assert why.keys() == made.keys()
     assert all(word in why[name] for name, word in made.items())
+
+
+def stack(file: Path, planes: int, value: int, channels: tuple[str, ...] = ()) -> None:
+    """Pages of ``value`` and one more for each: bare, or channels that are named."""
+    pixels = np.stack([np.full((6, 7), value + z, np.uint16) for z in range(planes)])
+    meta = {"axes": "CYX", "Channel": {"Name": channels}} if channels else None
+    tifffile.imwrite(file, pixels, ome=bool(channels), metadata=meta, photometric="minisblack")
+
+
+def test_a_stack_for_each_channel(tmp_path: Path) -> None:
+    for s in (1, 2):
+        for c, name in ((1, "DAPI"), (2, "Cy5")):
+            stack(tmp_path / f"exp_w{c}{name}_s{s}.TIF", 3, 100 * s + 10 * c)
+    listing, pattern = folder_of_images(tmp_path)
+    assert [(i.name, len(i.paths)) for i in listing.images] == [("exp_s1", 2), ("exp_s2", 2)]
+    draft = draft_protocol(tmp_path).protocol
+    assert (draft.reading.projection, draft.reading.file_pattern) == ("max", pattern)
+    image = read_image(listing.images[1].paths, protocol=draft)
+    assert [image.channel(n)[0, 0] for n in ("DAPI", *draft.markers)] == [212, 222]
+
+
+def test_stacks_of_other_names_stay_what_they_are(tmp_path: Path) -> None:
+    for s in (1, 2):
+        for c in (1, 2):
+            stack(tmp_path / f"line{s}_C{c}.tif", 3, c)
+    assert folder_of_images(tmp_path)[1] is None
+
+
+@pytest.mark.parametrize(("planes", "are"), [((0, 1, 2), True), ((1, 2), True), ((4, 7), False)])
+def test_a_file_of_all_channels_for_each_plane(
+    tmp_path: Path, planes: tuple[int, ...], are: bool
+) -> None:
+    for i in (1, 2):
+        for z in planes:
+            stack(tmp_path / f"islet{i}_z{z}.ome.tif", 2, 100 * i + 10 * z, ("INS", "DAPI"))
+    listing, pattern = folder_of_images(tmp_path)
+    if not are:
+        assert pattern is None
+        return
+    assert [i.name for i in listing.images] == ["islet1", "islet2"]
+    draft = draft_protocol(tmp_path).protocol
+    image = read_image(listing.images[1].paths[0], protocol=draft)
+    assert image.metadata["n_planes"] == len(planes)
+    last = 200 + 10 * planes[-1]
+    assert [int(image.channel(n)[0, 0]) for n in ("INS", "DAPI")] == [last, last + 1]
+
+
+def test_tiles_beside_their_mosaic_count_once(tmp_path: Path) -> None:
+    for name in ("a_stitched.tif", "a_tile1.tif", "a_tile_02.tif", "b_tile1.tif"):
+        stack(tmp_path / name, 2, 1, ("DAPI", "INS"))
+    assert [i.name for i in listing_of(tmp_path).images] == ["a_stitched.tif", "b_tile1.tif"]
+
+
+def test_labels_and_overviews_of_slides_are_left_out(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "slide.ome.tif") as tif:
+        for name, shape in (("scan", (2, 9, 8)), ("label image", (5, 4)), ("macro", (4, 5))):
+            tif.write(np.ones(shape, np.uint16), photometric="minisblack", metadata={"Name": name})
+    listing = listing_of(tmp_path)
+    assert [i.name for i in listing.images] == ["slide.ome.tif/scan"]
+    assert [s.name for s in listing.skipped] == ["slide.ome.tif/label image", "slide.ome.tif/macro"]
 
 
 def test_projections_beside_planes_count_once(tmp_path: Path) -> None:
