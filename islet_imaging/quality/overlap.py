@@ -79,41 +79,45 @@ def overlaps(fields: Sequence[Points]) -> list[Overlap]:
     >>> [(o.first, o.second, [round(s) for s in o.shift_um]) for o in found]
     [(0, 1, [0, 140])]
     """
-    prints, owners, centres = [], [], []
-    for k, points in enumerate(fields):
-        if len(points) > NEIGHBOURS:
-            prints.append(_fingerprints(points))
-            owners.append(np.full(len(points), k))
-            centres.append(points)
-    if len(prints) < 2:
+    sizes = [len(p) if len(p) > NEIGHBOURS else 0 for p in fields]
+    if sum(n > 0 for n in sizes) < 2:
         return []
-    owner, where = np.concatenate(owners), np.concatenate(centres)
-    a, b = _alike(np.concatenate(prints), owner).T
+    owner = np.repeat(np.arange(len(fields), dtype=np.int32), sizes)
+    prints, where = np.empty((len(owner), 2 * NEIGHBOURS)), np.empty((len(owner), 2))
+    for points, size, end in zip(fields, sizes, np.cumsum(sizes), strict=True):
+        if size:
+            where[end - size : end] = points
+            prints[end - size : end] = _fingerprints(points)
+    a, b = _alike(prints, owner).T
+    del prints
+    votes = _of_pairs_with_enough(owner[a], owner[b], len(fields))
+    if not len(votes):
+        return []
+    a, b = a[votes], b[votes]
     found = []
-    for some in _of_each_pair(owner[a], owner[b], len(fields)):
-        agreed = _agreed(where[a[some]] - where[b[some]])
-        if agreed is None:
-            continue
-        i, j = int(owner[a[some[0]]]), int(owner[b[some[0]]])
-        shared, common = _shared(fields[i], fields[j] + agreed)
+    known, tree = -1, None
+    for i, j, agreed in _agreed(owner[a], owner[b], where[a] - where[b]):
+        if i != known:  # pairs come in the order of the first
+            known, tree = i, cKDTree(fields[i])
+        shared, common = _shared(tree, fields[i], fields[j] + agreed)
         if shared >= CONFIRMED * common:
             found.append(Overlap(i, j, shared, (float(agreed[0]), float(agreed[1]))))
     return found
 
 
-def _of_each_pair(
-    first: NDArray[np.intp], second: NDArray[np.intp], n: int
-) -> Iterator[NDArray[np.intp]]:
-    """Which votes are for a pair of fields, pair by pair, where there are enough of them."""
-    pair = first * n + second
+def _of_pairs_with_enough(
+    first: NDArray[np.int32], second: NDArray[np.int32], n: int
+) -> NDArray[np.intp]:
+    """Which votes are for a pair of fields with enough of them, pair by pair."""
+    pair = first.astype(np.int64) * n + second
     # almost all pairs of many fields have a vote or two by chance
     order = np.argsort(pair, kind="stable")
-    _, start, count = np.unique(pair[order], return_index=True, return_counts=True)
-    for k in np.flatnonzero(count >= VOTES):
-        yield order[start[k] : start[k] + count[k]]
+    _, count = np.unique(pair[order], return_counts=True)
+    kept: NDArray[np.intp] = order[np.repeat(count >= VOTES, count)]
+    return kept
 
 
-def _alike(prints: Points, owner: NDArray[np.intp]) -> NDArray[np.int32]:
+def _alike(prints: Points, owner: NDArray[np.int32]) -> NDArray[np.int32]:
     """Pairs of nuclei with one fingerprint, shape (n, 2), the first in an earlier field.
 
     By how near, then in the order of the nuclei.
@@ -140,21 +144,32 @@ def _fingerprints(points: Points) -> Points:
     return np.asarray((points[near[:, 1:]] - points[:, None]).reshape(len(points), -1))
 
 
-def _agreed(shifts: Points) -> Points | None:
-    """The shift that most votes agree on, None where too few do."""
-    tree = cKDTree(shifts)
-    friends = tree.query_ball_point(shifts, SAME_UM)
-    best = max(friends, key=len)
-    if len(best) < VOTES:
-        return None
-    return np.asarray(np.median(shifts[best], axis=0))
+def _agreed(
+    first: NDArray[np.int32], second: NDArray[np.int32], shifts: Points
+) -> Iterator[tuple[int, int, Points]]:
+    """Pairs of fields, and the shift that most of their votes agree on, where enough do.
+
+    Votes stand pair by pair.
+    """
+    new = np.flatnonzero(np.diff(first, prepend=-1) | np.diff(second, prepend=-1))
+    ends = np.append(new[1:], len(shifts))
+    # all pairs at once: those of one lie on a plane of their own, out of reach of the others
+    plane = np.repeat(np.arange(len(new)) * 2 * SAME_UM, ends - new)
+    tree = cKDTree(np.column_stack([plane, shifts]))
+    friends = tree.query_ball_point(tree.data, SAME_UM, return_length=True)
+    best = [s + int(np.argmax(friends[s:e])) for s, e in zip(new, ends, strict=True)]
+    agreeing = np.array(best)[friends[best] >= VOTES]
+    for vote, near in zip(
+        agreeing, tree.query_ball_point(tree.data[agreeing], SAME_UM), strict=True
+    ):
+        yield int(first[vote]), int(second[vote]), np.median(shifts[near], axis=0)
 
 
-def _shared(first: Points, second: Points) -> tuple[int, int]:
+def _shared(tree: cKDTree, first: Points, second: Points) -> tuple[int, int]:
     """Nuclei that two fields in one frame share, and how many the common part could hold."""
     low = np.maximum(first.min(axis=0), second.min(axis=0)) - SAME_UM
     high = np.minimum(first.max(axis=0), second.max(axis=0)) + SAME_UM
     inside = [np.all((p >= low) & (p <= high), axis=1) for p in (first, second)]
     common = min(int(i.sum()) for i in inside)
-    distance, _ = cKDTree(first).query(second[inside[1]], distance_upper_bound=SAME_UM)
+    distance, _ = tree.query(second[inside[1]], distance_upper_bound=SAME_UM)
     return int(np.isfinite(distance).sum()), common

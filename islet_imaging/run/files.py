@@ -46,6 +46,8 @@ LabelKind = Literal["nuclei", "islets"]
 
 #: edge of a tile of a label image on disk, px
 LABEL_TILE = 256
+#: a smaller file of a table is read whole: opening it anew for some columns takes longer
+READ_WHOLE_BYTES = 1_000_000
 #: rows of a table that are turned into text, or into Parquet, at a time
 ROWS_AT_ONCE = 65_536
 
@@ -242,10 +244,13 @@ def read_arrow(
 
     # no memory map: elsewhere than here the file could not be replaced while it is read
     with pa.OSFile(str(path), "rb") as stream:
+        reader = pa.ipc.open_file(stream)
         if columns is None:
-            return pa.ipc.open_file(stream).read_all()
-        names = pa.ipc.open_file(stream).schema.names
+            return reader.read_all()
+        names = reader.schema.names
         wanted = [n for n in names if columns(n)] if callable(columns) else list(columns)
+        if stream.size() < READ_WHOLE_BYTES:
+            return reader.read_all().select(wanted)
         options = pa.ipc.IpcReadOptions(
             included_fields=[names.index(n) for n in wanted], use_threads=False
         )

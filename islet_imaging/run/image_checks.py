@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from islet_imaging.protocol import Protocol
-from islet_imaging.run.called import call_run
+from islet_imaging.run.called import IMAGES_AT_ONCE, Each, call_run
 from islet_imaging.run.folder import Run
 from islet_imaging.run.measurements import load_arrow, require
 from islet_imaging.run.rows import rows_of
@@ -53,7 +54,7 @@ OF_SAMPLES = (
 
 
 def check_rows(
-    run: Path, rows: Sequence[ImageRow], protocol: Protocol
+    run: Path, rows: Sequence[ImageRow], protocol: Protocol, each: Each = starmap
 ) -> tuple[list[ImageRow], list[Flag]]:
     """Hold the images against each other; those with a blocking flag are left out.
 
@@ -65,6 +66,8 @@ def check_rows(
         As measured.
     protocol : Protocol
         Holds the limits.
+    each : callable
+        Where the measurements are read, as in `islet_imaging.run.called.call_run`.
 
     Returns
     -------
@@ -77,7 +80,10 @@ def check_rows(
     from islet_imaging.quality import check_folder
 
     scored = [r for r in rows if r.status == "scored"]
-    found = check_folder([_facts(run, r) for r in scored], protocol=protocol)
+    jobs = [(run, scored[k : k + IMAGES_AT_ONCE]) for k in range(0, len(scored), IMAGES_AT_ONCE)]
+    facts = [one for some in each(_facts, jobs) for one in some]
+    found = check_folder(facts, protocol=protocol)
+    del facts
     by_image: dict[str | None, list[Flag]] = {}
     for flag in found:
         by_image.setdefault(flag.image, []).append(flag)
@@ -202,27 +208,35 @@ def _single(row: ImageRow) -> bool:
     return row.role.startswith("single_stain") or row.extra.get("control_kind") == "unstained"
 
 
-def _facts(run: Path, row: ImageRow) -> dict[str, Any]:
-    """What an image is held against others by."""
+def _facts(run: Path, rows: Sequence[ImageRow]) -> list[dict[str, Any]]:
+    """What some images are held against others by, in any process that sees the run folder."""
     from islet_imaging.quality import ImageNumbers
 
-    record = require(run, row).outcome["record"]
-    return {
-        "image": row.image,
-        "batch": row.staining,
-        "role": row.role,
-        "metadata": record["metadata"],
-        "numbers": ImageNumbers.from_dict(record["numbers"]),
-        "scale": record.get("scale"),
-        "nuclei": _nuclei(run, row),
-    }
+    found = []
+    for row, nuclei in zip(rows, _nuclei(run, rows), strict=True):
+        record = require(run, row).outcome["record"]
+        found.append({
+            "image": row.image,
+            "batch": row.staining,
+            "role": row.role,
+            "metadata": record["metadata"],
+            "numbers": ImageNumbers.from_dict(record["numbers"]),
+            "scale": record.get("scale"),
+            "nuclei": nuclei,
+        })  # fmt: skip
+    return found
 
 
-def _nuclei(run: Path, row: ImageRow) -> dict[str, NDArray[np.float64]]:
-    """Where the nuclei of an image lie, um, and the DNA light of those that are not cut."""
+def _nuclei(run: Path, rows: Sequence[ImageRow]) -> list[dict[str, NDArray[np.float64]]]:
+    """Where the nuclei of images lie, um, and the DNA light of those that are not cut."""
     columns = ("nucleus_area_um2", "dna_integrated", "touches_border", "y_um", "x_um")
-    table = load_arrow(run, row, "cells", columns)
-    # copies: a column as it lies there holds all that was read of the file
-    area, light, cut, y_um, x_um = (c.to_numpy().copy() for c in table.columns)
-    whole = ~cut.astype(bool) & (area > 0.6 * (np.nanmedian(area) if len(area) else np.nan))
-    return {"y_um": y_um, "x_um": x_um, "light": np.where(whole, light / area, np.nan)}
+    found = []
+    for row in rows:
+        table = load_arrow(run, row, "cells", columns)
+        area, light, cut, y_um, x_um = (c.to_numpy() for c in table.columns)
+        whole = ~cut.astype(bool) & (area > 0.6 * (np.nanmedian(area) if len(area) else np.nan))
+        found.append(np.stack([y_um, x_um, np.where(whole, light / area, np.nan)]))
+    # one block: small arrays among what is read and dropped would keep the room of it all
+    ends = np.cumsum([part.shape[1] for part in found])[:-1]
+    parts = np.split(np.concatenate(found, axis=1), ends, axis=1)
+    return [dict(zip(("y_um", "x_um", "light"), part, strict=True)) for part in parts]

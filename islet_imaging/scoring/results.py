@@ -136,7 +136,7 @@ def write_run(
     stage = stage_folder(run)
     rows = lay_over_run(run, rows_of(facts), protocol, Journal(run / "corrections.jsonl").edits())
     facts["images"] = [r.to_dict() for r in rows]
-    rows, folder_flags = check_rows(run, rows, protocol)
+    rows, folder_flags = check_rows(run, rows, protocol, each)
     # by where nuclei lie labels of people find them again
     keep = PLACES if (run / VALIDATION).is_file() else ()
     called = call_run(run, rows, protocol, each=each, into=stage / ".cells", keep=keep)

@@ -126,15 +126,16 @@ def composition(
     live = countable(cells)
     if denominator == "islets":
         live &= cells["islet"].to_numpy() > 0
-    cells = cells[live]
     kinds: dict[str, pd.Series] = {}
     if "phenotype" in cells.columns:
         named = cells["phenotype"].astype("string").fillna("").astype(object)
         kinds["phenotype"] = named.where(named != "", "not called")
     number = hormone_number(cells)
-    if (number != "").any():
+    if (number[live] != "").any():
         kinds["hormones"] = number
-    cells = cells[["condition", "batch", "unit", "islet_key"]]
+    # of many cells no second table of all columns is made
+    cells = cells.loc[live, ["condition", "batch", "unit", "islet_key"]]
+    kinds = {kind: classes[live] for kind, classes in kinds.items()}
     rows = []
     for condition in conditions:
         here = cells["condition"] == condition

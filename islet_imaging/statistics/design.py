@@ -48,9 +48,10 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
     -------
     tuple of DataFrame
         The cells, ordered by image and cell, with the columns above (``unit`` names the physical
-        islet, or the image for cells outside islets) and ``islet_key`` (empty outside islets);
-        and one row per image: ``image, condition, batch, role`` and the sheet's other columns.
-        Batches nobody stated are empty text.
+        islet, or the image for cells outside islets), ``islet_key`` (empty outside islets) and
+        ``place``, a number for each islet of each image, and for the cells of an image outside
+        islets; and one row per image: ``image, condition, batch, role`` and the sheet's other
+        columns.  Batches nobody stated are empty text.
 
     Raises
     ------
@@ -114,7 +115,24 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
         own = own.where(stated == "", cells["batch"] + "/" + stated)
     cells["islet_key"] = np.where(inside, own, "")
     cells["unit"] = np.where(inside, own, cells["image"])
+    cells["place"] = number.to_numpy()
     return cells, images
+
+
+def places(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row for each place of cells that `join` returned, in the order of its number.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 0], "cell": [1, 2, 3],
+    ...                       "excluded": False})
+    >>> places(join(cells, None)[0])[["islet", "islet_key"]].values.tolist()
+    [[1, 'a#1'], [0, '']]
+    """
+    names = ["image", "islet", *DESIGN, "unit", "islet_key", "place"]
+    found = cells.loc[~cells["place"].duplicated().to_numpy(), names]
+    return found.sort_values("place").reset_index(drop=True).drop(columns="place")
 
 
 def _sorted(cells: pd.DataFrame) -> bool:

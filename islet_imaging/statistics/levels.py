@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from islet_imaging.statistics.counting import countable
 from islet_imaging.statistics.design import UNKNOWN_BATCH, text
 
 if TYPE_CHECKING:
@@ -34,13 +33,16 @@ LEVEL_COLUMNS = (
 )
 
 
-def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+def levels_table(where: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """Numbers at every level, per condition, for images of role ``sample``.
 
     Parameters
     ----------
-    cells, images : DataFrame
-        As `islet_imaging.statistics.design.join` returns them.
+    where : DataFrame
+        As `islet_imaging.statistics.design.places` returns it, with ``n_cells`` that count and
+        ``n_excluded`` that do not.
+    images : DataFrame
+        As `islet_imaging.statistics.design.join` returns it.
 
     Returns
     -------
@@ -51,24 +53,25 @@ def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
-    >>> from islet_imaging.statistics.design import join
+    >>> from islet_imaging.statistics.design import join, places
     >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 2], "cell": [1, 2, 3],
     ...                       "excluded": [False, False, True], "batch": "d1"})
-    >>> levels_table(*join(cells, None))[["n_batches", "n_islets", "n_cells"]].values.tolist()
+    >>> cells, images = join(cells, None)
+    >>> where = places(cells).assign(n_cells=[2, 0], n_excluded=[0, 1])
+    >>> levels_table(where, images)[["n_batches", "n_islets", "n_cells"]].values.tolist()
     [[1, 1, 2]]
     """
     import pandas as pd
 
     rows = []
     sample = images[images["role"] == "sample"]
-    cells = cells[cells["role"] == "sample"]
-    excluded, live = cells["excluded"].to_numpy(dtype=bool), countable(cells)
+    where = where[where["role"] == "sample"]
     further = {column: name for column, name in FURTHER.items() if column in images.columns}
     for condition in dict.fromkeys(sample["condition"]):
         own = sample[sample["condition"] == condition]
-        here = (cells["condition"] == condition).to_numpy()
-        counted = cells[here & live]
-        per_islet = counted[counted["islet_key"] != ""].groupby("islet_key").size()
+        here = where[where["condition"] == condition]
+        inside = here[(here["islet_key"] != "") & (here["n_cells"] > 0)]
+        per_islet = inside.groupby("islet_key")["n_cells"].sum()
         row: dict[str, object] = {
             "condition": condition,
             "n_batches": own.loc[own["batch"] != UNKNOWN_BATCH, "batch"].nunique(),
@@ -80,8 +83,8 @@ def levels_table(cells: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
             row[name] = named[stated != ""].nunique()
         row["n_images"] = len(own)
         row["n_islets"] = len(per_islet)
-        row["n_cells"] = len(counted)
-        row["n_excluded"] = int((here & excluded).sum())
+        row["n_cells"] = int(here["n_cells"].sum())
+        row["n_excluded"] = int(here["n_excluded"].sum())
         row["cells_per_islet"] = float(per_islet.median()) if len(per_islet) else np.nan
         rows.append(row)
     first, rest = LEVEL_COLUMNS[:2], LEVEL_COLUMNS[2:]

@@ -8,11 +8,12 @@ the words for it in the table.  Every sentence a reader needs to not misread the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.statistics import composition, levels
@@ -25,9 +26,9 @@ from islet_imaging.statistics.counting import (
     countable,
     enough,
     fractions,
-    weigh,
+    sums_by,
 )
-from islet_imaging.statistics.design import UNKNOWN_BATCH, join, sheet_by_batch
+from islet_imaging.statistics.design import UNKNOWN_BATCH, join, places, sheet_by_batch
 from islet_imaging.statistics.intervals import (
     batch_interval,
     check_level,
@@ -40,7 +41,7 @@ from islet_imaging.statistics.within_batch import (
     OVER_BATCHES,
     within,
 )
-from islet_imaging.terms import NOT_COUNTED, OUTSIDE
+from islet_imaging.terms import NOT_COUNTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,27 +160,35 @@ def summarise(
     if isinstance(markers, str) or len(set(markers)) != len(markers):
         raise IsletImagingError(f"markers must be a list of different names, found {markers!r}")
     cells, images = join(cells, samples)
+    where = places(cells)
+    number = cells["place"].to_numpy()
+    # counted once, islet by islet; images, batches and conditions are sums of these
+    sums = {m: sums_by(cells, m, denominator, number, len(where)) for m in markers}
     is_sample = (cells["role"] == "sample").to_numpy()
-    # of a million cells every copy counts
-    samples_only = cells if is_sample.all() else cells[is_sample]
+    gone = cells["excluded"].to_numpy(dtype=bool)
+    counted = countable(cells)
+    where["n_cells"] = _number_of(number[counted], len(where))
+    where["n_kept"] = _number_of(number[~gone], len(where))
+    where["n_excluded"] = _number_of(number[gone], len(where))
 
-    counts = _counts(samples_only, markers, denominator)
+    counts = _counts(where, sums)
     batches = _batches(counts, markers, images)
     counts = _of_known(counts, batches)
-    excluded = cells[is_sample & cells["excluded"].to_numpy(dtype=bool)]
-    live = is_sample & ~cells["excluded"].to_numpy(dtype=bool)
-    if "region" in cells:
-        live &= cells["region"].eq(OUTSIDE).to_numpy()
-    outside = cells[live] if "region" in cells else cells[:0]
+    told = [c for c in ("condition", "flags") if c in cells]
+    excluded = cells.loc[is_sample & gone, told]
+    outside = cells.loc[is_sample & ~gone & ~counted, ["condition"]]
     conditions = _conditions(counts, batches, markers, images, excluded, level, outside)
     return Summary(
         conditions=conditions,
         batches=batches[list(_BATCH_COLUMNS)],
-        images=_images(cells, images, markers, denominator),
-        islets=_islets(cells, markers, denominator),
-        levels=levels.levels_table(cells, images),
+        images=_images(where, sums, images),
+        islets=_islets(where, sums),
+        levels=levels.levels_table(where, images),
         phenotypes=composition.composition(
-            samples_only, conditions=_order(images), denominator=denominator, level=level
+            cells if is_sample.all() else cells[is_sample],
+            conditions=_order(images),
+            denominator=denominator,
+            level=level,
         ),
         counts=counts,
         sheet=sheet_by_batch(images),
@@ -225,17 +234,23 @@ def _order(images: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(images.loc[images["role"] == "sample", "condition"]))
 
 
-def _counts(cells: pd.DataFrame, markers: Sequence[str], denominator: str) -> pd.DataFrame:
+def _number_of(places: NDArray[np.intp], n: int) -> NDArray[np.int64]:
+    """How many cells lie in each place."""
+    return np.bincount(places, minlength=n).astype(np.int64)
+
+
+def _counts(where: pd.DataFrame, sums: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Sums of the samples by physical islet, which several images may show."""
     import pandas as pd
 
     keys = ["condition", "batch", "unit", "islet_key"]
+    own = (where["role"] == "sample").to_numpy()
+    by = [where.loc[own, k] for k in keys]
     parts = []
-    for marker in markers:
-        weights = weigh(cells, marker, denominator)
-        by = [cells[k] for k in keys]
-        sums = weights.groupby(by, sort=True, observed=True).sum().reset_index()
-        sums.insert(2, "marker", marker)
-        parts.append(sums[sums["n_cells"] > 0])
+    for marker, of in sums.items():
+        added = of[own].groupby(by, sort=True, observed=True).sum().reset_index()
+        added.insert(2, "marker", marker)
+        parts.append(added[added["n_cells"] > 0])
     if not parts:
         return pd.DataFrame(columns=["condition", "batch", "marker", "unit", "islet_key", *SUMS])
     out = pd.concat(parts, ignore_index=True)
@@ -413,37 +428,31 @@ def _equal_weight(units: pd.DataFrame, *, pooled: bool) -> float:
 
 
 def _images(
-    cells: pd.DataFrame, images: pd.DataFrame, markers: Sequence[str], denominator: str
+    where: pd.DataFrame, sums: Mapping[str, pd.DataFrame], images: pd.DataFrame
 ) -> pd.DataFrame:
-    counted = cells.loc[countable(cells), ["image", "islet"]]
     out = images[["image", "condition", "batch", "role"]].set_index("image")
-    out["n_cells"] = counted.groupby("image").size()
-    out["n_islets"] = counted[counted["islet"] > 0].groupby("image")["islet"].nunique()
+    out["n_cells"] = where.groupby("image")["n_cells"].sum()
+    with_cells = where[(where["islet"] > 0) & (where["n_cells"] > 0)]
+    out["n_islets"] = with_cells.groupby("image").size()
     out[["n_cells", "n_islets"]] = out[["n_cells", "n_islets"]].fillna(0).astype(np.int64)
-    return _with_fractions(out, cells, ["image"], markers, denominator).reset_index()
+    return _with_fractions(out, where, sums, ["image"]).reset_index()
 
 
-def _islets(cells: pd.DataFrame, markers: Sequence[str], denominator: str) -> pd.DataFrame:
-    inside = cells[cells["islet"] > 0]
+def _islets(where: pd.DataFrame, sums: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     keys = ["image", "islet"]
-    counted = (~inside["excluded"].astype(bool)).groupby([inside[k] for k in keys]).sum()
-    out = counted.astype(np.int64).to_frame("n_cells")
-    return _with_fractions(out, inside, keys, markers, denominator).reset_index()
+    inside = where[where["islet"] > 0].sort_values(keys)
+    out = inside.set_index(keys)[["n_kept"]].rename(columns={"n_kept": "n_cells"})
+    return _with_fractions(out, where, sums, keys).reset_index()
 
 
 def _with_fractions(
-    out: pd.DataFrame,
-    cells: pd.DataFrame,
-    keys: list[str],
-    markers: Sequence[str],
-    denominator: str,
+    out: pd.DataFrame, where: pd.DataFrame, sums: Mapping[str, pd.DataFrame], keys: list[str]
 ) -> pd.DataFrame:
     import pandas as pd
 
     parts = [out]
-    for marker in markers:
-        weights = weigh(cells, marker, denominator)
-        sums = weights.groupby([cells[k] for k in keys], observed=True).sum()
-        found = fractions(sums.reindex(out.index, fill_value=0)).drop(columns="status")
+    for marker, of in sums.items():
+        added = of.groupby([where[k] for k in keys], observed=True).sum()
+        found = fractions(added.reindex(out.index, fill_value=0)).drop(columns="status")
         parts.append(found.add_prefix(f"{marker}_"))
     return pd.concat(parts, axis=1)
