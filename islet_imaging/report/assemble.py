@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import starmap
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,27 +127,35 @@ def _thresholds(rows: Sequence[ImageRow], called: CalledRun) -> list[dict[str, A
     import dataclasses
 
     import numpy as np
+    import pandas as pd
 
     from islet_imaging.positivity import threshold_sensitivity
     from islet_imaging.protocol import negative_for
 
     cells = called.raw
     features = {t.feature for found in called.thresholds.values() for t in found.values()}
-    counted = cells[["image", *sorted(features & set(cells.columns))]]
-    if len(cells):
-        counted = counted[~cells["excluded"].astype(bool)]
-    roles = {r.role for r in rows}
-    staining = counted["image"].map({r.image: r.staining for r in rows})
-    role = counted["image"].map({r.image: r.role for r in rows})
+    values = {f: cells[f].to_numpy() for f in features & set(cells.columns)}
+    of = {r.image: r for r in rows}
+    # by number: comparing a word for each of many cells, for each threshold, takes long
+    image, names = pd.factorize(cells["image"])
+    roles = sorted({r.role for r in rows})
+    role = np.array([roles.index(of[i].role) for i in names], dtype=int)[image]
+    stainings = list(called.thresholds)
+    at = {name: k for k, name in enumerate(stainings)}
+    group = np.array([at.get(of[i].staining, -1) for i in names], dtype=int)[image]
+    group[cells["excluded"].to_numpy(dtype=bool)] = -1
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(len(stainings) + 1))
     found = []
-    for name, by_marker in called.thresholds.items():
-        for marker, threshold in by_marker.items():
-            dark = role.isin([r for r in roles if negative_for(r, marker)])
+    for name, (start, end) in zip(stainings, pairwise(starts), strict=True):
+        own = order[start:end]
+        for marker, threshold in called.thresholds[name].items():
+            counted = [r == "sample" for r in roles], [negative_for(r, marker) for r in roles]
             sample, control = (
-                counted.loc[(staining == name) & kind, threshold.feature].to_numpy()
-                if threshold.feature in counted
+                values[threshold.feature][own[np.array(of_role)[role[own]]]]
+                if threshold.feature in values
                 else np.empty(0)
-                for kind in (role == "sample", dark)
+                for of_role in counted
             )
             sensitivity = threshold_sensitivity(sample, threshold)
             found.append(

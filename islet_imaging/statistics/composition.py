@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from islet_imaging.statistics.counting import closed, countable, read_calls
 from islet_imaging.statistics.design import UNKNOWN_BATCH
@@ -94,6 +95,7 @@ def hormone_number(cells: pd.DataFrame) -> pd.Series:
 
 def composition(
     cells: pd.DataFrame,
+    where: pd.DataFrame,
     *,
     conditions: Sequence[str],
     denominator: str = "all",
@@ -104,7 +106,9 @@ def composition(
     Parameters
     ----------
     cells : DataFrame
-        Cells of role ``sample`` as `islet_imaging.statistics.design.join` returns them.
+        As `islet_imaging.statistics.design.join` returns them; those of role ``sample`` count.
+    where : DataFrame
+        As `islet_imaging.statistics.design.places` returns it for these cells.
     conditions : sequence of str
         Conditions in the order of the table.
     denominator : str
@@ -123,7 +127,7 @@ def composition(
     """
     import pandas as pd
 
-    live = countable(cells)
+    live = countable(cells) & (cells["role"] == "sample").to_numpy()
     if denominator == "islets":
         live &= cells["islet"].to_numpy() > 0
     kinds: dict[str, pd.Series] = {}
@@ -133,30 +137,39 @@ def composition(
     number = hormone_number(cells)
     if (number[live] != "").any():
         kinds["hormones"] = number
-    # of many cells no second table of all columns is made
-    cells = cells.loc[live, ["condition", "batch", "unit", "islet_key"]]
-    kinds = {kind: classes[live] for kind, classes in kinds.items()}
+    place = cells["place"].to_numpy()[live]
     rows = []
+    counted = {kind: _by_place(place, classes[live], len(where)) for kind, classes in kinds.items()}
     for condition in conditions:
-        here = cells["condition"] == condition
-        for kind, classes in kinds.items():
-            rows.extend(_classes(condition, kind, cells[here], classes[here], level))
+        here = (where["condition"] == condition).to_numpy()
+        for kind, counts in counted.items():
+            own = here & (counts.sum(axis=1) > 0).to_numpy()
+            rows.extend(_classes(condition, kind, where[own], counts[own], level))
     return pd.DataFrame(rows, columns=list(COMPOSITION_COLUMNS))
 
 
+def _by_place(place: NDArray[np.intp], classes: pd.Series, n: int) -> pd.DataFrame:
+    """How many cells of each class lie in each place."""
+    import pandas as pd
+
+    codes, names = pd.factorize(classes, sort=True)
+    counts = np.bincount(place * len(names) + codes, minlength=n * len(names))
+    return pd.DataFrame(counts.reshape(n, len(names)), columns=names)
+
+
 def _classes(
-    condition: str, kind: str, cells: pd.DataFrame, classes: pd.Series, level: float
+    condition: str, kind: str, where: pd.DataFrame, by_place: pd.DataFrame, level: float
 ) -> list[dict[str, object]]:
     import pandas as pd
 
-    batches = set(cells["batch"])
+    batches = set(where["batch"])
     unknown = UNKNOWN_BATCH in batches
     one = unknown or len(batches) == 1
-    by = cells["unit"] if one else cells["batch"]
-    counts = pd.crosstab(by, classes)
+    by = where["unit"] if one else where["batch"]
+    counts = by_place.loc[:, by_place.any()].groupby(by).sum()
     totals = counts.sum(axis=1)
     present = [str(c) for c in counts.columns]
-    first = cells.groupby(by)["islet_key"].first().reindex(counts.index)
+    first = where.groupby(by)["islet_key"].first().reindex(counts.index)
     names = [n for n in (*_NUMBER, *_OPEN) if n in present]
     n_open = sum(int(counts[n].sum()) for n in _OPEN if n in present)
     known = bool(closed(0.0, n_open / max(int(totals.sum()), 1)))

@@ -185,10 +185,7 @@ def summarise(
         islets=_islets(where, sums),
         levels=levels.levels_table(where, images),
         phenotypes=composition.composition(
-            cells if is_sample.all() else cells[is_sample],
-            conditions=_order(images),
-            denominator=denominator,
-            level=level,
+            cells, where, conditions=_order(images), denominator=denominator, level=level
         ),
         counts=counts,
         sheet=sheet_by_batch(images),
