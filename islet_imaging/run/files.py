@@ -49,7 +49,7 @@ LABEL_TILE = 256
 #: a smaller file of a table is read whole: opening it anew for some columns takes longer
 READ_WHOLE_BYTES = 1_000_000
 #: rows of a table that are turned into text, or into Parquet, at a time
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 32_768
 
 
 class RunWriteError(IsletImagingError):

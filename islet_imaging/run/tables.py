@@ -144,17 +144,10 @@ def summaries(called: CalledRun, rows: Sequence[ImageRow]) -> tuple[Summary | No
         "denominator": called.protocol.statistics.denominator,
         "level": called.protocol.statistics.level,
     }
-    now = summarise(_counted_by(called.corrected), sheet, **settings)
+    now = summarise(called.corrected, sheet, **settings)
     if called.corrected is called.raw:
         return now, now
-    return now, summarise(_counted_by(called.raw), sheet, **settings)
-
-
-def _counted_by(cells: pd.DataFrame) -> pd.DataFrame:
-    """What cells are counted by: no measured intensity, of which a run may have gigabytes."""
-    measured = [str(c) for c, kind in cells.dtypes.items() if kind.kind == "f"]
-    left_out = {c for c in measured if not c.endswith("_probability")}
-    return cells[[c for c in cells.columns if c not in left_out]]
+    return now, summarise(called.raw, sheet, **settings)
 
 
 def empty_table(names: str) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from islet_imaging.statistics.counting import closed, countable, read_calls
-from islet_imaging.statistics.design import UNKNOWN_BATCH
+from islet_imaging.statistics.design import UNKNOWN_BATCH, Design
 from islet_imaging.statistics.intervals import batch_interval
 from islet_imaging.statistics.within_batch import (
     DESCRIPTIVE,
@@ -94,8 +94,7 @@ def hormone_number(cells: pd.DataFrame) -> pd.Series:
 
 
 def composition(
-    cells: pd.DataFrame,
-    where: pd.DataFrame,
+    design: Design,
     *,
     conditions: Sequence[str],
     denominator: str = "all",
@@ -105,10 +104,8 @@ def composition(
 
     Parameters
     ----------
-    cells : DataFrame
-        As `islet_imaging.statistics.design.join` returns them; those of role ``sample`` count.
-    where : DataFrame
-        As `islet_imaging.statistics.design.places` returns it for these cells.
+    design : Design
+        Of `islet_imaging.statistics.design.join`; cells of role ``sample`` count.
     conditions : sequence of str
         Conditions in the order of the table.
     denominator : str
@@ -127,7 +124,8 @@ def composition(
     """
     import pandas as pd
 
-    live = countable(cells) & (cells["role"] == "sample").to_numpy()
+    cells, where = design.cells, design.where
+    live = countable(cells) & design.of_samples()
     if denominator == "islets":
         live &= cells["islet"].to_numpy() > 0
     kinds: dict[str, pd.Series] = {}
@@ -137,7 +135,7 @@ def composition(
     number = hormone_number(cells)
     if (number[live] != "").any():
         kinds["hormones"] = number
-    place = cells["place"].to_numpy()[live]
+    place = design.place[live]
     rows = []
     counted = {kind: _by_place(place, classes[live], len(where)) for kind, classes in kinds.items()}
     for condition in conditions:

@@ -8,9 +8,11 @@ can see two wells of one differentiation entered as two batches.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from islet_imaging.errors import IsletImagingError
 
@@ -33,8 +35,38 @@ def text(column: pd.Series) -> pd.Series:
     return column.astype("string").fillna("").str.strip().astype(object)
 
 
-def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cells with ``condition, batch, role, unit``, and the table of images.
+@dataclass(frozen=True)
+class Design:
+    """Cells, and where each of them belongs.
+
+    Attributes
+    ----------
+    cells : DataFrame
+        The cells of each image together, in the order of their numbers.
+    place : ndarray of int, shape (cells,)
+        Each cell's row of ``where``.
+    where : DataFrame
+        A row for each islet of each image, and for the cells of an image outside islets (islet 0),
+        in order: ``image, islet, condition, batch, role``, ``unit``, which names the physical
+        islet, or the image for cells outside islets, and ``islet_key``, the same but empty there.
+    images : DataFrame
+        One row per image: ``image, condition, batch, role`` and the sheet's other columns.
+        Batches nobody stated are empty text.
+    """
+
+    cells: pd.DataFrame
+    place: NDArray[np.intp]
+    where: pd.DataFrame
+    images: pd.DataFrame
+
+    def of_samples(self) -> NDArray[np.bool_]:
+        """Which cells are of images of role ``sample``, shape (cells,)."""
+        sample: NDArray[np.bool_] = (self.where["role"] == "sample").to_numpy(dtype=bool)
+        return sample[self.place]
+
+
+def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> Design:
+    """Lay the sample sheet over the cells.
 
     Parameters
     ----------
@@ -46,17 +78,21 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
 
     Returns
     -------
-    tuple of DataFrame
-        The cells, ordered by image and cell, with the columns above (``unit`` names the physical
-        islet, or the image for cells outside islets), ``islet_key`` (empty outside islets) and
-        ``place``, a number for each islet of each image, and for the cells of an image outside
-        islets; and one row per image: ``image, condition, batch, role`` and the sheet's other
-        columns.  Batches nobody stated are empty text.
+    Design
 
     Raises
     ------
     IsletImagingError
         If columns are missing, a cell occurs twice, or an image is not in the sheet.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 0], "cell": [1, 2, 3],
+    ...                       "excluded": False})
+    >>> design = join(cells, None)
+    >>> design.where[["islet", "islet_key"]].values.tolist(), design.place.tolist()
+    ([[0, ''], [1, 'a#1']], [1, 1, 0])
     """
     import pandas as pd
 
@@ -72,15 +108,16 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
             f"cell {first['cell']} of image {first['image']!r} occurs twice in the cells table; "
             "each image may be scored once only"
         )
-    if not _sorted(cells):
+    # of many cells sorting is a second copy
+    if not _together(cells):
         cells = cells.sort_values(["image", "cell"], kind="stable")
-    cells = cells.reset_index(drop=True)
     if cells["excluded"].isna().any():
         raise IsletImagingError("the column 'excluded' of the cells table has empty entries")
 
     if samples is None:
         known = [c for c in DESIGN if c in cells.columns]
-        images = cells[["image", *known]].drop_duplicates().reset_index(drop=True)
+        images = cells[["image", *known]].drop_duplicates()
+        images = images.sort_values("image", kind="stable").reset_index(drop=True)
         if images["image"].duplicated().any():
             name = images.loc[images["image"].duplicated(), "image"].iloc[0]
             raise IsletImagingError(f"image {name!r} has more than one condition, batch or role")
@@ -98,48 +135,30 @@ def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> tuple[pd.DataFram
     rest = [c for c in images.columns if c not in ("image", *DESIGN)]
     images = images[["image", *DESIGN, *rest]]
 
+    of = cells.groupby(["image", "islet"], sort=True, dropna=False)
+    place = np.asarray(of.ngroup(), dtype=np.intp)
+    where = cells.loc[~pd.Series(place).duplicated().to_numpy(), ["image", "islet"]]
+    where = where.sort_values(["image", "islet"]).reset_index(drop=True)
     by_image = images.set_index("image")
     for column in DESIGN:
-        cells[column] = cells["image"].map(by_image[column])
-    inside = cells["islet"].to_numpy() > 0
-    # a word for each islet, not for each cell: a run has few of the one and many of the other
-    place = cells[["image", "islet"]]
-    each = place.drop_duplicates()
-    words = (each["image"] + "#" + each["islet"].astype(str)).to_numpy()
-    number = place.groupby(["image", "islet"], sort=False, dropna=False).ngroup()
-    own = pd.Series(words[number.to_numpy()], index=cells.index)
+        where[column] = where["image"].map(by_image[column])
+    own = where["image"] + "#" + where["islet"].astype(str)
     if "islet" in rest:
         # the sheet names a physical islet that several images (serial sections) may show
-        named = text(by_image["islet"])
-        stated = cells["image"].map(named)
-        own = own.where(stated == "", cells["batch"] + "/" + stated)
-    cells["islet_key"] = np.where(inside, own, "")
-    cells["unit"] = np.where(inside, own, cells["image"])
-    cells["place"] = number.to_numpy()
-    return cells, images
+        stated = where["image"].map(text(by_image["islet"]))
+        own = own.where(stated == "", where["batch"] + "/" + stated)
+    inside = (where["islet"] > 0).to_numpy()
+    where["unit"] = np.where(inside, own, where["image"])
+    where["islet_key"] = np.where(inside, own, "")
+    return Design(cells, place, where, images)
 
 
-def places(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row for each place of cells that `join` returned, in the order of its number.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 0], "cell": [1, 2, 3],
-    ...                       "excluded": False})
-    >>> places(join(cells, None)[0])[["islet", "islet_key"]].values.tolist()
-    [[1, 'a#1'], [0, '']]
-    """
-    names = ["image", "islet", *DESIGN, "unit", "islet_key", "place"]
-    found = cells.loc[~cells["place"].duplicated().to_numpy(), names]
-    return found.sort_values("place").reset_index(drop=True).drop(columns="place")
-
-
-def _sorted(cells: pd.DataFrame) -> bool:
-    """Whether cells stand in the order of image and cell: of many, sorting is a second copy."""
+def _together(cells: pd.DataFrame) -> bool:
+    """Whether the cells of each image stand together, in the order of their numbers."""
     image, cell = cells["image"].to_numpy(), cells["cell"].to_numpy()
     same = image[1:] == image[:-1]
-    return bool(np.all(np.where(same, cell[1:] >= cell[:-1], image[1:] > image[:-1])))
+    in_order = bool(np.all(cell[1:][same] >= cell[:-1][same]))
+    return in_order and int((~same).sum()) + 1 == cells["image"].nunique()
 
 
 def sheet_by_batch(images: pd.DataFrame) -> pd.DataFrame:

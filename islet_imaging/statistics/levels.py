@@ -39,10 +39,10 @@ def levels_table(where: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     where : DataFrame
-        As `islet_imaging.statistics.design.places` returns it, with ``n_cells`` that count and
+        As in `islet_imaging.statistics.design.Design`, with ``n_cells`` that count and
         ``n_excluded`` that do not.
     images : DataFrame
-        As `islet_imaging.statistics.design.join` returns it.
+        As there.
 
     Returns
     -------
@@ -53,12 +53,12 @@ def levels_table(where: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
-    >>> from islet_imaging.statistics.design import join, places
+    >>> from islet_imaging.statistics.design import join
     >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 2], "cell": [1, 2, 3],
     ...                       "excluded": [False, False, True], "batch": "d1"})
-    >>> cells, images = join(cells, None)
-    >>> where = places(cells).assign(n_cells=[2, 0], n_excluded=[0, 1])
-    >>> levels_table(where, images)[["n_batches", "n_islets", "n_cells"]].values.tolist()
+    >>> design = join(cells, None)
+    >>> where = design.where.assign(n_cells=[2, 0], n_excluded=[0, 1])
+    >>> levels_table(where, design.images)[["n_batches", "n_islets", "n_cells"]].values.tolist()
     [[1, 1, 2]]
     """
     import pandas as pd

@@ -28,7 +28,7 @@ from islet_imaging.statistics.counting import (
     fractions,
     sums_by,
 )
-from islet_imaging.statistics.design import UNKNOWN_BATCH, join, places, sheet_by_batch
+from islet_imaging.statistics.design import UNKNOWN_BATCH, join, sheet_by_batch
 from islet_imaging.statistics.intervals import (
     batch_interval,
     check_level,
@@ -156,27 +156,30 @@ def summarise(
     {'condition': ['day 30'], 'marker': ['INS'], 'n_batches': [2], 'fraction': [0.5], \
 'interval': ['over batches']}
     """
+    import pandas as pd
+
     check_level(level)
     if isinstance(markers, str) or len(set(markers)) != len(markers):
         raise IsletImagingError(f"markers must be a list of different names, found {markers!r}")
-    cells, images = join(cells, samples)
-    where = places(cells)
-    number = cells["place"].to_numpy()
+    design = join(cells, samples)
+    cells, place, images = design.cells, design.place, design.images
+    gone, counted = cells["excluded"].to_numpy(dtype=bool), countable(cells)
+    where = design.where.assign(
+        n_cells=_number_of(place[counted], len(design.where)),
+        n_kept=_number_of(place[~gone], len(design.where)),
+        n_excluded=_number_of(place[gone], len(design.where)),
+    )
     # counted once, islet by islet; images, batches and conditions are sums of these
-    sums = {m: sums_by(cells, m, denominator, number, len(where)) for m in markers}
-    is_sample = (cells["role"] == "sample").to_numpy()
-    gone = cells["excluded"].to_numpy(dtype=bool)
-    counted = countable(cells)
-    where["n_cells"] = _number_of(number[counted], len(where))
-    where["n_kept"] = _number_of(number[~gone], len(where))
-    where["n_excluded"] = _number_of(number[gone], len(where))
+    sums = {m: sums_by(cells, m, denominator, place, len(where)) for m in markers}
 
     counts = _counts(where, sums)
     batches = _batches(counts, markers, images)
     counts = _of_known(counts, batches)
-    told = [c for c in ("condition", "flags") if c in cells]
-    excluded = cells.loc[is_sample & gone, told]
-    outside = cells.loc[is_sample & ~gone & ~counted, ["condition"]]
+    conditions_of, is_sample = where["condition"].to_numpy(), design.of_samples()
+    left_out = is_sample & gone
+    excluded = cells.loc[left_out, [c for c in ("flags",) if c in cells]]
+    excluded = excluded.assign(condition=conditions_of[place[left_out]])
+    outside = pd.Series(conditions_of[place[is_sample & ~gone & ~counted]]).value_counts()
     conditions = _conditions(counts, batches, markers, images, excluded, level, outside)
     return Summary(
         conditions=conditions,
@@ -185,7 +188,7 @@ def summarise(
         islets=_islets(where, sums),
         levels=levels.levels_table(where, images),
         phenotypes=composition.composition(
-            cells, where, conditions=_order(images), denominator=denominator, level=level
+            design, conditions=_order(images), denominator=denominator, level=level
         ),
         counts=counts,
         sheet=sheet_by_batch(images),
@@ -289,11 +292,10 @@ def _conditions(
     images: pd.DataFrame,
     excluded: pd.DataFrame,
     level: float,
-    outside: pd.DataFrame,
+    outside: pd.Series,
 ) -> pd.DataFrame:
     import pandas as pd
 
-    apart = outside.groupby("condition").size().to_dict()
     rows = []
     for condition in _order(images):
         left_out = excluded[excluded["condition"] == condition]
@@ -306,7 +308,7 @@ def _conditions(
                     "marker": marker,
                     "n_excluded": len(left_out),
                     **_condition(
-                        here, units, _not_counted(left_out, apart.get(condition, 0)), level
+                        here, units, _not_counted(left_out, int(outside.get(condition, 0))), level
                     ),
                 }
             )

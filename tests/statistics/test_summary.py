@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from islet_imaging.errors import IsletImagingError
-from islet_imaging.statistics import summarise
+from islet_imaging.statistics import Summary, summarise
 
 
 def make_cells(seed: int = 0, batches: int = 3, islets: int = 4, size: int = 30) -> pd.DataFrame:
@@ -112,7 +112,24 @@ def test_headline_can_be_reproduced_from_the_cells() -> None:
 def test_order_of_rows_changes_no_bit() -> None:
     cells, sheet = split(make_cells(2))
     one = summarise(cells, sheet, markers=["INS", "GCG"])
-    two = summarise(cells.sample(frac=1, random_state=1), sheet, markers=["INS", "GCG"])
+    # whole images in another order, as a sheet may have them, then any order
+    by_image = pd.concat([c for _, c in sorted(cells.groupby("image"), reverse=True)])
+    shuffled = cells.sample(frac=1, random_state=1)
+    for other in (by_image, shuffled):
+        two = summarise(other, sheet, markers=["INS", "GCG"])
+        assert_same(one, two)
+
+
+def test_many_cells_are_weighed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, sheet = split(make_cells(2))
+    one = summarise(cells, sheet, markers=["INS"], denominator="GCG")
+    monkeypatch.setattr("islet_imaging.statistics.counting.AT_ONCE", 70)
+    two = summarise(cells, sheet, markers=["INS"], denominator="GCG")
+    pd.testing.assert_frame_equal(one.counts, two.counts, check_exact=False, rtol=1e-12)
+    assert one.conditions["n_cells"].tolist() == two.conditions["n_cells"].tolist()
+
+
+def assert_same(one: Summary, two: Summary) -> None:
     for name in ("conditions", "batches", "images", "islets", "levels", "phenotypes", "counts"):
         pd.testing.assert_frame_equal(getattr(one, name), getattr(two, name), check_exact=True)
 
@@ -120,12 +137,15 @@ def test_order_of_rows_changes_no_bit() -> None:
 def test_only_samples_enter_batches_but_controls_have_image_rows() -> None:
     cells, sheet = split(make_cells())
     without = summarise(cells, sheet, markers=["INS"])
-    control = cells[cells["image"] == "control_0_0.tif"].assign(image="neg.tif")
-    row = pd.DataFrame({"file": ["neg.tif"], "batch": ["d0"], "role": ["negative_control"]})
+    # by its name before the samples
+    control = cells[cells["image"] == "control_0_0.tif"].assign(image="a_neg.tif")
+    row = pd.DataFrame({"file": ["a_neg.tif"], "batch": ["d0"], "role": ["negative_control"]})
     s = summarise(pd.concat([cells, control]), pd.concat([sheet, row]), markers=["INS"])
     pd.testing.assert_frame_equal(s.conditions, without.conditions)
     pd.testing.assert_frame_equal(s.batches, without.batches)
-    assert "neg.tif" in set(s.images["image"])
+    pd.testing.assert_frame_equal(s.phenotypes, without.phenotypes)
+    pd.testing.assert_frame_equal(s.levels, without.levels)
+    assert "a_neg.tif" in set(s.images["image"])
 
 
 def test_intervals_say_what_they_are() -> None:
