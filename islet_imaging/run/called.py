@@ -9,13 +9,22 @@ It fails, and says to score again, when the kept measurements are gone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from islet_imaging.protocol import Protocol, negative_for
-from islet_imaging.run.cell_parts import CellParts, Each, Part, narrow, write_part
+from islet_imaging.run.cell_parts import (
+    HELD,
+    PLACES,
+    CellParts,
+    Each,
+    Part,
+    narrow,
+    write_part,
+)
 from islet_imaging.run.measurements import load_arrow, load_work
 from islet_imaging.run.proof import digest
 from islet_imaging.run.rows import ImageRow, rows_of
@@ -42,6 +51,7 @@ if TYPE_CHECKING:
     from islet_imaging.positivity import Threshold
     from islet_imaging.review.journal import Edit
     from islet_imaging.review.replay import Corrected
+    from islet_imaging.statistics.tally import Tally
 
 FIRST_COLUMNS = (
     "image",
@@ -65,7 +75,7 @@ class CalledRun:
     ----------
     raw, corrected : DataFrame
         Cells as the tool called them, and with corrections laid over them; the same table where
-        there are none.  With ``parts`` only what is counted by.
+        there are none.  With ``parts`` only a few columns.
     unmatched : list of Edit
         Corrections that were not applied.
     thresholds : dict
@@ -82,6 +92,8 @@ class CalledRun:
         Stainings whose thresholds the protocol states, fitted on other images or settings.
     parts : CellParts, optional
         Where all columns of the corrected cells lie.
+    tallies : tuple of Tally, optional
+        What the cells add up to, as scored and after corrections; with ``parts``.
     """
 
     raw: pd.DataFrame
@@ -94,6 +106,7 @@ class CalledRun:
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     not_used: tuple[str, ...] = ()
     parts: CellParts | None = None
+    tallies: tuple[Tally, Tally] | None = None
 
     def cells_of(self, image: str) -> pd.DataFrame:
         """All columns of one image's corrected cells."""
@@ -232,6 +245,7 @@ class _Called:
     raw: pd.DataFrame
     corrected: Corrected | None
     part: Part | None = None
+    tallies: tuple[Tally, Tally] | None = None
 
 
 def _call_images(
@@ -241,15 +255,16 @@ def _call_images(
     thresholds: Mapping[str, Mapping[str, Threshold]],
     edits: Sequence[Edit] | None,
     into: Path | None,
-    further: Sequence[str],
+    held: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> _Called:
     """Call the cells of some images, in any process that sees the run folder.
 
     ``edits`` are those of these images, None where the run has none; ``into`` is a file for the
-    whole rows, of which only what is counted by, and ``further`` columns, come back then.
+    whole rows, of which only sums and the columns that are ``held`` come back then.
     """
     from islet_imaging.positivity.staining_run import call_image
     from islet_imaging.review.replay import apply_corrections
+    from islet_imaging.statistics.tally import tally
 
     cells = _joined(
         [call_image(load_work(run, r, "cells"), thresholds[r.staining], protocol) for r in rows]
@@ -263,9 +278,12 @@ def _call_images(
     if into is None:
         return _Called(cells, done)
     part = write_part(into, cells if done is None else done.cells)
+    of: Any = {"markers": protocol.markers, "denominator": protocol.statistics.denominator}
+    raw = corrected = tally(cells, **of)
     if done is not None:
-        done.cells = narrow(done.cells, further)
-    return _Called(narrow(cells, further), done, part)
+        corrected = tally(done.cells, **of)
+        done.cells = held(done.cells)
+    return _Called(held(cells), done, part, (raw, corrected))
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -294,7 +312,7 @@ def call_run(
     corrections: bool = True,
     each: Each = starmap,
     into: Path | None = None,
-    keep: Sequence[str] = (),
+    counted: bool = False,
 ) -> CalledRun:
     """Fit, call every cell of every scored image, and lay the journal's corrections over it.
 
@@ -312,33 +330,35 @@ def call_run(
         ``each(function, items)`` gives ``function(*item)`` for each item, in order; where fitting
         and calling are done.  It changes no number.
     into : Path, optional
-        A folder for all columns of the cells (`CalledRun.parts`); only what is counted by is held
-        in memory then.
-    keep : sequence of str
-        Columns to hold in memory too.
+        A folder for all columns of the cells (`CalledRun.parts`); only sums over them and a few
+        columns are held in memory then.
+    counted : bool
+        Hold too what cells are counted by, and where they lie.
     """
     from islet_imaging.review.journal import Journal, effective
     from islet_imaging.review.regions import exchanged_told, without_regions
     from islet_imaging.review.replay import Corrected, apply_corrections
+    from islet_imaging.statistics.tally import joined
 
     journal = Journal(run / "corrections.jsonl")
-    held = journal.edits() if corrections else []
-    edits = without_regions(held)
+    every = journal.edits() if corrections else []
+    edits = without_regions(every)
     now = {r.image: r.pixels for r in rows if r.pixels}
-    strange = exchanged_told(held, now)
+    strange = exchanged_told(every, now)
     found = fit_stainings(run, rows, protocol, each)
     scored = [r for r in rows if r.status == "scored"]
     of: dict[str, list[Edit]] = {}
     for edit in effective(edits):
         of.setdefault(edit.image, []).append(edit)
     features = {t.feature for by_marker in found.thresholds.values() for t in by_marker.values()}
+    held = partial(_counted if counted else _held, features=features)
     jobs = []
     for k in range(0, len(scored), IMAGES_AT_ONCE):
         some = scored[k : k + IMAGES_AT_ONCE]
         of_these = {r.staining: found.thresholds[r.staining] for r in some}
         own = [e for r in some for e in of.get(r.image, ())] if edits else None
         file = None if into is None else into / f"{k:09d}.arrow"
-        jobs.append((run, protocol, some, of_these, own, file, (*features, *keep)))
+        jobs.append((run, protocol, some, of_these, own, file, held))
     called: list[_Called] = list(each(_call_images, jobs))
     fitted = {
         staining: {m: t.to_dict() for m, t in by_marker.items()}
@@ -347,6 +367,10 @@ def call_run(
     protocol = protocol.replace(fitted=fitted, fitted_from=found.origins)
     parts = [c.part for c in called if c.part is not None]
     corrected = [c.corrected for c in called if c.corrected is not None]
+    sums = [c.tallies for c in called if c.tallies is not None]
+    tallies = None
+    if sums:
+        tallies = joined([s[0] for s in sums]), joined([s[1] for s in sums])
     raw = _raw([c.raw for c in called])
     called.clear()  # cells of many images are not held twice
     if corrected:
@@ -371,7 +395,16 @@ def call_run(
         else {},
         found.not_used,
         CellParts(parts, in_order) if parts else None,
+        tallies,
     )
+
+
+def _held(cells: pd.DataFrame, features: Collection[str]) -> pd.DataFrame:
+    return cells[[c for c in cells.columns if c in HELD or c in features]]
+
+
+def _counted(cells: pd.DataFrame, features: Collection[str]) -> pd.DataFrame:
+    return narrow(cells, (*features, *PLACES))
 
 
 def _raw(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -37,6 +37,8 @@ Each = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]]
 COUNTED = (
     "image", "islet", "region", "cell", "phenotype", "excluded", "flags", "corrected_by",
 )  # fmt: skip
+#: of these, what a run holds of every cell beside the sums over them
+HELD = ("image", "region", "excluded", "flags", "corrected_by")
 #: columns that say where a nucleus lies, by which labels of people find it again
 PLACES = ("y_px", "x_px", "nucleus_area_um2")
 

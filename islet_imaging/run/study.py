@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from islet_imaging.statistics.tally import Tally
+
 #: by this file a study is known
 FACTS = "study.json"
 #: what must be the same in all runs, with the words for it
@@ -200,28 +202,30 @@ def _tables(
 ) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
-    from islet_imaging.statistics import summarise
+    from islet_imaging.statistics.design import of_sheet
+    from islet_imaging.statistics.summary import summary_of
+    from islet_imaging.statistics.tally import joined, tally
 
     asked: dict[str, Any] = {
         "markers": protocol.markers,
         "denominator": protocol.statistics.denominator,
-        "level": protocol.statistics.level,
     }
-    cells, sheets = [], []
+    level = protocol.statistics.level
+    tallies, sheets = [], []
     told: dict[tuple[str, str], dict[str, list[str]]] = {}
     for name, run in named.items():
         own = [dataclasses.replace(r, image=f"{name}/{r.image}") for r in rows[name]]
-        counted, sheet = _counted_cells(run, name), sheet_table(own)
-        for key, clause in _further_notes(run, counted, sheet, asked):
+        counted, sheet = tally(_counted_cells(run, name), **asked), sheet_table(own)
+        for key, clause in _further_notes(run, counted, sheet, level):
             told.setdefault(key, {}).setdefault(clause, []).append(name)
-        cells.append(counted)
+        tallies.append(counted)
         sheets.append(sheet)
     sheet = pd.concat(sheets, ignore_index=True).fillna("")
-    with_cells = [c for c in cells if len(c)]
+    with_cells = [t for t in tallies if len(t.where)]
     tables: dict[str, pd.DataFrame] = {}
     summary = None
     if with_cells:
-        summary = summarise(pd.concat(with_cells, ignore_index=True), sheet, **asked)
+        summary = summary_of(joined(with_cells), of_sheet(sheet), level=level)
     conditions = summary.conditions if summary else named[next(iter(named))].summary[:0]
     tables["summary"] = _noted(conditions, told, len(named))
     tables["batches"] = summary.batches if summary else named[next(iter(named))].batches[:0]
@@ -248,14 +252,16 @@ def _counted_cells(run: Run, name: str) -> pd.DataFrame:
 
 
 def _further_notes(
-    run: Run, cells: pd.DataFrame, sheet: pd.DataFrame, asked: Mapping[str, Any]
+    run: Run, counted: Tally, sheet: pd.DataFrame, level: float
 ) -> Iterator[tuple[tuple[str, str], str]]:
     """What a run says of its conditions beside what counting alone says."""
-    from islet_imaging.statistics import summarise
+    from islet_imaging.statistics.design import of_sheet
+    from islet_imaging.statistics.summary import summary_of
 
     plain: dict[tuple[str, str], set[str]] = {}
-    if len(cells):
-        for row in summarise(cells, sheet, **asked).conditions.to_dict("records"):
+    if len(counted.where):
+        alone = summary_of(counted, of_sheet(sheet), level=level)
+        for row in alone.conditions.to_dict("records"):
             plain[row["condition"], row["marker"]] = set(_clauses(row["note"]))
     for row in run.summary.to_dict("records"):
         key = str(row["condition"]), str(row["marker"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from islet_imaging.run.called import CalledRun
 from islet_imaging.run.measurements import load_work
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from islet_imaging.statistics import Summary
+    from islet_imaging.statistics.tally import Tally
 
 CONDITIONS = (
     "condition marker status n_batches n_islets n_cells n_unsure n_excluded "
@@ -58,17 +59,15 @@ def images_table(rows: Sequence[ImageRow], summary: Summary | None) -> pd.DataFr
     return table
 
 
-def with_outside(images: pd.DataFrame, cells: pd.DataFrame, markers: Sequence[str]) -> pd.DataFrame:
+def with_outside(images: pd.DataFrame, counted: Tally | None) -> pd.DataFrame:
     """``images.csv`` with what lies outside of drawn islets, where regions were drawn.
 
     Parameters
     ----------
     images : DataFrame
         From `images_table`.
-    cells : DataFrame
-        Called cells; without a column ``region`` nothing is added.
-    markers : sequence of str
-        Of the protocol.
+    counted : Tally or None
+        Of the cells; without any outside of drawn islets nothing is added.
 
     Returns
     -------
@@ -76,19 +75,16 @@ def with_outside(images: pd.DataFrame, cells: pd.DataFrame, markers: Sequence[st
         With ``n_outside``, cells outside of the drawn islets, which count apart, and
         ``<marker>_outside_fraction``, the share of positive ones among them.
     """
-    from islet_imaging.statistics.counting import fractions, weigh
-    from islet_imaging.terms import OUTSIDE
+    from islet_imaging.statistics.counting import fractions
 
-    if "region" not in cells:
+    if counted is None or counted.outside is None:
         return images
-    outside = cells[(cells["region"] == OUTSIDE) & ~cells["excluded"].astype(bool)]
-    outside = outside.drop(columns="region")
-    counts = outside.groupby("image").size()
+    where = counted.where
+    outside = (where["n_kept"] - where["n_cells"]).groupby(where["image"]).sum()
     at = list(images.columns).index("flags")
     images = images.copy()
-    images.insert(at, "n_outside", images["image"].map(counts).fillna(0).astype("int64"))
-    for k, marker in enumerate(markers, start=1):
-        sums = weigh(outside, marker, "all").groupby(outside["image"]).sum()
+    images.insert(at, "n_outside", images["image"].map(outside).fillna(0).astype("int64"))
+    for k, (marker, sums) in enumerate(counted.outside.items(), start=1):
         share = fractions(sums)["fraction"]
         images.insert(at + k, f"{marker}_outside_fraction", images["image"].map(share))
     return images
@@ -134,20 +130,17 @@ def sheet_table(rows: Sequence[ImageRow]) -> pd.DataFrame:
 
 def summaries(called: CalledRun, rows: Sequence[ImageRow]) -> tuple[Summary | None, Summary | None]:
     """Counts of a run after and before its corrections; None where no cell was found."""
-    from islet_imaging.statistics import summarise
+    from islet_imaging.statistics.design import of_sheet
+    from islet_imaging.statistics.summary import summary_of
 
-    if not len(called.corrected):
+    if called.tallies is None or not len(called.tallies[1].where):
         return None, None
-    sheet = sheet_table(rows)
-    settings: dict[str, Any] = {
-        "markers": called.protocol.markers,
-        "denominator": called.protocol.statistics.denominator,
-        "level": called.protocol.statistics.level,
-    }
-    now = summarise(called.corrected, sheet, **settings)
+    sheet, level = of_sheet(sheet_table(rows)), called.protocol.statistics.level
+    before, after = called.tallies
+    now = summary_of(after, sheet, level=level)
     if called.corrected is called.raw:
         return now, now
-    return now, summarise(called.raw, sheet, **settings)
+    return now, summary_of(before, sheet, level=level)
 
 
 def empty_table(names: str) -> pd.DataFrame:

@@ -22,7 +22,6 @@ from islet_imaging.experiment.given_files import told_of_mixture
 from islet_imaging.protocol import Protocol, Statistics
 from islet_imaging.review.journal import Journal
 from islet_imaging.run.called import CalledRun, Each, call_run
-from islet_imaging.run.cell_parts import PLACES
 from islet_imaging.run.files import write_parquet, write_table, write_text
 from islet_imaging.run.folder import PROVENANCE_FORMAT, Run, corrections_state
 from islet_imaging.run.lock import RunLock
@@ -137,9 +136,9 @@ def write_run(
     rows = lay_over_run(run, rows_of(facts), protocol, Journal(run / "corrections.jsonl").edits())
     facts["images"] = [r.to_dict() for r in rows]
     rows, folder_flags = check_rows(run, rows, protocol, each)
-    # by where nuclei lie labels of people find them again
-    keep = PLACES if (run / VALIDATION).is_file() else ()
-    called = call_run(run, rows, protocol, each=each, into=stage / ".cells", keep=keep)
+    # labels of people are found again in what is counted
+    counted = (run / VALIDATION).is_file()
+    called = call_run(run, rows, protocol, each=each, into=stage / ".cells", counted=counted)
     rows, of_thresholds = with_threshold_flags(rows, called.thresholds)
     folder_flags = [*of_thresholds, *folder_flags]
     facts["corrections"].update(called.counts)
@@ -166,7 +165,7 @@ def write_run(
         "conditions": note_of_run(note_failed_controls(conditions, rows), told),
         "batches": empty_table(BATCHES) if summary is None else summary.batches,
         "images": with_sheet(
-            with_outside(images_table(rows, summary), called.corrected, protocol.markers),
+            with_outside(images_table(rows, summary), called.tallies and called.tallies[1]),
             rows,
             place=False,
         ),

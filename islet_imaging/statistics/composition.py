@@ -8,14 +8,13 @@ bihormonal cells appear wherever two hormones are neighbours, so look at the gal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from islet_imaging.statistics.counting import closed, countable, read_calls
-from islet_imaging.statistics.design import UNKNOWN_BATCH, Design
+from islet_imaging.statistics.counting import closed, read_calls
+from islet_imaging.statistics.design import UNKNOWN_BATCH
 from islet_imaging.statistics.intervals import batch_interval
 from islet_imaging.statistics.within_batch import (
     DESCRIPTIVE,
@@ -94,23 +93,23 @@ def hormone_number(cells: pd.DataFrame) -> pd.Series:
 
 
 def composition(
-    design: Design,
+    classes: Mapping[str, pd.DataFrame],
+    where: pd.DataFrame,
     *,
     conditions: Sequence[str],
-    denominator: str = "all",
     level: float = 0.95,
 ) -> pd.DataFrame:
     """Shares of phenotypes, and of cells with none, one, two or more hormones, per condition.
 
     Parameters
     ----------
-    design : Design
-        Of `islet_imaging.statistics.design.join`; cells of role ``sample`` count.
+    classes : mapping of str to DataFrame
+        `islet_imaging.statistics.tally.Tally.classes`.  Under a marker as denominator they are of
+        all cells, because phenotypes already tell its positive cells apart.
+    where : DataFrame
+        Of `islet_imaging.statistics.design.lay_over`; images of role ``sample`` count.
     conditions : sequence of str
         Conditions in the order of the table.
-    denominator : str
-        ``"all"`` or ``"islets"``; a marker counts as ``"all"``, because phenotypes already tell
-        its positive cells apart.
     level : float
         Confidence level.
 
@@ -124,35 +123,14 @@ def composition(
     """
     import pandas as pd
 
-    cells, where = design.cells, design.where
-    live = countable(cells) & design.of_samples()
-    if denominator == "islets":
-        live &= cells["islet"].to_numpy() > 0
-    kinds: dict[str, pd.Series] = {}
-    if "phenotype" in cells.columns:
-        named = cells["phenotype"].astype("string").fillna("").astype(object)
-        kinds["phenotype"] = named.where(named != "", "not called")
-    number = hormone_number(cells)
-    if (number[live] != "").any():
-        kinds["hormones"] = number
-    place = design.place[live]
     rows = []
-    counted = {kind: _by_place(place, classes[live], len(where)) for kind, classes in kinds.items()}
+    sample = (where["role"] == "sample").to_numpy()
     for condition in conditions:
-        here = (where["condition"] == condition).to_numpy()
-        for kind, counts in counted.items():
+        here = sample & (where["condition"] == condition).to_numpy()
+        for kind, counts in classes.items():
             own = here & (counts.sum(axis=1) > 0).to_numpy()
             rows.extend(_classes(condition, kind, where[own], counts[own], level))
     return pd.DataFrame(rows, columns=list(COMPOSITION_COLUMNS))
-
-
-def _by_place(place: NDArray[np.intp], classes: pd.Series, n: int) -> pd.DataFrame:
-    """How many cells of each class lie in each place."""
-    import pandas as pd
-
-    codes, names = pd.factorize(classes, sort=True)
-    counts = np.bincount(place * len(names) + codes, minlength=n * len(names))
-    return pd.DataFrame(counts.reshape(n, len(names)), columns=names)
 
 
 def _classes(

@@ -27,8 +27,6 @@ Array = NDArray[np.float64]
 
 #: unsure cells may leave a fraction open by so much; beyond, it is not estimable
 OPEN_WIDTH = 0.20
-#: cells that are weighed at a time
-AT_ONCE = 65_536
 #: what a status says of a fraction
 ESTIMATED = "estimated"
 NOT_ESTIMABLE = "not_estimable"
@@ -163,37 +161,6 @@ def weigh(cells: pd.DataFrame, marker: str, denominator: str) -> pd.DataFrame:
         "n_high": could_be_positive | sure_negative,
     }
     return pd.DataFrame({c: np.asarray(table[c], dtype=float) for c in SUMS}, index=cells.index)
-
-
-def sums_by(
-    cells: pd.DataFrame, marker: str, denominator: str, place: NDArray[np.intp], n: int
-) -> pd.DataFrame:
-    """What the cells of each place add to the counts of ``marker``.
-
-    Parameters
-    ----------
-    cells, marker, denominator
-        As in `weigh`.
-    place : ndarray of int, shape (cells,)
-        Number of each cell's place.
-    n : int
-        How many places there are.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``SUMS``, a row for each place.
-    """
-    import pandas as pd
-
-    sums = np.zeros((n, len(SUMS)))
-    # what each cell adds is four times the table of many cells: never of all at once
-    for start in range(0, len(cells), AT_ONCE):
-        there, own = np.unique(place[start : start + AT_ONCE], return_inverse=True)
-        weights = weigh(cells.iloc[start : start + AT_ONCE], marker, denominator)
-        for k, name in enumerate(SUMS):
-            sums[there, k] += np.bincount(own, weights[name])
-    return pd.DataFrame(sums, columns=list(SUMS))
 
 
 def fractions(sums: pd.DataFrame) -> pd.DataFrame:

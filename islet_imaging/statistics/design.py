@@ -8,11 +8,9 @@ can see two wells of one differentiation entered as two batches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from islet_imaging.errors import IsletImagingError
 
@@ -35,130 +33,80 @@ def text(column: pd.Series) -> pd.Series:
     return column.astype("string").fillna("").str.strip().astype(object)
 
 
-@dataclass(frozen=True)
-class Design:
-    """Cells, and where each of them belongs.
-
-    Attributes
-    ----------
-    cells : DataFrame
-        The cells of each image together, in the order of their numbers.
-    place : ndarray of int, shape (cells,)
-        Each cell's row of ``where``.
-    where : DataFrame
-        A row for each islet of each image, and for the cells of an image outside islets (islet 0),
-        in order: ``image, islet, condition, batch, role``, ``unit``, which names the physical
-        islet, or the image for cells outside islets, and ``islet_key``, the same but empty there.
-    images : DataFrame
-        One row per image: ``image, condition, batch, role`` and the sheet's other columns.
-        Batches nobody stated are empty text.
-    """
-
-    cells: pd.DataFrame
-    place: NDArray[np.intp]
-    where: pd.DataFrame
-    images: pd.DataFrame
-
-    def of_samples(self) -> NDArray[np.bool_]:
-        """Which cells are of images of role ``sample``, shape (cells,)."""
-        sample: NDArray[np.bool_] = (self.where["role"] == "sample").to_numpy(dtype=bool)
-        return sample[self.place]
-
-
-def join(cells: pd.DataFrame, samples: pd.DataFrame | None) -> Design:
-    """Lay the sample sheet over the cells.
-
-    Parameters
-    ----------
-    cells : DataFrame
-        Cells table; columns ``image``, ``islet``, ``cell`` and ``excluded`` are needed.
-    samples : DataFrame or None
-        Sample sheet with ``file`` and any of ``condition, batch, role`` and more columns.  With
-        None, columns of these names in ``cells`` are used, if there are any.
-
-    Returns
-    -------
-    Design
+def stated(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per image with what columns of the cells table say of it, in place of a sheet.
 
     Raises
     ------
     IsletImagingError
-        If columns are missing, a cell occurs twice, or an image is not in the sheet.
+        If the cells of one image say different things.
+    """
+    known = [c for c in DESIGN if c in cells.columns]
+    images = cells[["image", *known]].astype({"image": str}).drop_duplicates()
+    images = images.sort_values("image", kind="stable").reset_index(drop=True)
+    if images["image"].duplicated().any():
+        name = images.loc[images["image"].duplicated(), "image"].iloc[0]
+        raise IsletImagingError(f"image {name!r} has more than one condition, batch or role")
+    return images
+
+
+def lay_over(where: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Say of places and images what condition and batch they belong to.
+
+    Parameters
+    ----------
+    where : DataFrame
+        `islet_imaging.statistics.tally.Tally.where`.
+    images : DataFrame
+        Of `stated`, or of `of_sheet`.
+
+    Returns
+    -------
+    tuple of DataFrame
+        ``where`` with ``condition, batch, role``, ``unit``, which names the physical islet, or the
+        image for cells outside islets, and ``islet_key``, the same but empty there; and one row
+        per image: ``image, condition, batch, role`` and the sheet's other columns.  Batches nobody
+        stated are empty text.
+
+    Raises
+    ------
+    IsletImagingError
+        If an image is not in the sheet.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 0], "cell": [1, 2, 3],
-    ...                       "excluded": False})
-    >>> design = join(cells, None)
-    >>> design.where[["islet", "islet_key"]].values.tolist(), design.place.tolist()
-    ([[0, ''], [1, 'a#1']], [1, 1, 0])
+    >>> images = pd.DataFrame({"image": ["a"], "batch": "d1"})
+    >>> where = pd.DataFrame({"image": "a", "islet": [0, 1]})
+    >>> lay_over(where, images)[0][["batch", "unit", "islet_key"]].values.tolist()
+    [['d1', 'a', ''], ['d1', 'a#1', 'a#1']]
     """
     import pandas as pd
 
-    missing = [c for c in ("image", "islet", "cell", "excluded") if c not in cells.columns]
-    if missing:
-        raise IsletImagingError(f"the cells table has no column {missing[0]!r}")
-    cells = cells.copy(deep=False)
-    cells["image"] = cells["image"].astype(str)
-    twice = cells.duplicated(["image", "cell"])
-    if twice.any():
-        first = cells.loc[twice].iloc[0]
+    stray = sorted(set(where["image"]) - set(images["image"]))
+    if stray:
         raise IsletImagingError(
-            f"cell {first['cell']} of image {first['image']!r} occurs twice in the cells table; "
-            "each image may be scored once only"
+            f"{len(stray)} scored image(s) are not in the sample sheet, first {stray[0]!r}: "
+            "add a row, with `file` as the path relative to the scored folder"
         )
-    # of many cells sorting is a second copy
-    if not _together(cells):
-        cells = cells.sort_values(["image", "cell"], kind="stable")
-    if cells["excluded"].isna().any():
-        raise IsletImagingError("the column 'excluded' of the cells table has empty entries")
-
-    if samples is None:
-        known = [c for c in DESIGN if c in cells.columns]
-        images = cells[["image", *known]].drop_duplicates()
-        images = images.sort_values("image", kind="stable").reset_index(drop=True)
-        if images["image"].duplicated().any():
-            name = images.loc[images["image"].duplicated(), "image"].iloc[0]
-            raise IsletImagingError(f"image {name!r} has more than one condition, batch or role")
-    else:
-        images = _sheet(samples)
-        stray = sorted(set(cells["image"]) - set(images["image"]))
-        if stray:
-            raise IsletImagingError(
-                f"{len(stray)} scored image(s) are not in the sample sheet, first {stray[0]!r}: "
-                "add a row, with `file` as the path relative to the scored folder"
-            )
+    images, where = images.copy(), where.copy()
     for column, default in zip(DESIGN, (ONE_CONDITION, UNKNOWN_BATCH, "sample"), strict=True):
         value = text(images[column]) if column in images else pd.Series("", index=images.index)
         images[column] = value.where(value != "", default)
     rest = [c for c in images.columns if c not in ("image", *DESIGN)]
     images = images[["image", *DESIGN, *rest]]
-
-    of = cells.groupby(["image", "islet"], sort=True, dropna=False)
-    place = np.asarray(of.ngroup(), dtype=np.intp)
-    where = cells.loc[~pd.Series(place).duplicated().to_numpy(), ["image", "islet"]]
-    where = where.sort_values(["image", "islet"]).reset_index(drop=True)
     by_image = images.set_index("image")
     for column in DESIGN:
         where[column] = where["image"].map(by_image[column])
     own = where["image"] + "#" + where["islet"].astype(str)
     if "islet" in rest:
         # the sheet names a physical islet that several images (serial sections) may show
-        stated = where["image"].map(text(by_image["islet"]))
-        own = own.where(stated == "", where["batch"] + "/" + stated)
+        named = where["image"].map(text(by_image["islet"]))
+        own = own.where(named == "", where["batch"] + "/" + named)
     inside = (where["islet"] > 0).to_numpy()
     where["unit"] = np.where(inside, own, where["image"])
     where["islet_key"] = np.where(inside, own, "")
-    return Design(cells, place, where, images)
-
-
-def _together(cells: pd.DataFrame) -> bool:
-    """Whether the cells of each image stand together, in the order of their numbers."""
-    image, cell = cells["image"].to_numpy(), cells["cell"].to_numpy()
-    same = image[1:] == image[:-1]
-    in_order = bool(np.all(cell[1:][same] >= cell[:-1][same]))
-    return in_order and int((~same).sum()) + 1 == cells["image"].nunique()
+    return where, images
 
 
 def sheet_by_batch(images: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +133,8 @@ def sheet_by_batch(images: pd.DataFrame) -> pd.DataFrame:
     return sample.drop_duplicates(["condition", "batch"], ignore_index=True)
 
 
-def _sheet(samples: pd.DataFrame) -> pd.DataFrame:
+def of_sheet(samples: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a sample sheet by image, names as in the tables."""
     if "file" not in samples.columns:
         raise IsletImagingError("the sample sheet has no column 'file'")
     images = samples.rename(columns={"file": "image"}).reset_index(drop=True)

@@ -38,11 +38,8 @@ def levels_table(where: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    where : DataFrame
-        As in `islet_imaging.statistics.design.Design`, with ``n_cells`` that count and
-        ``n_excluded`` that do not.
-    images : DataFrame
-        As there.
+    where, images : DataFrame
+        Of `islet_imaging.statistics.design.lay_over`.
 
     Returns
     -------
@@ -53,12 +50,11 @@ def levels_table(where: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
-    >>> from islet_imaging.statistics.design import join
-    >>> cells = pd.DataFrame({"image": "a", "islet": [1, 1, 2], "cell": [1, 2, 3],
-    ...                       "excluded": [False, False, True], "batch": "d1"})
-    >>> design = join(cells, None)
-    >>> where = design.where.assign(n_cells=[2, 0], n_excluded=[0, 1])
-    >>> levels_table(where, design.images)[["n_batches", "n_islets", "n_cells"]].values.tolist()
+    >>> from islet_imaging.statistics.design import lay_over
+    >>> where = pd.DataFrame({"image": "a", "islet": [1, 2], "n_cells": [2, 0],
+    ...                       "n_excluded": [0, 1]})
+    >>> levels = levels_table(*lay_over(where, pd.DataFrame({"image": ["a"], "batch": "d1"})))
+    >>> levels[["n_batches", "n_islets", "n_cells"]].values.tolist()
     [[1, 1, 2]]
     """
     import pandas as pd

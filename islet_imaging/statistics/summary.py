@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from islet_imaging.errors import IsletImagingError
 from islet_imaging.statistics import composition, levels
@@ -23,16 +22,21 @@ from islet_imaging.statistics.counting import (
     NO_CELLS,
     NOT_ESTIMABLE,
     SUMS,
-    countable,
     enough,
     fractions,
-    sums_by,
 )
-from islet_imaging.statistics.design import UNKNOWN_BATCH, join, sheet_by_batch
+from islet_imaging.statistics.design import (
+    UNKNOWN_BATCH,
+    lay_over,
+    of_sheet,
+    sheet_by_batch,
+    stated,
+)
 from islet_imaging.statistics.intervals import (
     batch_interval,
     check_level,
 )
+from islet_imaging.statistics.tally import Tally, tally
 from islet_imaging.statistics.within_batch import (
     DESCRIPTIVE,
     LEAST_ISLETS,
@@ -156,43 +160,55 @@ def summarise(
     {'condition': ['day 30'], 'marker': ['INS'], 'n_batches': [2], 'fraction': [0.5], \
 'interval': ['over batches']}
     """
-    import pandas as pd
-
-    check_level(level)
     if isinstance(markers, str) or len(set(markers)) != len(markers):
         raise IsletImagingError(f"markers must be a list of different names, found {markers!r}")
-    design = join(cells, samples)
-    cells, place, images = design.cells, design.place, design.images
-    gone, counted = cells["excluded"].to_numpy(dtype=bool), countable(cells)
-    where = design.where.assign(
-        n_cells=_number_of(place[counted], len(design.where)),
-        n_kept=_number_of(place[~gone], len(design.where)),
-        n_excluded=_number_of(place[gone], len(design.where)),
-    )
-    # counted once, islet by islet; images, batches and conditions are sums of these
-    sums = {m: sums_by(cells, m, denominator, place, len(where)) for m in markers}
+    counted = tally(cells, markers=markers, denominator=denominator)
+    images = stated(cells) if samples is None else of_sheet(samples)
+    return summary_of(counted, images, level=level)
 
-    counts = _counts(where, sums)
+
+def summary_of(counted: Tally, images: pd.DataFrame, *, level: float = 0.95) -> Summary:
+    """As `summarise`, from cells that were added up already.
+
+    Parameters
+    ----------
+    counted : Tally
+        Of the cells.
+    images : DataFrame
+        Of `islet_imaging.statistics.design.of_sheet`.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    IsletImagingError
+        If an image is not in the sheet.
+    """
+    check_level(level)
+    where, images = lay_over(counted.where, images)
+    markers = list(counted.sums)
+    counts = _counts(where, counted.sums)
     batches = _batches(counts, markers, images)
     counts = _of_known(counts, batches)
-    conditions_of, is_sample = where["condition"].to_numpy(), design.of_samples()
-    left_out = is_sample & gone
-    excluded = cells.loc[left_out, [c for c in ("flags",) if c in cells]]
-    excluded = excluded.assign(condition=conditions_of[place[left_out]])
-    outside = pd.Series(conditions_of[place[is_sample & ~gone & ~counted]]).value_counts()
-    conditions = _conditions(counts, batches, markers, images, excluded, level, outside)
+    samples = where[where["role"] == "sample"]
+    left_out = counted.left_out.merge(images[images["role"] == "sample"], on="image")
+    conditions = _conditions(counts, batches, markers, samples, left_out, level, _order(images))
     return Summary(
         conditions=conditions,
         batches=batches[list(_BATCH_COLUMNS)],
-        images=_images(where, sums, images),
-        islets=_islets(where, sums),
+        images=_images(where, counted.sums, images),
+        islets=_islets(where, counted.sums),
         levels=levels.levels_table(where, images),
         phenotypes=composition.composition(
-            design, conditions=_order(images), denominator=denominator, level=level
+            counted.classes, where, conditions=_order(images), level=level
         ),
         counts=counts,
         sheet=sheet_by_batch(images),
-        denominator=denominator,
+        denominator=counted.denominator,
         level=level,
     )
 
@@ -232,11 +248,6 @@ _WHOLE = ["n_cells", "n_positive", "n_unsure", "n_unknown"]
 def _order(images: pd.DataFrame) -> list[str]:
     """Conditions of samples in the order of the sheet (images are sorted where there is none)."""
     return list(dict.fromkeys(images.loc[images["role"] == "sample", "condition"]))
-
-
-def _number_of(places: NDArray[np.intp], n: int) -> NDArray[np.int64]:
-    """How many cells lie in each place."""
-    return np.bincount(places, minlength=n).astype(np.int64)
 
 
 def _counts(where: pd.DataFrame, sums: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -289,48 +300,47 @@ def _conditions(
     counts: pd.DataFrame,
     batches: pd.DataFrame,
     markers: Sequence[str],
-    images: pd.DataFrame,
-    excluded: pd.DataFrame,
+    samples: pd.DataFrame,
+    left_out: pd.DataFrame,
     level: float,
-    outside: pd.Series,
+    order: Sequence[str],
 ) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for condition in _order(images):
-        left_out = excluded[excluded["condition"] == condition]
+    for condition in order:
+        here = samples[samples["condition"] == condition]
+        n_excluded = int(here["n_excluded"].sum())
+        said = _not_counted(
+            n_excluded,
+            left_out[left_out["condition"] == condition],
+            int((here["n_kept"] - here["n_cells"]).sum()),
+        )
         for marker in markers:
-            here = batches[(batches["condition"] == condition) & (batches["marker"] == marker)]
+            own = batches[(batches["condition"] == condition) & (batches["marker"] == marker)]
             units = counts[(counts["condition"] == condition) & (counts["marker"] == marker)]
             rows.append(
                 {
                     "condition": condition,
                     "marker": marker,
-                    "n_excluded": len(left_out),
-                    **_condition(
-                        here, units, _not_counted(left_out, int(outside.get(condition, 0))), level
-                    ),
+                    "n_excluded": n_excluded,
+                    **_condition(own, units, said, level),
                 }
             )
     return pd.DataFrame(rows, columns=list(_CONDITION_COLUMNS))
 
 
-def _not_counted(excluded: pd.DataFrame, outside: int) -> str:
-    """What is left out and what counts apart, in words; "" for nothing."""
-    apart = f"{outside} nuclei outside of the drawn islets count apart" if outside else ""
-    return "; ".join(n for n in (_left_out(excluded), apart) if n)
-
-
-def _left_out(excluded: pd.DataFrame) -> str:
-    """How many cells count in no fraction and why, in words; "" for none."""
-    if not len(excluded):
-        return ""
-    why = ""
-    if "flags" in excluded:
-        codes = excluded["flags"].fillna("").astype(str).str.split(";").explode()
-        reasons = codes[codes.isin(NOT_COUNTED)].value_counts()
+def _not_counted(excluded: int, left_out: pd.DataFrame, outside: int) -> str:
+    """How many cells count in no fraction, why, and what counts apart, in words; "" for none."""
+    notes = []
+    if excluded:
+        reasons = left_out.groupby("code")["n"].sum().sort_index()
+        reasons = reasons.sort_values(ascending=False, kind="stable")
         why = ", ".join(f"{n} {NOT_COUNTED[str(code)]}" for code, n in reasons.items())
-    return f"left out of all counts: {len(excluded)} nuclei" + (f" ({why})" if why else "")
+        notes.append(f"left out of all counts: {excluded} nuclei" + (f" ({why})" if why else ""))
+    if outside:
+        notes.append(f"{outside} nuclei outside of the drawn islets count apart")
+    return "; ".join(notes)
 
 
 def _condition(

@@ -123,7 +123,7 @@ def test_order_of_rows_changes_no_bit() -> None:
 def test_many_cells_are_weighed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     cells, sheet = split(make_cells(2))
     one = summarise(cells, sheet, markers=["INS"], denominator="GCG")
-    monkeypatch.setattr("islet_imaging.statistics.counting.AT_ONCE", 70)
+    monkeypatch.setattr("islet_imaging.statistics.tally.AT_ONCE", 70)
     two = summarise(cells, sheet, markers=["INS"], denominator="GCG")
     pd.testing.assert_frame_equal(one.counts, two.counts, check_exact=False, rtol=1e-12)
     assert one.conditions["n_cells"].tolist() == two.conditions["n_cells"].tolist()
