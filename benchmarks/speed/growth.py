@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from stopwatch import KINDS_OF_WORK, Stopwatch
+from stopwatch import KINDS_OF_WORK, Stopwatch, read_seconds
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "growth.csv"
@@ -142,12 +142,12 @@ def score(folder: Path, out: Path, workers: int, dask: bool) -> dict[str, Any]:
             wall, lead = time.perf_counter() - begun, time.process_time() - cpu
         for child in multiprocessing.active_children():
             child.join(10)
-        kept = [json.loads(p.read_text()) for p in Path(stopwatches).iterdir()]
+        kept = read_seconds(stopwatches)
         others = resource.getrusage(resource.RUSAGE_CHILDREN)
         begun = time.perf_counter()
         score_folder(folder, out, samples=samples, workers=1)
         again = time.perf_counter() - begun
-    work = {f"{k}_cpu_s": round(sum(x[k] for x in kept), 1) for k in KINDS_OF_WORK}
+    work = {f"{kind}_cpu_s": round(seconds, 1) for kind, seconds in kept.items()}
     images = run.images
     return {
         "failed": int((images["status"] == "failed").sum()),

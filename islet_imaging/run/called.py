@@ -370,7 +370,8 @@ def call_run(
     sums = [c.tallies for c in called if c.tallies is not None]
     tallies = None
     if sums:
-        tallies = joined([s[0] for s in sums]), joined([s[1] for s in sums])
+        before = joined([s[0] for s in sums])
+        tallies = before, joined([s[1] for s in sums]) if edits else before
     raw = _raw([c.raw for c in called])
     called.clear()  # cells of many images are not held twice
     if corrected:
