@@ -224,7 +224,9 @@ def write_arrow(path: Path, table: pd.DataFrame | pa.Table) -> None:
         table = pa.table(columns)
     with (
         atomic_path(path) as part,
-        pa.OSFile(str(part), "wb") as stream,
+        pa.OSFile(str(part), "wb") as file,
+        # else two calls of the system for each column
+        pa.BufferedOutputStream(file, 1 << 20) as stream,
         pa.ipc.new_file(stream, table.schema) as writer,
     ):
         writer.write_table(table)
