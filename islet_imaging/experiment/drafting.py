@@ -8,12 +8,16 @@ It fails, with an `IsletImagingError`, when a folder holds no readable image.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from islet_imaging.errors import ImageReadError, IsletImagingError, ProtocolError
 from islet_imaging.experiment.sample_sheet import listing_of
@@ -218,6 +222,7 @@ def draft_protocol(
         *_channels(first, questions),
         "",
         *_reading(sources, pattern, questions),
+        *_planes(sources, pattern, questions),
         *_patterns(include, exclude),
         "",
         *_nuclei(labels),
@@ -265,8 +270,10 @@ def _channels(source: Source, questions: list[str]) -> list[str]:
     """YAML lines of the channels."""
     labels = source.labels
     rows: list[dict[str, Any]] = []
-    for label in labels:
+    for label, channel in zip(labels, source.channels, strict=True):
         known = known_stain(label)
+        if known is None:  # a name such as Ch1-T1, and a dye beside it
+            known = next(filter(None, map(known_stain, channel.words)), None)
         name, role, compartment = known or (_as_name(label), "marker", "cytoplasm")
         why = (
             f"{label!r} is known"
@@ -377,6 +384,56 @@ def _reading(sources: Sequence[Source], pattern: str | None, questions: list[str
     return out
 
 
+#: of neighbouring focal planes of one field, at the least
+_ALIKE = 0.3
+
+
+def _planes(
+    sources: Sequence[Source],
+    pattern: str | None,
+    questions: list[str],
+) -> list[str]:
+    """A YAML comment where files that are named like focal planes show different fields."""
+    if pattern is None or "(?P<plane>" not in pattern:
+        return []
+    stack = next((s for s in sources if s.n_planes > 1 and len(s.paths) > 1), None)
+    try:
+        if stack is None or _most_alike(stack) >= _ALIKE:
+            return []
+    except IsletImagingError:
+        return []  # the fault is named when the image is read
+    shown = ", ".join(p.name for p in stack.paths[:3])
+    questions.append(
+        f"{_ARE_PLANES}: {shown}... are named like focal planes of one image and do not look alike"
+    )
+    return ["  # CHECK file_pattern: its planes do not look like focal planes of one field"]
+
+
+_ARE_PLANES = "what the files are"
+
+
+def _most_alike(source: Source) -> float:
+    """The largest correlation between neighbouring focal planes, of what is as large as nuclei."""
+    y, x = (slice(max(0, n // 2 - 256), n // 2 + 256) for n in source.shape)
+    near = range(max(0, source.n_planes // 2 - 2), min(source.n_planes, source.n_planes // 2 + 2))
+    best = -1.0
+    for c in range(len(source.channels)):
+        planes = [_details(source.read(c, z, (y, x))) for z in near]
+        for one, other in itertools.pairwise(planes):
+            if np.ptp(one) < 1e-6 or np.ptp(other) < 1e-6:
+                return 1.0  # an empty plane says nothing
+            best = max(best, float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
+    return best
+
+
+def _details(plane: NDArray[Any]) -> NDArray[np.float64]:
+    """What is as large as nuclei: neither noise nor the outline of the tissue."""
+    from scipy.ndimage import gaussian_filter
+
+    whole = plane.astype(np.float64)
+    return np.asarray(gaussian_filter(whole, 2.0) - gaussian_filter(whole, 8.0))
+
+
 def _patterns(include: Sequence[str], exclude: Sequence[str]) -> list[str]:
     """YAML lines of which files are images of the experiment."""
     import yaml
@@ -399,10 +456,11 @@ def protocol_of_folder(
     Raises
     ------
     ProtocolError
-        If the DNA channel would be a guess; run ``init`` and edit the draft.
+        If the DNA channel, or what files of a set are, would be a guess; run ``init`` and edit
+        the draft.
     """
     draft = draft_protocol(folder, include, exclude, waiting)
-    guessed = [q for q in draft.questions if q.startswith("which channel is DNA")]
+    guessed = [q for q in draft.questions if q.startswith(("which channel is DNA", _ARE_PLANES))]
     if guessed:
         raise ProtocolError(
             f"{folder}: the files do not say {guessed[0]}. Run `islet-imaging init {folder}`, edit "

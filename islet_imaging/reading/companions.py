@@ -20,6 +20,7 @@ from typing import Any
 
 from islet_imaging.reading.metadata import Facts, to_um, worded
 
+_INCELL_7 = re.compile(r"[A-P]_\d+_f\d+_c\d+_x")
 #: an index of a plate of 384 wells with 9 fields, 5 channels and 10 planes is some 200 MB
 _MAX_BYTES = 512 * 2**20
 
@@ -86,7 +87,7 @@ def _indexes(path: Path) -> Iterator[tuple[Path, Callable[[Path], dict[str, Said
             yield folder / name, _operetta
     if os.path.isfile(os.path.join(beside, "MeasurementData.mlf")):
         yield folder / "MeasurementData.mlf", _yokogawa
-    if " wv " in path.name or "(fld" in path.name:
+    if " wv " in path.name or "(fld" in path.name or _INCELL_7.match(path.name):
         for index in sorted(folder.glob("*.xdce")):
             yield index, _incell
     if path.name.startswith("img_") and (folder / "metadata.txt").is_file():
@@ -232,7 +233,13 @@ def _micromanager(index: Path) -> dict[str, Said]:
     values.append(data.get("Summary", {}).get("PixelSize_um"))
     stated = {float(v) for v in values if isinstance(v, int | float) and v > 0}
     size, doubt = _size(*(next(iter(stated)),) * 2) if len(stated) == 1 else (None, "")
-    return {"": Said(index.name, "", (), size, doubt)}
+    out = {"": Said(index.name, "", (), size, doubt)}
+    for key, frame in data.items():
+        if isinstance(frame, dict) and isinstance(frame.get("Channel"), str):
+            file = str(frame.get("FileName") or key.removeprefix("Metadata-"))
+            name = Path(file.replace("\\", "/")).name.casefold()
+            out[name] = Said(index.name, worded(frame["Channel"]), (), size, doubt)
+    return out
 
 
 def _lasx(index: Path) -> dict[str, Said]:

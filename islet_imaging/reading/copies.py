@@ -24,6 +24,10 @@ _CALIBRATION = re.compile(
 _ASIDE = re.compile(r"(?i)^(?:label|macro|overview|thumb(?:nail)?|preview)(?:[ _]?image)?$")
 _TILE = re.compile(r"(?i)^(?P<a>.+?)[_\- ](?:tile|m|fov|field|pos|position)[_\- ]?\d{1,4}$")
 _STITCHED = ("stitched", "fused", "mosaic", "montage", "stitch")
+_RESULTS = re.compile(
+    r"(?i)^(?:results?|analysis|outputs?|processed|segmentations?|masks?|labels?|overlays?|outlines|"
+    r"predictions?|cellprofiler|cellpose|measurements?)(?:[_\- ]?(?:out(?:puts?)?|images?|\d+))?$"
+)
 _END = r"[_\- .]+"
 _PROJECTION = (
     r"(?:max(?:imum)?|min|avg|mean|sum|std|med(?:ian)?)[_\- ]?(?:int(?:ensity)?[_\- ]?)?"
@@ -58,7 +62,7 @@ _MADE = (
 #: of files that share a name, the first is the image
 _RANK = (
     (".czi", ".lif", ".nd2"), (".zarr",), (".ome.tif", ".ome.tiff", ".ome.btf"),
-    (".tif", ".tiff", ".btf", ".tf8"), (".png",), (".jpg", ".jpeg"),
+    (".tif", ".tiff", ".btf", ".tf2", ".tf8"), (".png",), (".jpg", ".jpeg"),
 )  # fmt: skip
 
 
@@ -118,6 +122,8 @@ def made_of_others(paths: Sequence[Path]) -> dict[Path, str]:
             out[path] = "a thumbnail"
         elif _CALIBRATION.search(path.stem):
             out[path] = "a calibration image by its name (flat field, dark field, shading)"
+        elif source := _given_out(path, stem, stems):
+            out[path] = f"made of {source} by the name of its folder"
         elif why := _made(stem, stems[path.parent], listed[path.parent]):
             out[path] = why
         else:
@@ -148,6 +154,15 @@ def _made(stem: str, here: Mapping[str, Sequence[Path]], listed: Sequence[str]) 
         ):
             return f"{what} {shown(source)}, which is here too"
     return ""
+
+
+def _given_out(path: Path, stem: str, stems: Mapping[Path, Mapping[str, Sequence[Path]]]) -> str:
+    """The image beside a folder of results that a file in that folder is called after; else ""."""
+    above = stems.get(path.parent.parent, {})
+    if not above or not _RESULTS.match(path.parent.name):
+        return ""
+    source = next((s for s in above if stem == s or re.match(rf"{re.escape(s)}[_\- .]", stem)), "")
+    return above[source][0].name if source else ""
 
 
 def _rank(path: Path) -> int:

@@ -21,21 +21,29 @@ from islet_imaging.reading.copies import aside, made_of_others, made_of_sets
 from islet_imaging.reading.members import ome_set
 from islet_imaging.reading.multifile import SUFFIXES
 from islet_imaging.reading.naming import split_path
+from islet_imaging.reading.ome import smaller_copies
 from islet_imaging.reading.tiff_set import set_scenes
 from islet_imaging.reading.zarr_image import is_zarr, zarr_images
 
-_TIFFS = (".tif", ".tiff", ".btf", ".tf8")
+_TIFFS = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
 _VENDORS = (".czi", ".lif", ".nd2")
 #: formats of microscopes and pictures that are not read, and what to do
 _EXPORT = "is not read; export as OME-TIFF"
 _OTHERS = {
     **dict.fromkeys((".vsi", ".ets", ".oib", ".oif", ".oir", ".poir", ".ims", ".dv", ".r3d", ".sld",
                      ".sldy", ".mrxs", ".zvi", ".lof", ".xlef", ".nd", ".ipl", ".ics", ".ids",
-                     ".dcm", ".mvd2", ".acff", ".h5", ".hdf5", ".n5", ".liff"), _EXPORT),
+                     ".dcm", ".mvd2", ".acff", ".h5", ".hdf5", ".n5", ".liff", ".c01", ".dib",
+                     ".mcd", ".obf", ".msr", ".lei", ".sif", ".spe", ".afi", ".vms"), _EXPORT),
     **dict.fromkeys((".bmp", ".gif", ".webp", ".jp2", ".jfif", ".psd", ".pdf", ".svg", ".ppt",
                      ".pptx", ".avi", ".mp4", ".mov"),
                     "is a picture or film for showing; export the raw channels as TIFF"),
 }  # fmt: skip
+
+
+_SMALLER = "another image of the file at a lower resolution"
+_ARCHIVES = (".zip", ".gz", ".7z", ".rar", ".tar", ".tgz", ".bz2", ".xz")
+_SYSTEM = frozenset({"$recycle.bin", "#recycle", "@eadir", "__macosx", "trash", "lost+found",
+                     "system volume information"})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,9 @@ def _walk(
                 skip(path, "a hidden file")
             continue
         if entry.is_dir():
-            if entry.is_symlink():
+            if entry.name.casefold() in _SYSTEM:
+                skip(path, "a folder of the system, for what was deleted or for previews")
+            elif entry.is_symlink():
                 skip(path, "a link to a folder; score that folder, or copy it here")
             elif is_run_folder(path):
                 skip(path, "the folder of a run")
@@ -166,7 +176,9 @@ def _walk(
             else:
                 _walk(path, found, skip, seen)
             continue
-        if suffix in _OTHERS:
+        if suffix in _ARCHIVES and Path(path.stem).suffix.lower() in (*SUFFIXES, ".zarr"):
+            skip(path, "an archive; unpack it")
+        elif suffix in _OTHERS:
             skip(path, f"{suffix} {_OTHERS[suffix]}")
         elif suffix in SUFFIXES:
             try:
@@ -228,9 +240,9 @@ def list_images(
         if path in taken:
             out.skipped.append(Skipped(name, f"a part of the image {taken[path]}"))
             continue
-        for image, image_path, others in _images_of(path, name):
-            if image != name and (why := aside(image_path.name)):
-                out.skipped.append(Skipped(image, why))
+        for image, image_path, others, why in _images_of(path, name):
+            if why:
+                out.skipped.append(Skipped(image, why, by_name=True))
                 continue
             groups[image] = [image_path]
             members[image] = others
@@ -245,9 +257,10 @@ def list_images(
     return out
 
 
-def _images_of(path: Path, name: str) -> list[tuple[str, Path, tuple[Path, ...]]]:
-    """Name, path and further files of each image that a file holds."""
-    whole: list[tuple[str, Path, tuple[Path, ...]]] = [(name, path, ())]
+def _images_of(path: Path, name: str) -> list[tuple[str, Path, tuple[Path, ...], str]]:
+    """Name, path and further files of each image in a file, and why it is none to score."""
+    whole: list[tuple[str, Path, tuple[Path, ...], str]] = [(name, path, (), "")]
+    smaller: set[str] = set()
     suffix = path.suffix.lower()
     try:
         if path.is_dir():
@@ -260,11 +273,15 @@ def _images_of(path: Path, name: str) -> list[tuple[str, Path, tuple[Path, ...]]
             if described is None:
                 return whole
             scenes = set_scenes(path, described)
+            again = smaller_copies(described.xml, described.own(path)) if scenes else ()
+            smaller = {scenes[n] for n in again}
             if not scenes:
                 own = described.own(path)
-                return [(name, path, described.images[own[0]].files)] if own else whole
+                return [(name, path, described.images[own[0]].files, "")] if own else whole
         else:
             return whole
     except IsletImagingError:
         return whole  # the fault is named when the image is read
-    return [(f"{name}/{s}", path / s, (path,)) for s in scenes] or whole
+    return [
+        (f"{name}/{s}", path / s, (path,), _SMALLER if s in smaller else aside(s)) for s in scenes
+    ] or whole

@@ -25,7 +25,7 @@ from islet_imaging.reading.source import FileChannel, PlaneReader, Source
 
 #: what a folder's images are called
 SUFFIXES = (
-    *(".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".flex"),
+    *(".tif", ".tiff", ".tf2", ".tf8", ".btf", ".lsm", ".stk", ".flex"),
     *(".svs", ".ndpi", ".qptiff", ".scn", ".bif"),
     *(".png", ".jpg", ".jpeg", ".czi", ".lif", ".nd2"),
 )

@@ -212,8 +212,10 @@ def _of_stacks(paths: Sequence[Path], root: Path | None) -> str | None:
     A stack for each channel, which only names tell from channels; or a file of all channels for
     each focal plane.
     """
-    bare = [p for p in paths if (h := read_header(p)) is not None and h.is_bare_stack]
-    if 2 * len(bare) > len(paths):
+    some = paths[:: max(1, len(paths) // _LOOKED_AT)]
+    headers = [h for p in some if (h := read_header(p)) is not None]
+    if 2 * sum(h.is_bare_stack for h in headers) > len(some):
+        bare = [p for p in paths if (h := read_header(p)) is not None and h.is_bare_stack]
         relatives = _relatives(bare, root)
         for pattern in _candidates(relatives):
             parts = [p for r in relatives if (p := split_path(r, pattern))]
@@ -222,10 +224,11 @@ def _of_stacks(paths: Sequence[Path], root: Path | None) -> str | None:
             if known and not any(p.plane for p in parts) and _sorts(pattern, relatives):
                 return pattern
         return None
-    whole = [p for p in paths if (h := read_header(p)) is not None and h.is_one_plane]
-    if 2 * len(whole) <= len(paths):
+    # names first: the files of a large folder are not all opened for this
+    near = [p.stem for p in paths[: 10 * _LOOKED_AT]]
+    if 2 * sum(h.is_one_plane for h in headers) <= len(some) or not planes_are_left(near):
         return None
-    relatives = _relatives(whole, root)
+    relatives = _relatives(paths, root)
     sets: dict[str, set[int]] = {}
     for relative in relatives:
         part = split_path(relative, _PLANES)

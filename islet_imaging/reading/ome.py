@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,52 @@ def resolve(path: Path, xml: str, n_pages: int, limits: Limits | None = None) ->
         if pixels is not None:
             images.append(_image(element.get("Name") or "", pixels, files, limits or Limits()))
     return OmeSet(xml, metadata_file, tuple(images))
+
+
+def smaller_copies(xml: str, numbers: Sequence[int]) -> list[int]:
+    """Which of a file's images are another of them at a lower resolution, by places in ``numbers``.
+
+    Parameters
+    ----------
+    xml : str
+        An OME-XML block.
+    numbers : sequence of int
+        The images of the file.
+
+    Returns
+    -------
+    list of int
+        Places of images whose two sides are a half, a third... of those of an earlier image with
+        the same channels, and whose pixels, where stated, are larger by as much.
+    """
+    root = parse(xml)
+    if root is None:
+        return []
+    every = [p for p in (e.find("Pixels") for e in root.findall("Image")) if p is not None]
+    known = []
+    for n in numbers:
+        sizes = [_number(every[n].get(f"Size{a}")) for a in "XYCZ"]
+        known.append((sizes, _number(every[n].get("PhysicalSizeX"))))
+    out = []
+    for i, (own, um) in enumerate(known):
+        for other, other_um in known[:i]:
+            ratio = other[0] / own[0] if own[0] else 0.0
+            whole = round(ratio) >= 2 and all(
+                abs(b - a * round(ratio)) <= round(ratio)
+                for a, b in zip(own[:2], other[:2], strict=True)
+            )
+            scaled = not um or not other_um or abs(um / other_um / ratio - 1) < 0.03
+            if whole and scaled and own[2:] == other[2:]:
+                out.append(i)
+                break
+    return out
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text else 0.0
+    except ValueError:
+        return 0.0
 
 
 def identity(root: ET.Element | None, name: str) -> str | None:

@@ -60,6 +60,12 @@ def open_tiff(path: Path, *, limits: Limits, scene: str | None = None) -> Source
     ImageReadError
         If this is not an image of channels, planes, Y and X.
     """
+    if (path.parent / "NDTiff.index").is_file():
+        raise ImageReadError(
+            f"{path}: one file of an NDTiff set, whose index alone says which page is which "
+            "channel, plane and position. Save it as an OME-TIFF (Micro-Manager: save as image "
+            "stack file)"
+        )
     planes = TiffPlanes(path, limits)
     with planes.opened() as tif:
         xml = tif.ome_metadata if tif.is_ome else None

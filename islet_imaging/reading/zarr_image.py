@@ -93,6 +93,12 @@ def zarr_images(path: Place) -> tuple[str, ...]:
         if not out:
             # bioformats2raw writes one numbered group for each series
             out = [n for n in _numbered(path) if "multiscales" in _attributes(path / n)]
+        if not out and isinstance(path, Path) and (path / "images").is_dir():
+            # SpatialData keeps its images apart from labels, shapes and tables
+            names = sorted(p.name for p in (path / "images").iterdir() if p.is_dir())
+            out = [
+                f"images/{n}" for n in names if "multiscales" in _attributes(path / "images" / n)
+            ]
         if len(out) > _MAX_IMAGES or any(".." in Path(o).parts for o in out):
             raise ImageReadError(f"{path}: its plate lists fields outside of it, or too many")
         return tuple(out)
@@ -243,7 +249,7 @@ def _facts(
 ) -> Facts:
     facts = Facts()
     channels = (attributes.get("omero") or {}).get("channels") or []
-    facts.names = [worded(str(c.get("label") or "")) for c in channels]
+    facts.names = [worded(str(c.get("label") or c.get("name") or "")) for c in channels]
     for channel in channels:
         known = re.fullmatch(r"[0-9A-Fa-f]{6}", str(channel.get("color") or ""))
         colour = shown_colour(int(known[0], 16)) if known else ""

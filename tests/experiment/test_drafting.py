@@ -174,3 +174,26 @@ def test_real_folders(data_dir: Path) -> None:
     )
     islet = draft_protocol(data_dir / "islet/human_islet")
     assert [c.source for c in islet.protocol.channels] == ["red", "green", "blue"]
+
+
+def test_a_dye_beside_a_name_that_says_nothing(tmp_path: Path) -> None:
+    channel = {"Name": ["Ch1-T1", "Ch2-T2"], "Fluor": ["Alexa Fluor 647", "DAPI"]}
+    for name in ("a", "b"):
+        pixels = np.zeros((2, 8, 9), np.uint16)
+        meta = {"axes": "CYX", "Channel": channel, "PhysicalSizeX": 0.5}
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", pixels, ome=True, metadata=meta)
+    draft = draft_protocol(tmp_path)
+    assert [(c.name, c.role, c.source) for c in draft.protocol.channels] == [
+        ("Ch1-T1", "marker", "Ch1-T1"), ("DAPI", "dna", "Ch2-T2")]  # fmt: skip
+    assert draft.questions == ("what these channels are: Ch1-T1",)
+
+
+def test_names_that_would_break_a_table(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 8, 9), np.uint16)
+    names = ["DAPI; 405", "Insulin, AF488", 'a "new" marker, 1:500']
+    meta = {"axes": "CYX", "Channel": {"Name": names}, "PhysicalSizeX": 0.5}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, ome=True, metadata=meta)
+    protocol = draft_protocol(tmp_path).protocol
+    assert [(c.name, c.source) for c in protocol.channels] == [
+        ("DAPI", names[0]), ("INS", names[1]), ("a new marker 1:500", names[2])]  # fmt: skip
+    assert len(read_image(tmp_path / "a.ome.tif", protocol=protocol).channel_names) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import imagecodecs
@@ -9,8 +10,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from islet_imaging.errors import ProtocolError
-from islet_imaging.experiment.drafting import draft_protocol, folder_of_images
+from islet_imaging.errors import ImageReadError, ProtocolError
+from islet_imaging.experiment.drafting import (
+    draft_protocol,
+    folder_of_images,
+    protocol_of_folder,
+)
 from islet_imaging.experiment.sample_sheet import images_in_folder, listing_of
 from islet_imaging.protocol import Channel, Protocol, Reading
 from islet_imaging.reading import read_image
@@ -409,3 +414,75 @@ def test_a_cellvoyager_measurement(tmp_path: Path) -> None:
     assert [c.name for c in protocol.channels] == ["DAPI", "INS"]
     (found,) = images_in_folder(tmp_path, protocol)
     assert read_image(found.paths, protocol=protocol).pixel_size_um == 0.325
+
+
+def test_results_system_folders_and_archives_are_named(tmp_path: Path) -> None:
+    made = {
+        "results/a_overlay.tif": "made of a.tif", "output/a.tif": "made of a.tif",
+        "$RECYCLE.BIN": "deleted", "@eaDir": "deleted", "b.ome.zarr.zip": "unpack",
+        "c.tif.gz": "unpack", "d.C01": "OME-TIFF", "e.mcd": "OME-TIFF",
+    }  # fmt: skip
+    for name in ("a.tif", "results/a_overlay.tif", "output/a.tif", "$RECYCLE.BIN/x.tif",
+                 "@eaDir/a.tif", "masks/z.tif"):  # fmt: skip
+        grey(tmp_path / name)
+    for name in ("b.ome.zarr.zip", "c.tif.gz", "d.C01", "e.mcd", "RoiSet.zip"):
+        (tmp_path / name).touch()
+    listing = listing_of(tmp_path)
+    # what a folder of results holds that has no image above it is an image
+    assert [i.name for i in listing.images] == ["a.tif", "masks/z.tif"]
+    why = {s.name: s.why for s in listing.skipped}
+    assert why.keys() == made.keys()
+    assert all(word in why[name] for name, word in made.items())
+
+
+def test_lower_resolutions_of_an_image_are_not_counted(tmp_path: Path) -> None:
+    stack_ = np.ones((2, 32, 48), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "slide.ome.tif") as tif:
+        for n, (step, um) in enumerate(((1, 0.5), (2, 1.01), (4, 2.0), (2, 0.5))):
+            tif.write(stack_[:, ::step, ::step], photometric="minisblack", metadata={
+                "axes": "CYX", "Name": f"scan {n}", "PhysicalSizeX": um, "PhysicalSizeY": um,
+            })  # fmt: skip
+    listing = listing_of(tmp_path)
+    # one of half the size and the same pixels is a smaller field
+    names = ["slide.ome.tif/scan 0", "slide.ome.tif/scan 3"]
+    assert [i.name for i in listing.images] == names
+    assert all("lower resolution" in s.why for s in listing.skipped)
+    assert len(listing.skipped) == 2
+
+
+def test_planes_that_do_not_look_alike_are_asked_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    field = np.kron(rng.integers(0, 900, (12, 12)), np.ones((8, 8))).astype(np.uint16)
+    for folder, alike in (("stack", True), ("zones", False)):
+        for z in (1, 2, 3):
+            own = field if alike else np.roll(field, 32 * z, (0, 1))
+            pixels = np.stack([own + rng.integers(0, 200, own.shape).astype(np.uint16)] * 2)
+            file = tmp_path / folder / f"donor_Z{z}.ome.tif"
+            file.parent.mkdir(exist_ok=True)
+            meta = {"axes": "CYX", "Channel": {"Name": ["DAPI", "INS"]}, "PhysicalSizeX": 0.5}
+            tifffile.imwrite(file, pixels, ome=True, metadata=meta, photometric="minisblack")
+        draft = draft_protocol(tmp_path / folder)
+        asked = [q for q in draft.questions if "do not look alike" in q]
+        assert bool(asked) is not alike
+        assert ("CHECK file_pattern" in draft.text) is not alike
+    with pytest.raises(ProtocolError, match="what the files are"):
+        protocol_of_folder(tmp_path / "zones")
+
+
+def test_micro_manager_names_channels_beside_its_files(tmp_path: Path) -> None:
+    said: dict[str, object] = {"Summary": {}}
+    for c, name in enumerate(("DAPI", "Cy5")):
+        file = f"img_channel00{c}_position000_time000000000_z000.tif"
+        grey(tmp_path / "Pos0" / file, c)
+        said[f"Metadata-Pos0/{file}"] = {"PixelSizeUm": 0.65, "Channel": name}
+    (tmp_path / "Pos0" / "metadata.txt").write_text(json.dumps(said))
+    (image,) = folder_of_images(tmp_path)[0].images
+    opened = read_image(image.paths)
+    assert (opened.channel_names, opened.pixel_size_um) == (("DAPI", "Cy5"), 0.65)
+
+
+def test_a_file_of_an_ndtiff_set_is_refused(tmp_path: Path) -> None:
+    stack(tmp_path / "a_NDTiffStack.tif", 4, 1)
+    (tmp_path / "NDTiff.index").touch()
+    with pytest.raises(ImageReadError, match=r"NDTiff.*OME-TIFF"):
+        read_image(tmp_path / "a_NDTiffStack.tif")

@@ -331,3 +331,17 @@ def test_colours_of_a_czi(tmp_path: Path) -> None:
         writer.write_metadata("x", channel_names={0: "DAPI", 1: "GCG"}, display_settings=shown)
     colours = read_image(tmp_path / "x.czi").metadata["colour"]
     assert colours == {"DAPI": "#0000ff", "GCG": "#ff00ff"}
+
+
+def test_images_of_spatialdata_and_names_instead_of_labels(tmp_path: Path) -> None:
+    stack = RNG.integers(0, 999, (2, 1, 12, 14)).astype(np.uint16)
+    zarr_image(tmp_path / "a.zarr" / "images" / "islet", "0.4", stack)
+    zarr_image(tmp_path / "a.zarr" / "labels" / "nuclei", "0.4", stack)
+    (tmp_path / "a.zarr" / ".zattrs").write_text(json.dumps({"spatialdata_attrs": {}}))
+    file = tmp_path / "a.zarr" / "images" / "islet" / ".zattrs"
+    said = json.loads(file.read_text())
+    said["omero"]["channels"] = [{"name": "INS"}, {"label": None, "name": "DAPI"}]
+    file.write_text(json.dumps(said))
+    (found,) = images_in_folder(tmp_path)
+    assert found.name == "a.zarr/images/islet"
+    np.testing.assert_array_equal(read_image(found.paths[0]).channel("INS"), stack[0, 0])
