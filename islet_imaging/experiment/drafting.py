@@ -8,7 +8,6 @@ It fails, with an `IsletImagingError`, when a folder holds no readable image.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -16,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from islet_imaging.errors import ImageReadError, IsletImagingError, ProtocolError
+from islet_imaging.experiment.planes import ALIKE, most_alike
 from islet_imaging.experiment.sample_sheet import listing_of
 from islet_imaging.experiment.sheet_draft import sheet_text
 from islet_imaging.protocol import FORMAT, Protocol
 from islet_imaging.reading.listing import ImageFiles, Listing, list_files, list_images
 from islet_imaging.reading.multifile import join, part_of
+from islet_imaging.reading.name_fields import planes_are_left
 from islet_imaging.reading.names import known_stain, marks_condensed
 from islet_imaging.reading.naming import find_pattern
 from islet_imaging.reading.read import open_address, open_source
@@ -134,9 +132,31 @@ def folder_of_images(
     exclude: Sequence[str] = (),
     waiting: Collection[Path] = (),
 ) -> tuple[Listing, str | None]:
-    """The images of a folder by the way of naming that it follows, and that way."""
-    pattern = find_pattern(list_files(folder, include, exclude, waiting)[0], folder)
-    return list_images(folder, pattern, include, exclude, waiting), pattern
+    """The images of a folder by the way of naming that it follows, and that way.
+
+    Files that are named like focal planes of one image and do not look alike are images each.
+    """
+    files = list_files(folder, include, exclude, waiting)[0]
+    pattern = find_pattern(files, folder)
+    listing = list_images(folder, pattern, include, exclude, waiting)
+    if pattern is not None and _are_other_fields(listing, pattern):
+        pattern = find_pattern(files, folder, planes=False)
+        listing = list_images(folder, pattern, include, exclude, waiting)
+    return listing, pattern
+
+
+def _are_other_fields(listing: Listing, pattern: str) -> bool:
+    """Whether the files of the first image of several planes show different fields."""
+    if "(?P<plane>" not in pattern:
+        return False
+    for image in listing.images:
+        if len(image.paths) > 1:
+            try:
+                source = _source(image, pattern)
+                return source.n_planes > 1 and most_alike(source) < ALIKE
+            except IsletImagingError:  # the fault is named when the image is read
+                return False
+    return False
 
 
 def _source(image: ImageFiles, pattern: str | None) -> Source:
@@ -222,7 +242,7 @@ def draft_protocol(
         *_channels(first, questions),
         "",
         *_reading(sources, pattern, questions),
-        *_planes(sources, pattern, questions),
+        *_planes(images, questions),
         *_patterns(include, exclude),
         "",
         *_nuclei(labels),
@@ -384,54 +404,19 @@ def _reading(sources: Sequence[Source], pattern: str | None, questions: list[str
     return out
 
 
-#: of neighbouring focal planes of one field, at the least
-_ALIKE = 0.3
-
-
-def _planes(
-    sources: Sequence[Source],
-    pattern: str | None,
-    questions: list[str],
-) -> list[str]:
-    """A YAML comment where files that are named like focal planes show different fields."""
-    if pattern is None or "(?P<plane>" not in pattern:
+def _planes(images: Sequence[ImageFiles], questions: list[str]) -> list[str]:
+    """A YAML comment where images are named like focal planes of one."""
+    names = [i.name for i in images]
+    if not planes_are_left(names):
         return []
-    stack = next((s for s in sources if s.n_planes > 1 and len(s.paths) > 1), None)
-    try:
-        if stack is None or _most_alike(stack) >= _ALIKE:
-            return []
-    except IsletImagingError:
-        return []  # the fault is named when the image is read
-    shown = ", ".join(p.name for p in stack.paths[:3])
     questions.append(
-        f"{_ARE_PLANES}: {shown}... are named like focal planes of one image and do not look alike"
+        f"{_ARE_PLANES}: {', '.join(names[:3])}... are named like focal planes of one image, and "
+        "are taken for images of their own"
     )
-    return ["  # CHECK file_pattern: its planes do not look like focal planes of one field"]
+    return ["  # CHECK: images are named like focal planes of one; each counts as an image"]
 
 
 _ARE_PLANES = "what the files are"
-
-
-def _most_alike(source: Source) -> float:
-    """The largest correlation between neighbouring focal planes, of what is as large as nuclei."""
-    y, x = (slice(max(0, n // 2 - 256), n // 2 + 256) for n in source.shape)
-    near = range(max(0, source.n_planes // 2 - 2), min(source.n_planes, source.n_planes // 2 + 2))
-    best = -1.0
-    for c in range(len(source.channels)):
-        planes = [_details(source.read(c, z, (y, x))) for z in near]
-        for one, other in itertools.pairwise(planes):
-            if np.ptp(one) < 1e-6 or np.ptp(other) < 1e-6:
-                return 1.0  # an empty plane says nothing
-            best = max(best, float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
-    return best
-
-
-def _details(plane: NDArray[Any]) -> NDArray[np.float64]:
-    """What is as large as nuclei: neither noise nor the outline of the tissue."""
-    from scipy.ndimage import gaussian_filter
-
-    whole = plane.astype(np.float64)
-    return np.asarray(gaussian_filter(whole, 2.0) - gaussian_filter(whole, 8.0))
 
 
 def _patterns(include: Sequence[str], exclude: Sequence[str]) -> list[str]:

@@ -161,7 +161,9 @@ def split_path(relative: str, pattern: str) -> Part | None:
     return Part(name, get.get("channel", ""), get.get("plane", ""))
 
 
-def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
+def find_pattern(
+    paths: Sequence[Path], root: Path | None = None, *, planes: bool = True
+) -> str | None:
     """A ``file_pattern`` for the files of a folder, or None where each is an image of its own.
 
     Parameters
@@ -170,6 +172,8 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
         The image files of a folder and its subfolders.
     root : Path, optional
         The folder; the one above all files by default.
+    planes : bool
+        Whether files may be focal planes of an image.
 
     Returns
     -------
@@ -183,7 +187,7 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     """
     some = paths[:: max(1, len(paths) // _LOOKED_AT)]
     if 3 * sum(map(may_be_part, some)) < len(some):  # whole images, by a look at a few
-        return _of_stacks(paths, root)
+        return _of_stacks(paths, root, planes)
     single = [p for p in paths if may_be_part(p)]
     if len(single) < 2 or 2 * len(single) <= len(paths):
         return None
@@ -192,7 +196,7 @@ def find_pattern(paths: Sequence[Path], root: Path | None = None) -> str | None:
     flat = [r for r in relatives if not re.search(r"(?:^|/)ZStep_\d+/", r)]
     for subset in [flat, relatives] if 0 < len(flat) < len(relatives) else [relatives]:
         for pattern in _candidates(subset):
-            if _sorts(pattern, subset):
+            if _sorts(pattern, subset, planes):
                 return pattern
     return None
 
@@ -206,7 +210,7 @@ def _relatives(paths: Sequence[Path], root: Path | None) -> list[str]:
     return [p.relative_to(root).as_posix() for p in paths]
 
 
-def _of_stacks(paths: Sequence[Path], root: Path | None) -> str | None:
+def _of_stacks(paths: Sequence[Path], root: Path | None, planes: bool) -> str | None:
     """A pattern for files that hold several pages each, and are parts of an image all the same.
 
     A stack for each channel, which only names tell from channels; or a file of all channels for
@@ -226,7 +230,8 @@ def _of_stacks(paths: Sequence[Path], root: Path | None) -> str | None:
         return None
     # names first: the files of a large folder are not all opened for this
     near = [p.stem for p in paths[: 10 * _LOOKED_AT]]
-    if 2 * sum(h.is_one_plane for h in headers) <= len(some) or not planes_are_left(near):
+    whole = 2 * sum(h.is_one_plane for h in headers) > len(some)
+    if not planes or not whole or not planes_are_left(near):
         return None
     relatives = _relatives(paths, root)
     sets: dict[str, set[int]] = {}
@@ -268,7 +273,7 @@ def _candidates(relatives: Sequence[str]) -> Iterator[str]:
     yield _PLANES
 
 
-def _sorts(pattern: str, relatives: Sequence[str]) -> bool:
+def _sorts(pattern: str, relatives: Sequence[str], may_be_planes: bool = True) -> bool:
     """Whether a pattern sorts more than half of the files into sets, without a contradiction."""
     sets: dict[str, list[Part]] = {}
     for relative in relatives:
@@ -284,14 +289,16 @@ def _sorts(pattern: str, relatives: Sequence[str]) -> bool:
     channels = Counter(frozenset(p.channel for p in parts) for parts in sets.values())
     usual, often = max(channels.items(), key=lambda item: (len(item[0]), item[1]))
     in_sets = sum(len(p) for p in sets.values() if len({q.channel for q in p}) > 1)
-    if len(usual) > MOST_CHANNELS or planes_are_left(list(sets)):
+    if len(usual) > MOST_CHANNELS or (may_be_planes and planes_are_left(list(sets))):
+        return False
+    if not may_be_planes and any(p.plane for parts in sets.values() for p in parts):
         return False
     if len(usual) > 1:
         return in_sets * 2 > len(relatives) and often * 2 >= len(sets) / 2
     # one channel only: focal planes must make sets
     planes = [len(p) for p in sets.values()]
     alike = min(planes) > 1 and len(set(planes)) == 1
-    return "(?P<plane>" in pattern and alike and len(channels) == 1
+    return may_be_planes and "(?P<plane>" in pattern and alike and len(channels) == 1
 
 
 def _either(words: Sequence[str]) -> str:

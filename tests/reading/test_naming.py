@@ -450,23 +450,31 @@ def test_lower_resolutions_of_an_image_are_not_counted(tmp_path: Path) -> None:
     assert len(listing.skipped) == 2
 
 
-def test_planes_that_do_not_look_alike_are_asked_for(tmp_path: Path) -> None:
+def test_planes_that_do_not_look_alike_are_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     field = np.kron(rng.integers(0, 900, (12, 12)), np.ones((8, 8))).astype(np.uint16)
     for folder, alike in (("stack", True), ("zones", False)):
         for z in (1, 2, 3):
             own = field if alike else np.roll(field, 32 * z, (0, 1))
-            pixels = np.stack([own + rng.integers(0, 200, own.shape).astype(np.uint16)] * 2)
+            pixels = own + rng.integers(0, 200, (2, *own.shape)).astype(np.uint16)
+            (tmp_path / folder / "single").mkdir(parents=True, exist_ok=True)
             file = tmp_path / folder / f"donor_Z{z}.ome.tif"
-            file.parent.mkdir(exist_ok=True)
             meta = {"axes": "CYX", "Channel": {"Name": ["DAPI", "INS"]}, "PhysicalSizeX": 0.5}
             tifffile.imwrite(file, pixels, ome=True, metadata=meta, photometric="minisblack")
-        draft = draft_protocol(tmp_path / folder)
-        asked = [q for q in draft.questions if "do not look alike" in q]
-        assert bool(asked) is not alike
-        assert ("CHECK file_pattern" in draft.text) is not alike
+            for c, name in enumerate(("DAPI", "INS")):
+                single = tmp_path / folder / "single" / f"donor_Z{z}_{name}.tif"
+                tifffile.imwrite(single, pixels[c], metadata=None)
+        single = tmp_path / folder / "single"
+        for where, leave in ((tmp_path / folder, ("single",)), (single, ())):
+            listing, _ = folder_of_images(where, exclude=leave)
+            stems = [i.name.removesuffix(".ome.tif") for i in listing.images]
+            assert stems == (["donor"] if alike else ["donor_Z1", "donor_Z2", "donor_Z3"])
+            draft = draft_protocol(where, exclude=leave)
+            asked = [q for q in draft.questions if "named like focal planes" in q]
+            assert bool(asked) is not alike
+            assert ("CHECK: images are named" in draft.text) is not alike
     with pytest.raises(ProtocolError, match="what the files are"):
-        protocol_of_folder(tmp_path / "zones")
+        protocol_of_folder(tmp_path / "zones", exclude=("single",))
 
 
 def test_micro_manager_names_channels_beside_its_files(tmp_path: Path) -> None:
