@@ -11,7 +11,12 @@ case that is given twice the quicker one counts.
     python growth.py images --count 200 --workers 1 2 dask 1 2 dask --scratch /tmp/g
     python growth.py images --count 1000 --workers 1 2 --scratch /tmp/g
     python growth.py slide --edge 20000 --workers 1 2 --scratch /tmp/g
+    python growth.py tables --count 200 --scratch /tmp/g
+    python growth.py tables --count 1000 --scratch /tmp/g
     python growth.py table
+
+``tables`` makes the tables of the last run of a folder again, in one process: what is held of
+images and cells, without what measuring takes.
 
 Seconds on the wall mean something on a quiet machine only; the load stands beside.  Seconds of the
 processor hold under load too: of the leading process, of its workers, and from both the time that
@@ -44,6 +49,7 @@ from stopwatch import KINDS_OF_WORK, Stopwatch, read_seconds
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "growth.csv"
+TABLES = HERE / "results" / "growth_tables.csv"
 PICTURE = HERE.parents[1] / "docs" / "images" / "growth.svg"
 #: different stainings that a folder is made of, their edge, and that of a piece of one, px
 KINDS, DRAWN_PX, PIECE_PX = 8, 1024, 512
@@ -226,10 +232,24 @@ def case(kind: str, given: argparse.Namespace, workers: int, dask: bool, togethe
             from slide import write_slide
 
             write_slide(folder / "slide.ome.tif", given.edge)
-    out = given.scratch / f"run-{time.time_ns()}"
+    out = given.scratch / f"run-{kind}-{count}-{given.edge}-{time.time_ns()}"
     command = [sys.executable, __file__, "score", "--folder", str(folder), "--out", str(out)]
     command += ["--workers", str(workers), *(["--dask"] if dask else [])]
     load = os.getloadavg()[0]
+    said, peak = watched(command)
+    row = {
+        "what": kind, "images": count, "edge_px": given.edge,
+        "workers": workers, "dask": int(dask), "together": together, **said,
+        # by a process of its own, whose memory is not the run's
+        "report_opens_s": opens(out / "report.html"),
+        "peak_gb": peak,
+        "load_before": round(load, 1), "cores": os.cpu_count(), "machine": platform.machine(),
+    }  # fmt: skip
+    add_row(RESULT, row)
+
+
+def watched(command: list[str]) -> tuple[dict[str, Any], float]:
+    """Run a command beside a watcher of its memory: what it says, and the most it had, GB."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         peak = Peak(psutil.Process(process.pid))
 
@@ -247,25 +267,42 @@ def case(kind: str, given: argparse.Namespace, workers: int, dask: bool, togethe
         watcher.join()
         if process.returncode:
             sys.exit(process.returncode)
-    row = {
-        "what": kind, "images": count, "edge_px": given.edge,
-        "workers": workers, "dask": int(dask), "together": together,
-        **json.loads(said.strip().splitlines()[-1]),
-        # by a process of its own, whose memory is not the run's
-        "report_opens_s": opens(out / "report.html"),
-        "peak_gb": round(peak.bytes / 1e9, 2),
-        "load_before": round(load, 1), "cores": os.cpu_count(), "machine": platform.machine(),
-    }  # fmt: skip
-    RESULT.parent.mkdir(exist_ok=True)
+    return json.loads(said.strip().splitlines()[-1]), round(peak.bytes / 1e9, 2)
+
+
+def add_row(path: Path, row: dict[str, Any]) -> None:
+    """Append a row to a table that may have other columns."""
+    path.parent.mkdir(exist_ok=True)
     rows = [row]
-    if RESULT.is_file():
-        with RESULT.open(newline="", encoding="utf-8") as stream:
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as stream:
             rows = [*csv.DictReader(stream), row]
-    with RESULT.open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, dict.fromkeys(k for r in rows for k in r))
         writer.writeheader()
         writer.writerows(rows)
     print(row)
+
+
+def tables_case(given: argparse.Namespace) -> None:
+    """Make the tables of the last run of a folder again, beside a watcher, and add a row."""
+    runs = sorted(given.scratch.glob(f"run-images-{given.count}-{given.edge}-*"))
+    if not runs:
+        sys.exit(f"{given.scratch}: no run of {given.count} images; `growth.py images` first")
+    said, peak = watched([sys.executable, __file__, "again", "--out", str(runs[-1])])
+    add_row(TABLES, {"images": given.count, "edge_px": given.edge, **said, "peak_gb": peak})
+
+
+def tables_again(out: Path) -> dict[str, Any]:
+    """Make the tables of a run again in this process; what it took."""
+    import islet_imaging.positivity.fitting
+    import islet_imaging.positivity.staining_run  # noqa: F401
+    from islet_imaging import resummarise
+
+    cpu = time.process_time()
+    run = resummarise(out)
+    seconds = time.process_time() - cpu
+    return {"n_cells": int(run.images["n_cells"].sum()), "cpu_s": round(seconds, 1)}
 
 
 def _unoverlapped(row: dict[str, float]) -> float:
@@ -316,6 +353,17 @@ def table() -> None:
             f"| {r['report_mb']} | {r['report_opens_s']} |"
         )
     lines += ["", "## Beside what is asked", "", *asked(rows)]
+    lines += ["", "## Tables made again", ""]
+    lines += [
+        "By one process that measures and fits nothing: compared, called, counted, written.",
+        "",
+    ]
+    lines += ["| images | edge, px | cells | CPU, s | peak, GB |", "|---|---|---|---|---|"]
+    for r in pd.read_csv(TABLES).to_dict("records"):
+        lines.append(
+            f"| {r['images']:,} | {r['edge_px']:,} | {r['n_cells']:,} | {r['cpu_s']:.0f} "
+            f"| {r['peak_gb']} |"
+        )
     (HERE / "results" / "growth.md").write_text("\n".join(lines) + "\n", "utf-8")
     _picture(rows)
     print("\n".join(lines))
@@ -414,7 +462,7 @@ def _picture(rows: Any) -> None:
 def main() -> None:
     """Run a case, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["images", "slide", "table", "score"])
+    parser.add_argument("what", choices=["images", "slide", "tables", "table", "score", "again"])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--edge", type=int, default=1024)
     each = "a case for each number of workers; dask: two workers of a local Dask cluster"
@@ -426,6 +474,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "table":
         table()
+    elif given.what == "tables":
+        tables_case(given)
+    elif given.what == "again":
+        print(json.dumps(tables_again(given.out)))
     elif given.what == "score":
         print(json.dumps(score(given.folder, given.out, int(given.workers[0]), given.dask)))
     else:
