@@ -292,7 +292,9 @@ def _choose(islets: pd.DataFrame, of: Mapping[str, ImageRow], marker: str) -> li
         ranked = []
         for _, group in table.groupby(["condition", "batch"], sort=True):
             middle = group[f"{marker}_fraction"].median()
-            order = (group[f"{marker}_fraction"] - middle).abs().sort_values(kind="stable").index
+            # the two middle ones of an even number are as far from it, but for the last digit
+            away = (group[f"{marker}_fraction"] - middle).abs().round(9)
+            order = away.sort_values(kind="stable").index
             ranked += [(n, group.loc[k]) for n, k in enumerate(order)]
         # every batch's median islet first, then every batch's next
         ranked.sort(key=lambda pair: pair[0])
