@@ -226,8 +226,8 @@ def read_task(task: Task, protocol: Protocol) -> IsletImage:
     """The image of a task, lazily."""
     from islet_imaging.reading import read_image
 
-    files = [Path(f) for f in task.files]
-    return read_image(files if len(files) > 1 else files[0], protocol=protocol, name=task.image)
+    # as a list: a file that was left out, or is still being written, is not looked for
+    return read_image([Path(f) for f in task.files], protocol=protocol, name=task.image)
 
 
 def is_large(task: Task) -> bool:
