@@ -1,13 +1,16 @@
-"""Scale bars and letters that were burned into the pixels: found, left out, named.
+"""Scale bars, letters and arrows that were burned into the pixels: found, left out, named.
 
 The idea: software that exports pictures draws its bar into every channel, at full white and with
 straight edges; tissue that is clipped in all channels at once is never straight.  Such shapes are
 taken out of every channel, filled with what lies around them, so that neither the grey scale nor a
-threshold sees them; nuclei beside them do not count.  In an image of one channel only shapes that
-are filled to their corners with its very largest value are taken for drawn.  An image of more
-pixels than `islet_imaging.image.WHOLE_PX` is looked at tile by tile while it is measured
-(`islet_imaging.scoring.tiles`): nothing is filled then, but cells beside such shapes do not count.
-It fails on bars in one channel of several, on slanted arrows, and on smoothed bars of one channel.
+threshold sees them; nuclei beside them do not count.  Where white stands alone, no other pixel of
+any channel coming half as far, shapes of every form are drawn: arrows, frames, circles.  In an
+image of one channel only shapes that are filled to their corners with its very largest value are
+taken for drawn.  An image of more pixels than `islet_imaging.image.WHOLE_PX` is looked at tile by
+tile while it is measured (`islet_imaging.scoring.tiles`): nothing is filled then, but cells beside
+such shapes do not count.
+It fails on shapes in one channel of several, on slanted arrows where tissue is nearly as bright as
+they are, and on smoothed bars of one channel.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ LETTERS, LETTER_PX = 3, 6
 NEAR_TOP = 0.02
 #: in one channel, where tissue may be clipped too: at least so long and wide, and so full
 ALONE_PX, ALONE_WIDE_PX, ALONE_FULL = 24, 3, 0.99
+#: white stands alone where nothing else, but for this share of its pixels, comes so far
+ALONE_LEVEL, ALONE_REST = 0.5, 0.05
 #: shapes that cover more than this share of an image are no overlay
 MOST = 0.1
 #: edges that were smoothed when the shape was drawn, and the ring that gives the filling, px
@@ -67,7 +72,7 @@ class BurnedIn:
 def find_burned_in(
     read: ReadChannel, names: Sequence[str], shape: tuple[int, int], regions: Sequence[Region]
 ) -> BurnedIn | None:
-    """Find straight shapes at the largest value of all channels.
+    """Find straight shapes at the largest value of all channels; any shape where it stands alone.
 
     Parameters
     ----------
@@ -98,14 +103,18 @@ def find_burned_in(
         return None
     alone = len(names) == 1
     near_top = 0.0 if alone else NEAR_TOP
-    white = np.ones(shape, bool)
+    white, bright, lit = np.ones(shape, bool), np.ones(shape, bool), np.zeros(shape, bool)
     for name in names:
         ends = [(float(p.min()), float(p.max())) for r in regions if (p := read(name, r)).size]
         low, top = min(e[0] for e in ends), max(e[1] for e in ends)
         if not top > low:
             return None
         for region in regions:
-            white[region] &= read(name, region) >= top - near_top * (top - low)
+            pixels = read(name, region)
+            white[region] &= pixels >= top - near_top * (top - low)
+            far = pixels >= low + ALONE_LEVEL * (top - low)
+            bright[region] &= far
+            lit[region] |= far
         if not 3 * LETTER_PX <= np.count_nonzero(white) <= MOST * white.size:
             return None
     labels, n = ndimage.label(white, np.ones((3, 3), bool))
@@ -120,6 +129,8 @@ def find_burned_in(
         bar &= area >= ALONE_FULL * height * width
     # clipped nuclei of one channel may stand in a row like letters
     chosen = bar if alone else bar | _letters(box, area)
+    if not alone and (drawn := _standing_alone(bright, lit)) is not None:
+        return drawn
     if not chosen.any():
         return None
     # the rest of a label or of a frame is beside it
@@ -130,6 +141,30 @@ def find_burned_in(
         chosen[i] = bool((gap <= reach).any()) and short[i] <= reach / 2
     mask = ndimage.binary_dilation(np.isin(labels, 1 + np.flatnonzero(chosen)), iterations=EDGE_PX)
     return BurnedIn(mask, box[chosen].tolist())
+
+
+def _standing_alone(bright: Mask, lit: Mask) -> BurnedIn | None:
+    """Shapes of every form, where what is bright in one channel is bright in all, as ink is.
+
+    Parameters
+    ----------
+    bright, lit : ndarray of bool, shape (Y, X)
+        Pixels that are bright in all channels, and in any.
+    """
+    grown = ndimage.binary_dilation(bright, iterations=EDGE_PX)
+    if np.count_nonzero(lit & ~grown) > ALONE_REST * np.count_nonzero(bright):
+        return None
+    labels, n = ndimage.label(grown, np.ones((3, 3), bool))
+    # hot pixels of a camera are at one place in all channels too
+    large = np.bincount(labels[bright], minlength=n + 1) >= LETTER_PX
+    large[0] = False
+    mask: Mask = large[labels]
+    parts, _ = ndimage.label(bright & mask, np.ones((3, 3), bool))
+    slices = ndimage.find_objects(parts)
+    box = np.array([[s[0].start, s[1].start, s[0].stop, s[1].stop] for s in slices])
+    if len(box) < LETTERS and not (len(box) and (box[:, 2:] - box[:, :2]).max() >= BAR_PX):
+        return None
+    return BurnedIn(mask, box.tolist())
 
 
 def _letters(box: NDArray[np.int64], area: NDArray[np.int64]) -> Mask:

@@ -89,7 +89,7 @@ def burned_in_flag(boxes: Sequence[Sequence[int]], *, filled: bool = True) -> Fl
     return Flag(
         "burned_in",
         "warning",
-        f"{len(boxes)} straight shape{'s' if len(boxes) > 1 else ''} at full white in "
-        f"all channels, as a scale bar or letters (the largest in rows {top} to {bottom}, columns "
-        f"{left} to {right}). {done} Export again without overlays.",
+        f"{len(boxes)} shape{'s' if len(boxes) > 1 else ''} at full white in "
+        f"all channels, as a scale bar, letters or arrows (the largest in rows {top} to {bottom}, "
+        f"columns {left} to {right}). {done} Export again without overlays.",
     )

@@ -3,6 +3,9 @@
 The idea: another exposure or gain multiplies every level of a channel, dark background, dim tissue
 and bright cells alike, while biology moves some levels and leaves others.  Levels are taken above
 the one at which noise would vanish, so that the camera's offset is no part of them.
+An image whose every level and noise is many times that of the run's others was rescaled or saved in
+another depth; one whose black level alone lies elsewhere has had a background subtracted, or is of
+another camera.  Where there are controls, whose threshold is for all, such an image is left out.
 It fails for changes under a factor of about 1.5 (2 where the read noise of the camera is as large
 as the light of the background), in images without a dark part, and where samples and controls were
 changed alike.
@@ -14,9 +17,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from islet_imaging.protocol import Protocol, negative_for
-from islet_imaging.quality.flag import Flag
+from islet_imaging.quality.flag import Flag, Severity
 from islet_imaging.quality.numbers import ChannelNumbers
 
 Rows = list[dict[str, Any]]
@@ -38,6 +42,14 @@ STAIN_RATIO = 2.2
 ALL_UP, ALL_DOWN = 1.25, 1.18
 #: the same for the dark part against the negative control's, where haze of the stain comes on top
 CONTROL_UP, CONTROL_DOWN = 1.4, 1.18
+#: noise and DNA light of an image that was rescaled are so many times those of the run's others
+RESCALED = 2.5
+#: black levels of one camera differ less than so many times the noise, and than this share of the
+#: light of bright tissue; a background that was subtracted moves dark pixels by as much (to within
+#: a share), and leaves the noise as it is (to within a factor)
+BLACK_NOISE, BLACK_LIGHT, MOVED, SAME_NOISE = 5.0, 0.05, 0.3, 1.6
+#: share of pixels at exactly 0 that were cut off
+CUT = 0.2
 #: share of tissue above which an image has no background
 FULL = 0.5
 
@@ -65,7 +77,106 @@ def exposure_flags(members: Rows, batch: str, protocol: Protocol) -> Iterator[Fl
     for name in (protocol.dna, *protocol.markers):
         if not any(_setting(r, key, name) is not None for r in members for key in SETTINGS):
             yield from _levels(stained, name, batch)
-    yield from _stain_level(stained, batch, protocol)
+    others = [*_rescaled(stained, batch, protocol)]
+    for name in protocol.markers:
+        others += _black_level(stained, name, batch)
+    yield from others
+    known = {flag.image for flag in others}
+    yield from (f for f in _stain_level(stained, batch, protocol) if f.image not in known)
+
+
+def _usual(alike: NDArray[np.bool_], members: Rows) -> int | None:
+    """The image that most are like; samples decide where as many are like another; None for few."""
+    weight = np.array([1.5 if r.get("role", "sample") == "sample" else 1.0 for r in members])
+    usual = int(np.argmax(alike @ weight))
+    return usual if 2 * np.count_nonzero(alike[usual]) >= len(members) else None
+
+
+def _severity(members: Rows) -> Severity:
+    """With a control one threshold is for all images, and a strange one must not be held by it."""
+    controls = any(str(r.get("role", "")).startswith("negative_control") for r in members)
+    return "block" if controls else "warning"
+
+
+def _rescaled(members: Rows, batch: str, protocol: Protocol) -> Iterator[Flag]:
+    """Images of which every channel's noise and the DNA light are far from those of the others."""
+    names = (protocol.dna, *protocol.markers)
+    known = [r for r in members if all(n in r["numbers"].channels for n in names)]
+    if len(known) < 2:
+        return
+    channels = [[r["numbers"].channels[n] for n in names] for r in known]
+    levels = [[*(c.noise for c in cs), cs[0].bright - cs[0].background] for cs in channels]
+    log = np.log(np.maximum(np.array(levels, dtype=float), 1e-6))
+    # by how much each image is larger than each other, in what changes least and one way
+    steps = log[:, None] - log
+    least = np.where((steps > 0).all(axis=2), steps.min(axis=2), 0.0)
+    least = np.where((steps < 0).all(axis=2), steps.max(axis=2), least)
+    alike = np.abs(least) <= np.log(RESCALED)
+    usual = _usual(alike, known)
+    if usual is None:
+        return
+    for k, row in enumerate(known):
+        if alike[k, usual]:
+            continue
+        image, factor = str(row["image"]), float(steps[k, usual, -1])
+        yield Flag(
+            "exposure_mismatch",
+            _severity(known),
+            f"{image}: light and noise of all channels are about {np.exp(abs(factor)):.0f} times "
+            f"{'larger' if factor > 0 else 'smaller'} than in most images of batch "
+            f"{batch or '(unnamed)'}: the image was rescaled or saved in another depth, and no "
+            "threshold holds for it and for them. Export it as the others were.",
+            image=image,
+        )
+
+
+def _black_level(members: Rows, name: str, batch: str) -> Iterator[Flag]:
+    """Images whose black level alone lies elsewhere than in most images of the batch."""
+    known = [
+        r
+        for r in members
+        if name in r["numbers"].channels and np.isfinite(_black(r["numbers"].channels[name]))
+    ]
+    if len(known) < 2:
+        return
+    channels = [r["numbers"].channels[name] for r in known]
+    zero = np.array([_black(c) for c in channels])
+    light = max(c.bright - c.background for c in channels)
+    limit = np.array([max(BLACK_NOISE * c.noise, BLACK_LIGHT * light) for c in channels])
+    alike = np.abs(zero[:, None] - zero) <= np.maximum(limit[:, None], limit)
+    usual = _usual(alike, known)
+    if usual is None:
+        return
+    own = channels[usual]
+    for row, c, same in zip(known, channels, alike[usual], strict=True):
+        black = _black(c), _black(own)
+        shift, dark = black[0] - black[1], c.background - own.background
+        noise = max(c.noise, own.noise) / max(min(c.noise, own.noise), 1e-9)
+        # where dark pixels were cut off no noise is left
+        unlike = noise > SAME_NOISE and not (_cut(c) or _cut(own))
+        if same or abs(shift - dark) > MOVED * abs(shift) or unlike:
+            continue
+        image = str(row["image"])
+        yield Flag(
+            "exposure_mismatch",
+            _severity(known),
+            f"{image}: the black level of {name} is about {black[0]:.0f}, in most images of batch "
+            f"{batch or '(unnamed)'} {black[1]:.0f}, at the same gain: a background was "
+            "subtracted from one and not from the other, or the camera was set otherwise. No "
+            "threshold holds for both; use images that were treated alike.",
+            name,
+            image,
+        )
+
+
+def _cut(c: ChannelNumbers) -> bool:
+    """Whether dark pixels were cut off at 0, as after a background was subtracted."""
+    return c.minimum == 0 and c.at_minimum > CUT
+
+
+def _black(c: ChannelNumbers) -> float:
+    """The level of no light; that of the dark part where this was cut off."""
+    return c.background if _cut(c) else c.zero
 
 
 def _setting(row: Mapping[str, Any], key: str, channel: str) -> float | None:

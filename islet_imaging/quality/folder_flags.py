@@ -102,8 +102,15 @@ def _duplicates(rows: list[dict[str, Any]], protocol: Protocol) -> Iterator[Flag
     yield from _near_duplicates(rows, protocol.dna)
 
 
+#: how far thumbnails of the DNA channel agree where one field was saved twice as it lies, and where
+#: it was turned or mirrored, which cuts other rests of blocks off
+SAME_FIELD, TURNED_FIELD = 0.998, 0.9
+#: share of the nuclei that must lie to their neighbours alike for a turned field to be the same
+SHARED_NUCLEI = 0.7
+
+
 def _near_duplicates(rows: list[dict[str, Any]], dna: str) -> Iterator[Flag]:
-    """The same field saved again with another contrast or depth: thumbnails that agree."""
+    """The same field saved again with another contrast or depth, turned or mirrored."""
     usable = [
         r
         for r in rows
@@ -111,25 +118,53 @@ def _near_duplicates(rows: list[dict[str, Any]], dna: str) -> Iterator[Flag]:
     ]
     if len(usable) < 2:
         return
-    thumbs = np.stack(
-        [np.asarray(r["numbers"].channels[dna].thumbnail, dtype=float).ravel() for r in usable]
+    squares = np.stack(
+        [np.asarray(r["numbers"].channels[dna].thumbnail, dtype=float) for r in usable]
     )
-    thumbs -= thumbs.mean(axis=1, keepdims=True)
-    thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
+    squares -= squares.mean(axis=(1, 2), keepdims=True)
+    squares /= np.linalg.norm(squares, axis=(1, 2), keepdims=True)
+    thumbs = squares.reshape(len(squares), -1)
     for i in range(len(usable)):
         # a row at a time: all pairs at once would be the square of the images
-        alike = thumbs[:i] @ thumbs[i]
-        for j in np.flatnonzero(alike > 0.998):
+        ways = np.stack([_turned(squares[i], way).ravel() for way in range(8)])
+        alike = thumbs[:i] @ ways.T
+        for j in np.flatnonzero((alike[:, 0] > SAME_FIELD) | (alike.max(axis=1) > TURNED_FIELD)):
             a, b = usable[j], usable[i]
-            if a["numbers"].channels[dna].digest != b["numbers"].channels[dna].digest:
+            as_it_lies = alike[j, 0] > SAME_FIELD
+            way = 0 if as_it_lies else 1 + int(np.argmax(alike[j, 1:]))
+            if a["numbers"].channels[dna].digest == b["numbers"].channels[dna].digest:
+                continue
+            if as_it_lies or _same_when_turned(a, b, way):
+                how = "perhaps" if as_it_lies else "turned or mirrored, so perhaps"
                 yield Flag(
                     "near_duplicate",
                     "warning",
                     f"{b['image']} shows the same field as {a['image']} (agreement of the DNA "
-                    f"channels {alike[j]:.4f}): perhaps one field saved twice. Keep one.",
+                    f"channels {alike[j, way]:.4f}): {how} one field saved twice. Keep one.",
                     image=str(b["image"]),
                 )
                 break
+
+
+def _turned(plane: NDArray[Any], way: int) -> NDArray[Any]:
+    """A square in one of the eight ways it can lie."""
+    return np.rot90(plane.T if way > 3 else plane, way % 4)
+
+
+def _same_when_turned(a: Mapping[str, Any], b: Mapping[str, Any], way: int) -> bool:
+    """Whether the nuclei of two images lie alike once the second is turned."""
+    if a.get("nuclei") is None or b.get("nuclei") is None:
+        return False
+    first, second = (
+        np.stack([r["nuclei"]["y_um"], r["nuclei"]["x_um"]], axis=1).astype(float) for r in (a, b)
+    )
+    y, x = (second[:, ::-1] if way > 3 else second).T
+    for _ in range(way % 4):
+        y, x = -x, y
+    # where the turned field lies does not matter, overlaps look at differences
+    together = list(overlaps([first, np.stack([y - y.min(), x - x.min()], axis=1)]))
+    least = SHARED_NUCLEI * min(len(first), len(second))
+    return bool(together) and together[0].shared >= least
 
 
 def _overlaps(rows: list[dict[str, Any]], copies: set[str | None]) -> Iterator[Flag]:
@@ -258,12 +293,14 @@ def bleed_slope(numbers: ImageNumbers, source: str, target: str) -> tuple[float,
     """Share of the source's light in the target's channel, and whether the source is the rarer.
 
     Haze of the commoner stain lies over the rarer one wherever that is, so only light of the
-    commoner can be told from it.  NaN where the image shows no stain in the source.
+    commoner can be told from it; what bled does not count as the target's own.  NaN where the
+    image shows no stain in the source.
     """
     slope = numbers.bleed.get(source, {}).get(target)
     if slope is None or not numbers.channels[source].slow > STAINED_SLOW:
         return float("nan"), False
-    return float(slope), numbers.channels[source].light < numbers.channels[target].light
+    lent = (1 + max(slope, 0.0)) * numbers.channels[source].light
+    return float(slope), lent < numbers.channels[target].light
 
 
 def _illumination(members: list[dict[str, Any]], batch: str, protocol: Protocol) -> Iterator[Flag]:

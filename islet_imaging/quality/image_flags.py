@@ -103,16 +103,19 @@ def check_image(
             pixel_size_um=pixel_size_um,
             bits=int(bits) if bits else None,
         )
+    sizes = list(scale_flags(scale, protocol))
     found = [
         *_values(numbers, protocol),
         *_encoding(numbers, metadata),
         *_optics(numbers, protocol, metadata),
-        *_identity(numbers, protocol, metadata),
         *_shared_light(numbers, protocol),
         *_cells(cells, protocol),
         *_domain(out_of_domain),
-        *scale_flags(scale, protocol),
+        *sizes,
     ]
+    if not any(f.severity == "block" for f in sizes):
+        # what looks like nuclei is told by their size in um
+        found += _identity(numbers, protocol, metadata)
     return sorted(found, key=lambda f: -SEVERITIES.index(f.severity))
 
 
@@ -350,8 +353,9 @@ def _shared_light(numbers: ImageNumbers, protocol: Protocol) -> Iterator[Flag]:
             continue
         for target, slope in targets.items():
             # haze of the commoner stain lies over the rarer one wherever that is: only the light
-            # of the commoner one can be told from it
-            rarer = numbers.channels[source].light < numbers.channels[target].light
+            # of the commoner one can be told from it, and what bled is not the target's own
+            lent = (1 + max(slope, 0.0)) * numbers.channels[source].light
+            rarer = lent < numbers.channels[target].light
             if slope > limits.bleed_through and not rarer:
                 yield Flag(
                     "bleed_through",

@@ -8,10 +8,13 @@ It fails where a note is longer than anybody reads; each is one clause.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from islet_imaging.protocol import negative_for
 from islet_imaging.statistics.counting import ESTIMATED, NO_CELLS, countable
+from islet_imaging.terms import image_flag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from islet_imaging.run.called import CalledRun
     from islet_imaging.run.rows import ImageRow
     from islet_imaging.statistics import Summary
+
+#: flags of controls that notes of their own speak of, or that a good control has
+OF_CONTROLS = ("control_not_used", "control_not_negative", "empty_channel")
+#: from this share on, of so many cells at least, double positives of two hormones are worth a word
+MOSTLY, MANY_POSITIVE = 0.5, 20
 
 
 def note_fragile_thresholds(
@@ -57,6 +65,39 @@ def note_fragile_thresholds(
                 fragile.setdefault((str(condition), marker), []).append(text)
     start = "fragile: points by which a threshold 10 % higher or lower moves a batch: "
     return _noted(summary, {key: start + ", ".join(named) for key, named in fragile.items()})
+
+
+def note_double_positives(summary: Summary, markers: Sequence[str]) -> Summary:
+    """The summary with a note where most cells of one hormone are called for another one, too.
+
+    Parameters
+    ----------
+    summary : Summary
+        Of the run, with its composition.
+    markers : sequence of str
+        Of the protocol.
+    """
+    from islet_imaging.quality.numbers import independent_markers
+
+    counts: dict[tuple[str, str], dict[tuple[str, str], tuple[int, int]]] = {}
+    hormones = independent_markers(markers)
+    of_cells = summary.phenotypes[summary.phenotypes["kind"] == "phenotype"]
+    for row in of_cells.to_dict("records"):
+        lit = set(str(row["class"]).split("/"))
+        for pair in itertools.permutations(hormones, 2):
+            found = counts.setdefault((str(row["condition"]), pair[1]), {})
+            n, both = found.get(pair, (0, 0))
+            one = int(row["n_cells"]) if f"{pair[0]}+" in lit else 0
+            found[pair] = (n + one, both + (one if f"{pair[1]}+" in lit else 0))
+    said: dict[tuple[str, str], str] = {}
+    for key, found in counts.items():
+        said[key] = "; ".join(
+            f"{100 * both / n:.0f} % of the {one}+ cells are {other}+ too, as where light of {one} "
+            f"reaches the channel of {other}, or in immature cells: single stains tell"
+            for (one, other), (n, both) in found.items()
+            if n >= MANY_POSITIVE and both > MOSTLY * n
+        )
+    return _noted(summary, said)
 
 
 def note_guessed_roles(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
@@ -318,6 +359,64 @@ def note_failed_controls(conditions: pd.DataFrame, rows: Sequence[ImageRow]) -> 
         here = table["condition"].isin(of).to_numpy(dtype=bool)
         table.loc[here, "note"] = [f"{n}; {said}" if n else said for n in table.loc[here, "note"]]
     return table
+
+
+def note_flagged_images(
+    conditions: pd.DataFrame, rows: Sequence[ImageRow], dna: str
+) -> pd.DataFrame:
+    """Conditions with a note of the warnings that their counted images, and controls, carry.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        ``summary.csv``.
+    rows : sequence of ImageRow
+        Images of the run, with all their flags.
+    dna : str
+        Channel whose flags concern every marker.
+
+    Returns
+    -------
+    DataFrame
+        A copy.
+    """
+    table = conditions.copy()
+    scored = [r for r in rows if r.status == "scored"]
+    notes = []
+    for condition, marker, note in table[["condition", "marker", "note"]].itertuples(index=False):
+        samples = [r for r in scored if r.role == "sample" and r.condition == condition]
+        stainings = {r.staining for r in samples}
+        controls = [r for r in scored if negative_for(r.role, marker) and r.staining in stainings]
+        said = [note] if note else []
+        for whose, images in (("images", samples), ("negative controls", controls)):
+            if of := _flagged(images, (marker, dna, None)):
+                said.append(f"{whose} with a warning: {of}")
+        notes.append("; ".join(said))
+    table["note"] = notes
+    return table
+
+
+def _flagged(images: Sequence[ImageRow], channels: Sequence[str | None]) -> str:
+    """Warnings of images that concern one of the channels, in words; empty for none."""
+    of: dict[str, list[str]] = {}
+    for row in images:
+        codes = {
+            f.code
+            for f in row.flags
+            if f.severity != "info" and f.channel in channels and f.code not in OF_CONTROLS
+        }
+        for code in sorted(codes):
+            of.setdefault(code, []).append(row.image.replace(";", ","))
+    return ", ".join(
+        f"{image_flag(code)} ({_counted(names, len(images))})" for code, names in of.items()
+    )
+
+
+def _counted(names: Sequence[str], n: int) -> str:
+    """Which of ``n`` images: by name where they are few."""
+    if len(names) == n > 1:
+        return f"all {n}"
+    return ", ".join(names) if len(names) < 3 else f"{len(names)} of {n}"
 
 
 def note_of_run(conditions: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:

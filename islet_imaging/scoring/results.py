@@ -117,7 +117,9 @@ def write_run(
     from islet_imaging.run.summary_notes import (
         add_empty_conditions,
         note_corrected_fractions,
+        note_double_positives,
         note_failed_controls,
+        note_flagged_images,
         note_fractions_before_edits,
         note_fragile_thresholds,
         note_guessed_roles,
@@ -155,14 +157,16 @@ def write_run(
     if summary is not None:
         summary = note_missing_thresholds(summary, called, rows)
         summary = note_guessed_roles(note_fragile_thresholds(summary, called, rows), rows)
+        summary = note_double_positives(summary, protocol.markers)
         summary = note_fractions_before_edits(summary, raw_summary, called)
         summary = note_corrected_fractions(summary, corrected)
     conditions = with_left_out(
         empty_table(CONDITIONS) if summary is None else summary.conditions, rows, protocol.markers
     )
     conditions = add_empty_conditions(conditions, rows, protocol.markers)
+    conditions = note_flagged_images(note_failed_controls(conditions, rows), rows, protocol.dna)
     tables = {
-        "conditions": note_of_run(note_failed_controls(conditions, rows), told),
+        "conditions": note_of_run(conditions, told),
         "batches": empty_table(BATCHES) if summary is None else summary.batches,
         "images": with_sheet(
             with_outside(images_table(rows, summary), called.tallies and called.tallies[1]),

@@ -119,3 +119,34 @@ def test_a_bar_in_an_image_too_large_to_be_looked_at_whole_is_named(
     assert touched[inside].all()
     assert abs(int(touched.sum()) - before.cells["flags"].str.contains("burned_in").sum()) <= 20
     assert "burned_in" not in {f.code for f in measure_image(clean, protocol).flags}
+
+
+def inked(stack: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """A slanted arrow, a circle and dashes, over tissue and beside it; and where they are."""
+    y, x = np.mgrid[:200, :200]
+    line = (np.abs(y - x - 20) < 3) & (x > 70) & (x < 120)
+    circle = np.abs(np.hypot(y - 60, x - 150) - 25) < 2
+    dashes = (np.abs(x - 20) < 2) & (y % 16 < 9)
+    ink = line | circle | dashes
+    out = stack.copy()
+    out[:, ink] = top
+    return out, ink
+
+
+def test_shapes_of_every_form_are_found_where_white_stands_alone() -> None:
+    stack, ink = inked(staining(1, 0.5), 65535)
+    planes = dict(zip("ab", stack, strict=True))
+    what = find_burned_in(lambda name, region: planes[name][region], "ab", SHAPE, WHOLE)
+    assert what is not None
+    assert what.mask[ink].all()
+    assert what.mask.sum() < 2.5 * ink.sum()
+
+
+def test_a_bright_thing_of_one_channel_and_hot_pixels_are_no_shapes() -> None:
+    stack = staining(1, 0.5)
+    stack[0] = inked(stack, 65535)[0][0]
+    assert found(stack) == []
+    stack = staining(1, 0.5)
+    at = np.random.default_rng(0).integers(0, 200, (2, 60))
+    stack[:, at[0], at[1]] = 65535
+    assert found(stack) == []

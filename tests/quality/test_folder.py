@@ -159,3 +159,39 @@ def test_the_lamp_is_what_nuclei_of_all_images_share(samples: list[dict[str, Any
     assert codes(lit(0.1)) == set()
     # three images are no batch to tell the lamp from the tissue by
     assert codes(lit(0.5, images=3)) == set()
+
+
+def test_an_image_of_another_depth_and_one_of_another_black_level_are_named(
+    samples: list[dict[str, Any]], controls: list[dict[str, Any]]
+) -> None:
+    plain = picture(13)
+    eight = {n: np.clip((p - 90.0) / 10, 0, 255).astype(np.uint8) for n, p in plain.items()}
+    said = [f for f in check_folder([*samples, row("odd", eight)], protocol=PROTOCOL)
+            if f.code == "exposure_mismatch"]  # fmt: skip
+    assert {f.image for f in said} == {"odd"}
+    assert any("rescaled" in f.message for f in said)
+    # controls of which a background was subtracted, and samples that were left as they were
+    lifted = [row(f"l{k}", {**picture(30 + k), "INS": picture(30 + k)["INS"] + 900})
+              for k in range(2)]  # fmt: skip
+    said = [f for f in check_folder([*lifted, *controls], protocol=PROTOCOL)
+            if "black level" in f.message]  # fmt: skip
+    assert {(f.code, f.image, f.channel) for f in said} == {
+        ("exposure_mismatch", "c0", "INS"),
+        ("exposure_mismatch", "c1", "INS"),
+    }
+
+
+@pytest.mark.parametrize("way", ["rot90", "rot270", "mirrored"])
+def test_a_field_that_was_turned_is_the_same_field(samples: list[dict[str, Any]], way: str) -> None:
+    centres = nuclei(np.random.default_rng(0), 192, 192)  # of picture 0
+    y, x = centres.T
+    turn, (ty, tx) = {
+        "rot90": (lambda p: np.rot90(p), (192 - x, y)),
+        "rot270": (lambda p: np.rot90(p, 3), (x, 192 - y)),
+        "mirrored": (lambda p: p[:, ::-1], (y, 192 - x)),
+    }[way]
+    dark = np.full(len(y), np.nan)
+    first = {**samples[0], "nuclei": {"y_um": y, "x_um": x, "light": dark}}
+    copy = {n: np.ascontiguousarray(turn(p)) for n, p in picture(0, positive=0.05).items()}
+    second = row("copy", copy, nuclei={"y_um": ty, "x_um": tx, "light": dark})
+    assert ("near_duplicate", "copy", None) in codes([first, *samples[1:], second])
