@@ -36,6 +36,9 @@ NEAR_TOP = 0.02
 ALONE_PX, ALONE_WIDE_PX, ALONE_FULL = 24, 3, 0.99
 #: white stands alone where nothing else, but for this share of its pixels, comes so far
 ALONE_LEVEL, ALONE_REST = 0.5, 0.05
+#: nuclei of a nuclear stain that are all clipped stand alone too: so many compact things, no longer
+#: than so many times their width, so full, that hold so much of what is bright
+NUCLEI, NUCLEI_RATIO, NUCLEI_FULL, NUCLEI_SHARE = 4, 2.0, 0.65, 0.2
 #: shapes that cover more than this share of an image are no overlay
 MOST = 0.1
 #: edges that were smoothed when the shape was drawn, and the ring that gives the filling, px
@@ -151,6 +154,8 @@ def _standing_alone(bright: Mask, lit: Mask) -> BurnedIn | None:
     bright, lit : ndarray of bool, shape (Y, X)
         Pixels that are bright in all channels, and in any.
     """
+    if np.count_nonzero(bright) > MOST * bright.size:
+        return None
     grown = ndimage.binary_dilation(bright, iterations=EDGE_PX)
     if np.count_nonzero(lit & ~grown) > ALONE_REST * np.count_nonzero(bright):
         return None
@@ -163,6 +168,12 @@ def _standing_alone(bright: Mask, lit: Mask) -> BurnedIn | None:
     slices = ndimage.find_objects(parts)
     box = np.array([[s[0].start, s[1].start, s[0].stop, s[1].stop] for s in slices])
     if len(box) < LETTERS and not (len(box) and (box[:, 2:] - box[:, :2]).max() >= BAR_PX):
+        return None
+    area = np.bincount(parts.ravel(), minlength=len(box) + 1)[1:]
+    short, long = np.sort(box[:, 2:] - box[:, :2], axis=1).T
+    compact = (area >= NUCLEI_FULL * short * long) & (long <= NUCLEI_RATIO * short)
+    compact &= area >= LETTER_PX
+    if compact.sum() >= NUCLEI and area[compact].sum() > NUCLEI_SHARE * area.sum():
         return None
     return BurnedIn(mask, box.tolist())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from islet_imaging.correction.burned_in import find_burned_in, without_burned_in
 from islet_imaging.image import IsletImage
@@ -140,6 +141,18 @@ def test_shapes_of_every_form_are_found_where_white_stands_alone() -> None:
     assert what is not None
     assert what.mask[ink].all()
     assert what.mask.sum() < 2.5 * ink.sum()
+
+
+def test_clipped_nuclei_that_are_all_positive_for_a_nuclear_marker_are_no_shapes() -> None:
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:200, :200]
+    planes = np.zeros((2, 200, 200))
+    for cy, cx in rng.uniform(10, 190, (40, 2)):
+        inside = np.hypot(y - cy, x - cx) < rng.uniform(4, 6)
+        planes[:, inside] = rng.uniform(0.9, 1.1, (2, 1))
+    smooth = gaussian_filter(planes, (0, 1, 1)) + rng.normal(0, 0.02, planes.shape)
+    stack = (np.clip(smooth / 0.95, 0, 1) * 65535).astype(np.uint16)
+    assert found(stack) == []
 
 
 def test_a_bright_thing_of_one_channel_and_hot_pixels_are_no_shapes() -> None:
