@@ -100,8 +100,8 @@ def note_double_positives(summary: Summary, markers: Sequence[str]) -> Summary:
     return _noted(summary, said)
 
 
-def note_guessed_roles(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
-    """The summary with a note where roles that a draft guessed still stand unconfirmed.
+def note_guesses(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
+    """The summary with a note where what a draft guessed of the design still stands unconfirmed.
 
     Parameters
     ----------
@@ -110,16 +110,26 @@ def note_guessed_roles(summary: Summary, rows: Sequence[ImageRow]) -> Summary:
     rows : sequence of ImageRow
         Its images, with the sheet's column ``note``.
     """
-    open_roles = [f"{r.image} ({r.role})" for r in rows if "CHECK role" in r.extra.get("note", "")]
-    if not open_roles:
-        return summary
-    more = f" and {len(open_roles) - 3} more" if len(open_roles) > 3 else ""
-    text = (
-        "roles guessed from names and still marked CHECK in the sample sheet: "
-        f"{', '.join(open_roles[:3])}{more}"
-    )
+    guessed = {
+        what: [r for r in rows if f"CHECK {what}" in r.extra.get("note", "")]
+        for what in ("role", "condition", "batch")
+    }
+    named = {
+        "roles": [f"{r.image} ({r.role})" for r in guessed["role"]],
+        "conditions": [r.condition or "(unnamed)" for r in guessed["condition"]],
+        # one batch for all is a guess too: n and every interval rest on it
+        "batches, on which n and intervals rest,": [r.batch or "one" for r in guessed["batch"]],
+    }
+    said = []
+    for what, names in named.items():
+        if names := list(dict.fromkeys(n.replace(";", ",") for n in names)):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            said.append(
+                f"{what} guessed from names and still marked CHECK in the sample sheet: "
+                f"{', '.join(names[:3])}{more}"
+            )
     of = summary.conditions[["condition", "marker"]].itertuples(index=False)
-    return _noted(summary, {(str(c), str(m)): text for c, m in of})
+    return _noted(summary, {(str(c), str(m)): "; ".join(said) for c, m in of})
 
 
 def note_corrected_fractions(summary: Summary, corrected: pd.DataFrame | None) -> Summary:

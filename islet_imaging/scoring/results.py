@@ -122,7 +122,7 @@ def write_run(
         note_flagged_images,
         note_fractions_before_edits,
         note_fragile_thresholds,
-        note_guessed_roles,
+        note_guesses,
         note_missing_thresholds,
         note_of_run,
         with_left_out,
@@ -156,7 +156,7 @@ def write_run(
     corrected = corrected_table(run, called, rows, raw_summary)
     if summary is not None:
         summary = note_missing_thresholds(summary, called, rows)
-        summary = note_guessed_roles(note_fragile_thresholds(summary, called, rows), rows)
+        summary = note_guesses(note_fragile_thresholds(summary, called, rows), rows)
         summary = note_double_positives(summary, protocol.markers)
         summary = note_fractions_before_edits(summary, raw_summary, called)
         summary = note_corrected_fractions(summary, corrected)

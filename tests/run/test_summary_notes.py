@@ -8,7 +8,11 @@ import pytest
 
 from islet_imaging.quality import Flag
 from islet_imaging.run.rows import ImageRow
-from islet_imaging.run.summary_notes import note_double_positives, note_flagged_images
+from islet_imaging.run.summary_notes import (
+    note_double_positives,
+    note_flagged_images,
+    note_guesses,
+)
 from islet_imaging.statistics import summarise
 
 
@@ -60,3 +64,20 @@ def test_cells_of_one_hormone_that_are_mostly_another_one_too_are_named(
     assert {m for m in notes.index if "% of the INS+ cells are GCG+ too" in notes[m]} == named
     assert "75 % of the INS+" in notes["GCG"] or not named
     assert "GCG+ cells" not in notes["INS"]
+
+
+def test_what_a_draft_guessed_is_said_while_nobody_confirmed_it() -> None:
+    cells = pd.DataFrame({"image": ["a", "b"], "excluded": False, "islet": 1, "cell": 1})
+    cells = cells.assign(INS_call="positive", INS_probability=1.0)
+    sheet = pd.DataFrame({"file": ["a", "b"], "condition": "x", "batch": ["B02", "B03"]})
+    summary = summarise(cells, sheet, markers=("INS",))
+    row = ImageRow(image="a", condition="x", batch="B02", role="sample")
+    assert note_guesses(summary, [row]).conditions["note"].equals(summary.conditions["note"])
+    asked = "CHECK batch: or is this a well?; CHECK role: guessed from the name"
+    rows = [ImageRow(image=i, condition="x", batch=f"B0{k}", extra={"note": asked})
+            for k, i in enumerate("abcde")]  # fmt: skip
+    note = note_guesses(summary, rows).conditions["note"].iloc[0]
+    end = "guessed from names and still marked CHECK in the sample sheet"
+    assert f"roles {end}: a (sample), b (sample), c (sample) and 2 more" in note
+    assert f"batches, on which n and intervals rest, {end}: B00, B01, B02 and 2 more" in note
+    assert "conditions" not in note
