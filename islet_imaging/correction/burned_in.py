@@ -120,6 +120,8 @@ def find_burned_in(
             lit[region] |= far
         if not 3 * LETTER_PX <= np.count_nonzero(white) <= MOST * white.size:
             return None
+    if not alone and (drawn := _standing_alone(bright, lit)) is not None:
+        return drawn
     labels, n = ndimage.label(white, np.ones((3, 3), bool))
     slices = ndimage.find_objects(labels)
     area = np.bincount(labels.ravel(), minlength=n + 1)[1:]
@@ -132,8 +134,6 @@ def find_burned_in(
         bar &= area >= ALONE_FULL * height * width
     # clipped nuclei of one channel may stand in a row like letters
     chosen = bar if alone else bar | _letters(box, area)
-    if not alone and (drawn := _standing_alone(bright, lit)) is not None:
-        return drawn
     if not chosen.any():
         return None
     # the rest of a label or of a frame is beside it

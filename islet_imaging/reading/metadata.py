@@ -60,6 +60,10 @@ class Facts:
             self.doubt = doubtful(size)
             self.pixel_size_um = None if self.doubt else size
 
+    def unplaced(self, n: int) -> tuple[str, ...]:
+        """Names that are given to another number of channels than ``n``."""
+        return tuple(filter(None, self.names)) if len(self.names) != n else ()
+
 
 def _plain(unit: str) -> str:
     """A unit without what writers do to it: escapes, lost encodings, accents, dots, plural."""

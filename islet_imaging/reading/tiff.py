@@ -23,7 +23,7 @@ from islet_imaging.reading.guard import check_declared, check_planes
 from islet_imaging.reading.ome import speaks_of_files
 from islet_imaging.reading.pages import LOSSY, check_pixels, check_segments, intensity_samples
 from islet_imaging.reading.source import Source, no_scene
-from islet_imaging.reading.tiff_facts import channels_of, facts_of, name_planes, unplaced
+from islet_imaging.reading.tiff_facts import channels_of, facts_of, name_planes
 from islet_imaging.reading.tiff_planes import TiffPlanes
 from islet_imaging.reading.tiff_set import open_set
 
@@ -169,7 +169,7 @@ def _describe(tif: TiffFile, path: Path, planes: TiffPlanes) -> Source:
         metadata=metadata,
         channel_axis="colours" if colours else "pages" if bare else "channels",
         bare_pages=bare,
-        unplaced=() if named_by == "page names" else unplaced(facts, len(channels)),
+        unplaced=() if named_by == "page names" else facts.unplaced(len(channels)),
     )
 
 

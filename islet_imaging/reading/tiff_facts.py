@@ -156,11 +156,6 @@ def _rational(value: Any) -> float | None:
     return None
 
 
-def unplaced(facts: Facts, n: int) -> tuple[str, ...]:
-    """Names that the metadata give to another number of channels than ``n``."""
-    return tuple(filter(None, facts.names)) if len(facts.names) != n else ()
-
-
 def channels_of(facts: Facts, n: int, colours: bool, samples: int) -> tuple[FileChannel, ...]:
     """One record per channel; colours have their names, others what the metadata says."""
     out = []

@@ -20,7 +20,7 @@ from islet_imaging.reading.metadata import Facts, parse_ome
 from islet_imaging.reading.ome import OmeImage, OmeSet, resolve
 from islet_imaging.reading.pages import LOSSY, check_pixels, check_segments, intensity_samples
 from islet_imaging.reading.source import Source, pick_scene, scene_names
-from islet_imaging.reading.tiff_facts import channels_of, unplaced
+from islet_imaging.reading.tiff_facts import channels_of
 from islet_imaging.reading.tiff_planes import SetPlanes, TiffPlanes
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _source(found: OmeSet, number: int, path: Path, limits: Limits) -> Source:
             **facts.metadata,
         },
         channel_axis="colours" if colours else "channels",
-        unplaced=unplaced(facts, len(channels)),
+        unplaced=facts.unplaced(len(channels)),
         members=tuple(dict.fromkeys(f for f in (*files, found.metadata_file) if f)),
     )  # fmt: skip
 

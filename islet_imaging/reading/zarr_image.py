@@ -233,7 +233,7 @@ def open_zarr(path: Place, *, limits: Limits) -> Source:
         dtype=dtype,
         read=ZarrPlanes(path / inner, axes, shape, limits),
         names_source="OME-Zarr" if any(names) else "",
-        unplaced=tuple(filter(None, facts.names)) if len(facts.names) != n else (),
+        unplaced=facts.unplaced(n),
         pixel_size_um=facts.pixel_size_um,
         pixel_size_source="OME-Zarr" if facts.pixel_size_um else facts.doubt,
         metadata={"format": "OME-Zarr", "bits": dtype.itemsize * 8, "rgb": False, "lossy": False},
